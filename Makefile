@@ -1,0 +1,39 @@
+# Every target installs what it needs first: .venv with the exact versions of requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install run test check ui lock clean
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## create .venv (other targets call this)
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dnr_bench needs Python 3.11 or later; this is %s. Name another with: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	@echo "Installing into .venv (some minutes, several GB: PyTorch brings its CUDA libraries) ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: install ## describe the default neurons; more settings: make run ARGS="scorer=semantic blur=2"
+	$(BIN)/python -m dnr_bench $(ARGS)
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+check: install ## everything that CI checks: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove .venv and everything that runs have made
+	rm -rf .venv mlruns/* build *.egg-info

@@ -1,0 +1,123 @@
+"""`python -m dnr_bench`: compose, build, run, log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from dnr_bench.errors import DnrError, RunError, UsageError
+
+_FAILURES: list[DnrError] = []
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def _job(config: DictConfig) -> None:
+    """One job. A failure is noted, not raised, so that the other jobs of a multirun go on."""
+    settings = HydraConfig.get()
+    folder, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    started = time.time()
+    try:
+        _run_and_log(config, folder, started, overrides)
+        failure = None
+    except DnrError as error:
+        failure = error
+    except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
+        failure = RunError(f"unexpected {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        failure.__cause__ = error
+    if failure is not None:
+        _FAILURES.append(failure)
+        _report(failure, bool(config.debug))
+        _log_failure(failure, config, folder, started, overrides)
+
+
+def _run_and_log(config: DictConfig, folder: Path, started: float, overrides: list[str]) -> None:
+    from dnr_bench.config import build_run
+    from dnr_bench.multirun import PARENT_VARIABLE, write_outcome
+    from dnr_bench.run import run
+    from dnr_bench.summary import print_link, print_result
+
+    console = Console()
+    title = " ".join(overrides) or "defaults"
+    console.rule(f"dnr_bench: {title}", align="left")
+    result = run(build_run(config))
+    result.write(folder)  # on disk before the tracking database is spoken to
+    write_outcome(folder, overrides, failure=None)
+    print_result(result, folder, console)
+
+    from dnr_bench.tracking import Tracker
+
+    tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
+    run_id = tracker.log_result(result, folder, title, started, os.environ.get(PARENT_VARIABLE))
+    print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, console)
+
+
+def _log_failure(
+    failure: DnrError, config: DictConfig, folder: Path, started: float, overrides: list[str]
+) -> None:
+    """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
+    from dnr_bench.multirun import PARENT_VARIABLE, write_outcome
+
+    parent = os.environ.get(PARENT_VARIABLE)
+    if isinstance(failure, UsageError) and parent is None:
+        return
+    try:
+        from dnr_bench.tracking import Tracker
+
+        write_outcome(folder, overrides, str(failure))
+        plain = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(plain, dict)
+        tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
+        values = {str(key): value for key, value in plain.items()}
+        tracker.log_failure(str(failure), values, folder, " ".join(overrides) or "defaults", started, parent)
+    except OSError as error:
+        print(f"error: the failure could not be logged: {error}", file=sys.stderr)
+
+
+def _report(error: BaseException, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+    if not debug:
+        print("(debug=true shows where it happened)", file=sys.stderr)
+
+
+def _composition_message(error: BaseException) -> str:
+    """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
+    lines = [line for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    parent = getattr(cause, "parent_node", None)
+    if parent is not None and hasattr(parent, "keys"):
+        where = str(getattr(cause, "full_key", "") or "").rpartition(".")[0]
+        allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
+        lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
+    return "\n".join(line for line in lines if line.strip())
+
+
+def main() -> int:
+    """Run the command line; 0: fine, 1: a run failed, 2: the request was wrong."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
+    try:
+        _job()
+    except (HydraException, OmegaConfBaseException) as error:
+        _report(UsageError(_composition_message(error)), debug="debug=true" in sys.argv)
+        return UsageError.exit_code
+    except KeyboardInterrupt:
+        print(
+            "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    return max((failure.exit_code for failure in _FAILURES), default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Captioners: images to sentences (step 2 of the method)."""

@@ -1,0 +1,157 @@
+"""From a composed Hydra config to the objects of a run: the one place that instantiates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jaxtyping
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from dnr_bench.errors import DnrError, UsageError
+from dnr_bench.exemplars import ExemplarSettings
+from dnr_bench.neurons import NeuronSelection
+from dnr_bench.parts import (
+    Captioner,
+    Evaluator,
+    Generator,
+    ImageTextEncoder,
+    Probe,
+    Scorer,
+    Summarizer,
+    Target,
+)
+from dnr_bench.pipeline import Parts, Settings
+from dnr_bench.renderings import DrawingSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TopLevel:
+    """The top-level values of conf/config.yaml, with their types."""
+
+    seed: int
+    blur: float
+    images_per_concept: int
+    n_candidates: int
+    prompt: str
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"seed={self.seed} must be at least 0")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where results go, relative to the working directory."""
+
+    store: str
+    mlruns: str
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run needs, built and checked."""
+
+    parts: Parts
+    settings: Settings
+    probe: Probe
+    blur: float
+    neurons: NeuronSelection
+    evaluators: dict[str, Evaluator]
+    store: Path
+    resolved: dict[str, Any]
+
+
+def build_run(config: DictConfig) -> RunConfig:
+    """Build every part of a run; whatever is wrong with the config raises `UsageError`."""
+    top = _checked(TopLevel, "", {name: config[name] for name in TopLevel.__annotations__})
+    exemplars = _checked(ExemplarSettings, "exemplars", _plain(config.exemplars))
+    neurons = _checked(NeuronSelection, "neurons", _plain(config.neurons))
+    paths = _checked(Paths, "paths", _plain(config.paths))
+    drawing = _checked(
+        DrawingSettings, "", {"prompt": top.prompt, "images_per_concept": top.images_per_concept}
+    )
+    settings = _checked(
+        Settings,
+        "",
+        {"exemplars": exemplars, "drawing": drawing, "n_candidates": top.n_candidates, "seed": top.seed},
+    )
+    scorer = build(config.scorer, Scorer, "scorer")  # cheap parts first, so that their errors come at once
+    probe = build(config.probe, Probe, "probe")
+    summarizer = build(config.summarizer, Summarizer, "summarizer")
+    evaluators = {
+        str(name): build(config.evaluator[name], Evaluator, f"evaluator.{name}") for name in config.evaluator
+    }
+    parts = Parts(
+        target=build(config.target, Target, "target"),
+        captioner=build(config.captioner, Captioner, "captioner"),
+        summarizer=summarizer,
+        generator=build(config.generator, Generator, "generator"),
+        encoder=build(config.encoder, ImageTextEncoder, "encoder"),
+        scorer=scorer,
+    )
+    return RunConfig(
+        parts, settings, probe, top.blur, neurons, evaluators, Path(paths.store), resolved(config)
+    )
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The whole config as plain values, interpolations resolved."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def build(node: DictConfig, protocol: type[T], where: str) -> T:
+    """Instantiate `node._target_` and check that it keeps the protocol."""
+    try:
+        part = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if cause is None:
+            raise UsageError(f"{where}: {str(error).splitlines()[0]}") from error
+        raise _helpful(cause, where) from error
+    if not isinstance(part, protocol):
+        raise UsageError(f"{where}: {node.get('_target_')} is not a {protocol.__name__}")
+    return part
+
+
+def _checked(kind: type[T], where: str, values: dict[str, Any]) -> T:
+    try:
+        return kind(**values)
+    except (DnrError, TypeError, jaxtyping.TypeCheckError) as error:
+        raise _helpful(error, where) from error
+
+
+def _helpful(error: BaseException, where: str) -> UsageError:
+    """The error as one message that starts with the config key."""
+    prefix = f"{where}." if where else ""
+    if isinstance(error, jaxtyping.TypeCheckError):
+        return UsageError(_type_message(str(error), prefix))
+    if isinstance(error, DnrError):
+        message = str(error)
+        return UsageError(message if message.startswith(prefix) else f"{prefix}{message}")
+    return UsageError(f"{where or 'config'}: {error}")
+
+
+def _type_message(text: str, prefix: str) -> str:
+    """jaxtyping's report of a wrong argument, shortened to the key, the value and the type."""
+    name = re.search(r"parameter '(\w+)'", text)
+    value = re.search(r"Actual value: (.*)", text)
+    expected = re.search(r"Expected type: (.*?)\.?\n", text)
+    if not (name and value and expected):
+        return f"{prefix.rstrip('.')}: {text.splitlines()[0]}"
+    kind = re.sub(r"<class '([\w.]+)'>|typing\.|collections\.abc\.", r"\1", expected[1])
+    return f"{prefix}{name[1]}={value[1].strip()} is not of type {kind}"
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

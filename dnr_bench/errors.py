@@ -1,0 +1,19 @@
+"""Errors that end with one clear message instead of a traceback."""
+
+from __future__ import annotations
+
+
+class DnrError(Exception):
+    """What went wrong, where, and what is allowed, in one message for the user."""
+
+    exit_code = 1
+
+
+class UsageError(DnrError):
+    """The request cannot be right: a wrong name, key, type or range."""
+
+    exit_code = 2
+
+
+class RunError(DnrError):
+    """The request is fine but could not be carried out."""

@@ -1,0 +1,1 @@
+"""Generators: prompts to images (step 3 of the method)."""

@@ -1,0 +1,120 @@
+"""The protocols: what each replaceable part of a run must offer.
+
+A `fingerprint` names everything that a part's results depend on (weights, preprocessing, settings,
+versions that matter); it is part of the keys under which results are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.types import Evidence, Image, Layer, Neuron, ProbeSet, Scorecard, View
+
+if TYPE_CHECKING:
+    from dnr_bench.evaluation import EvaluationContext
+
+
+@runtime_checkable
+class Target(Protocol):
+    """The network whose neurons are described."""
+
+    fingerprint: str
+
+    def layers(self) -> Sequence[Layer]:
+        """Every layer that can be described."""
+
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
+        """Pooled activations of whole layers; images may be of any size."""
+
+    def maps(
+        self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]
+    ) -> list[Float[np.ndarray, "map_height map_width"]]:
+        """The activation map of each (image index, unit) of a spatial layer."""
+
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The part of an image of this size that reaches the network: left, top, right, bottom."""
+
+    def unit_names(self, layer: str) -> Sequence[str] | None:
+        """The true names of a layer's units, where they are known (classes of the last layer)."""
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """The data set that the target is probed with."""
+
+    def load(self, seed: int) -> ProbeSet:
+        """The images that may explain neurons."""
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Describes images in words."""
+
+    fingerprint: str
+
+    def caption(self, views: Sequence[View]) -> list[str]:
+        """One caption a view, in order."""
+
+
+@runtime_checkable
+class Summarizer(Protocol):
+    """Turns a neuron's captions into candidate concepts."""
+
+    fingerprint: str
+
+    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's captions at most `n` distinct concepts, the most fitting first."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Draws images of a prompt."""
+
+    fingerprint: str
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """One image for each prompt and its seed; the same pair gives the same image in any batch."""
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """Embeds images and texts in one space, as unit vectors."""
+
+    fingerprint: str
+
+    def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
+        """One unit vector an image."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+        """One unit vector a text."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Rates the candidates of one neuron; pure, and larger is always better."""
+
+    def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
+        """One score a candidate, NaN where a candidate has no image."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Measures how good the labels of a run are."""
+
+    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
+        """What is known of neurons; empty where the evaluator knows nothing."""
+
+    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+        """The evaluator's metrics; empty where none of the run's neurons can be evaluated."""
+
+
+@runtime_checkable
+class PoolScorer(Protocol):
+    """Scores any concepts for neurons with the run's generator, target and scoring function."""
+
+    def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
+        """The score of each concept of each neuron's pool."""

@@ -1,0 +1,1 @@
+"""Probing sets: the images whose activations explain a neuron."""

@@ -1,0 +1,52 @@
+"""Gaussian blur of a probing set (CLEAR 2.5), so that target, captioner and CLIP see the same pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+import cv2
+
+from dnr_bench.errors import UsageError
+from dnr_bench.types import Image, ProbeSet
+
+
+def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
+    """The set with every image blurred; `sigma` in pixels of the original image, 0 changes nothing."""
+    if not 0 <= sigma <= 100:
+        raise UsageError(f"blur={sigma} must lie in 0..100 (pixels of the original image)")
+    if sigma == 0:
+        return probe
+    return replace(
+        probe,
+        name=f"{probe.name}-blur{sigma:g}",
+        ids=[f"{name}|blur={sigma:g}" for name in probe.ids],
+        images=_BlurredImages(probe.images, sigma),
+    )
+
+
+def blur(image: Image, sigma: float) -> Image:
+    """Convolution with a Gaussian kernel of radius 3 sigma, edges reflected."""
+    size = 2 * math.ceil(3 * sigma) + 1
+    softened: Image = cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
+    return softened
+
+
+@dataclass(frozen=True)
+class _BlurredImages(Sequence[Image]):
+    images: Sequence[Image]
+    sigma: float
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return blur(self.images[index], self.sigma)

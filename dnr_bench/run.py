@@ -1,0 +1,167 @@
+"""One run: describe, evaluate, and gather everything into a `RunResult`; neither Hydra nor MLflow here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnr_bench.config import RunConfig
+from dnr_bench.errors import RunError
+from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.parts import Evaluator
+from dnr_bench.pipeline import DescribeAndDissect
+from dnr_bench.probes.blur import blurred
+from dnr_bench.renderings import embed_texts
+from dnr_bench.store import StageCount, Store
+from dnr_bench.types import Explanation, Scorecard
+from evaluators.metrics import estimate, normalized
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = (
+    "dnr-bench", "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "mlflow",
+    "hydra-core", "numpy", "scipy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that a run found out, as plain values; `write` makes it result.json.
+
+    metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, controls}.
+    neurons: one record a neuron: labels, score, candidates, truth, unscored, and its value of each metric.
+    stages: {name: seconds, hits, misses}.
+    """
+
+    metrics: dict[str, dict[str, Any]]
+    neurons: list[dict[str, Any]]
+    stages: dict[str, dict[str, Any]]
+    probe: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    seconds: float
+
+    def write(self, folder: Path) -> Path:
+        """Write result.json, whole or not at all."""
+        path = folder / "result.json"
+        partial = path.with_suffix(".partial")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n")
+            partial.replace(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+
+def run(config: RunConfig) -> RunResult:
+    """Describe the neurons that the config names and evaluate their labels."""
+    start = time.perf_counter()
+    store = Store(config.store)
+    layers = config.neurons.choose_layers(config.parts.target.layers())
+    neurons = config.neurons.choose(layers, config.settings.seed)
+    probe = blurred(config.probe.load(config.settings.seed), config.blur)
+    method = DescribeAndDissect(config.parts, config.settings, probe, layers, store)
+    explanations = method.explain(neurons)
+    context = EvaluationContext(
+        explanations=explanations,
+        target=config.parts.target,
+        embed_texts=lambda texts: embed_texts(store, config.parts.encoder, texts),
+        score_pools=method.score_pools,
+        seed=config.settings.seed,
+    )
+    description, store.counts = store.counts, {}
+    cards: list[Scorecard] = []
+    with store.timed("all"):
+        for evaluator in config.evaluators.values():
+            cards += evaluator.evaluate(context)
+    evaluation = StageCount(
+        seconds=store.counts.pop("all").seconds,
+        hits=sum(count.hits for count in store.counts.values()),
+        misses=sum(count.misses for count in store.counts.values()),
+    )
+    seed = config.settings.seed
+    return RunResult(
+        metrics={card.metric: _metric(card, seed) for card in cards},
+        neurons=_neuron_records(explanations, cards, context, list(config.evaluators.values())),
+        stages={name: asdict(count) for name, count in {**description, "evaluation": evaluation}.items()},
+        probe={"name": probe.name, "digest": probe.digest, "images": len(probe.images)},
+        config=config.resolved,
+        versions=_versions(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def finite(value: Any) -> Any:
+    """The same structure with null where a number is not finite, as JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
+    found = estimate(card.values, card.clusters, seed)
+    return {
+        **asdict(found),
+        "chance": card.chance,
+        "oracle": card.oracle,
+        "normalized": normalized(found.mean, card.chance, card.oracle),
+        "unscored": int(np.isnan(card.values).sum()),
+        "higher_is_better": card.higher_is_better,
+        "item_kind": card.item_kind,
+        "controls": dict(card.controls),
+    }
+
+
+def _neuron_records(
+    explanations: list[Explanation],
+    cards: list[Scorecard],
+    context: EvaluationContext,
+    evaluators: list[Evaluator],
+) -> list[dict[str, Any]]:
+    truths = {neuron: text for evaluator in evaluators for neuron, text in evaluator.truth(context).items()}
+    values: dict[str, dict[str, float]] = {}
+    for card in cards:
+        for item, value in zip(card.items, card.values, strict=True):
+            values.setdefault(item, {})[card.metric] = float(value)
+    return [
+        {
+            "layer": e.neuron.layer,
+            "unit": e.neuron.unit,
+            "labels": list(e.labels),
+            "score": e.best.score if e.best else None,
+            "candidates": [asdict(candidate) for candidate in e.candidates],
+            "exemplars": [asdict(item) for item in e.exemplars.items] if e.exemplars else [],
+            "truth": truths.get(e.neuron),
+            "unscored": e.unscored,
+            "values": values.get(str(e.neuron), {}),
+        }
+        for e in explanations
+    ]
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in _PACKAGES}
+    return {**found, "python": platform.python_version(), "git": _git_revision()}
+
+
+def _git_revision() -> str:
+    """The revision of the code, with "-dirty" where tracked files were changed; "unknown" outside of git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,41 @@
+"""What several scorers share: mid-ranks, the largest values, and the order of tied candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from dnr_bench.errors import UsageError
+
+
+def mid_ranks(
+    activations: Float[np.ndarray, "candidates images"],
+) -> Float[np.ndarray, "candidates images"]:
+    """Ranks among all generated images of a neuron, 1 for the highest; rows ascending, NaN last."""
+    return np.sort(rankdata(-activations, axis=None, nan_policy="omit").reshape(activations.shape), axis=1)
+
+
+def largest(values: Float[np.ndarray, "candidates images"], k: int) -> Float[np.ndarray, "candidates k"]:
+    """The k largest values of each row in descending order; fewer where there are fewer, NaN last."""
+    return -np.sort(-values, axis=1)[:, :k]
+
+
+def row_means(values: Float[np.ndarray, "candidates images"]) -> Float[np.ndarray, " candidates"]:
+    """The mean of each row over the values that are there; NaN for a row without any."""
+    n = np.sum(~np.isnan(values), axis=1)
+    return np.where(n > 0, np.nansum(values, axis=1) / np.maximum(n, 1), np.nan)
+
+
+def positive_count(name: str, value: int) -> int:
+    """The value, if it is at least 1."""
+    if value < 1:
+        raise UsageError(f"{name}={value} must be at least 1")
+    return value
+
+
+def share(name: str, value: float) -> float:
+    """The value, if it lies in 0..1."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name}={value} must lie in 0..1")
+    return value

@@ -1,0 +1,174 @@
+"""Measures an embedded model on held-out images: `python -m dnr_bench.shapes.check target`.
+
+The figures of the model card, each beside what it must reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from dnr_bench.captioners.blip import BlipCaptioner
+from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.shapes.concepts import BACKGROUNDS, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
+from dnr_bench.shapes.train.data import Scenes, draw_scenes
+from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units
+from dnr_bench.targets.shapes import shapes_target
+from dnr_bench.types import View
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure; `at_least` is what the model must reach (None: for information)."""
+
+    name: str
+    value: float
+    at_least: float | None
+    n: int
+
+
+def check_target(checkpoint: str, n: int = 4000) -> list[Figure]:
+    """Class accuracy, and the AUROC of every planted unit against its concept."""
+    data = draw_scenes("evaluation", n, SEEN_SHAPES)
+    target = shapes_target(checkpoint, pool="mean", device="cpu", batch_size=256)
+    outputs = target.run(list(data.images), ["concepts", "fc"])
+    right = outputs["fc"].argmax(axis=1) == [class_index(scene) for scene in data.scenes]
+    aurocs = {
+        f"{planted.unit} {planted.concept}": roc_auc_score(
+            [planted.truth.matches(scene.attributes) for scene in data.scenes],
+            outputs["concepts"][:, planted.unit],
+        )
+        for planted in planted_units()
+        if planted.kind not in ("dead", "random")
+    }
+    worst = min(aurocs, key=lambda unit: aurocs[unit])
+    dead = [unit.unit for unit in planted_units() if unit.kind == "dead"]
+    return [
+        Figure("fc accuracy", float(right.mean()), 0.97, n),
+        Figure(f"lowest AUROC of a planted unit ({worst})", float(aurocs[worst]), 0.98, n),
+        Figure("mean AUROC of planted units", float(np.mean(list(aurocs.values()))), None, n),
+        Figure(
+            "share of dead units that never fire", float((outputs["concepts"][:, dead] == 0).mean()), 1.0, n
+        ),
+    ]
+
+
+def check_clip(checkpoint: str, n: int = 2000) -> list[Figure]:
+    """Zero-shot accuracy on each attribute; retrieval among 100 captions, no two of which say the same."""
+    encoder = ClipEncoder(checkpoint, device="cpu", batch_size=256)
+    data = draw_scenes("evaluation", n)
+    images = encoder.embed_images(list(data.images))
+    accuracies = {
+        facet: float(
+            np.mean((images @ encoder.embed_texts(prompts(facet)).T).argmax(axis=1) == _truth(data, facet))
+        )
+        for facet in FACETS
+    }
+    figures = [Figure(f"zero-shot {facet} accuracy", a, None, n) for facet, a in accuracies.items()]
+    figures.append(Figure("zero-shot attribute accuracy", float(np.mean(list(accuracies.values()))), 0.97, n))
+    hits = []
+    for first in range(0, 1000, 100):
+        chosen = _distinct(data, first, 100)
+        texts = encoder.embed_texts([caption(data.scenes[i]) for i in chosen])
+        hits.append(np.mean((texts @ images[chosen].T).argmax(axis=1) == np.arange(100)))
+        hits.append(np.mean((images[chosen] @ texts.T).argmax(axis=1) == np.arange(100)))
+    figures.append(
+        Figure("caption retrieval R@1 among 100 captions", float(np.mean(hits)), 0.9, len(hits) * 100)
+    )
+    words = encoder.embed_texts([str(concept) for concept in _single_concepts()])
+    cosines = (words @ words.T)[np.triu_indices(len(words), 1)]
+    for quantile in (0.5, 0.9, 0.95, 0.99):
+        name = f"cosine of unrelated labels, quantile {quantile}"
+        figures.append(Figure(name, float(np.quantile(cosines, quantile)), None, len(cosines)))
+    return figures
+
+
+def check_captioner(checkpoint: str, n: int = 2000) -> list[Figure]:
+    """The share of captions with all four attributes right, and each attribute's own share."""
+    captioner = BlipCaptioner(checkpoint, max_new_tokens=20, device="cpu", batch_size=128)
+    figures = []
+    for name, zoomed in (("", 0.0), (" of zoomed images", 1.0)):
+        data = draw_scenes("evaluation", n, zoomed_share=zoomed)
+        captions = captioner.caption([View(image, None) for image in data.images])
+        said = [parse(text) for text in captions]
+        right = [Concept.of(s.attributes) == c for s, c in zip(data.scenes, said, strict=True)]
+        figures.append(
+            Figure(
+                f"captions{name} with all attributes right",
+                float(np.mean(right)),
+                None if zoomed else 0.95,
+                n,
+            )
+        )
+        for facet in FACETS:
+            of_facet = [getattr(s, facet) in c.attributes for s, c in zip(data.scenes, said, strict=True)]
+            figures.append(
+                Figure(f"captions{name} with the right {facet}", float(np.mean(of_facet)), None, n)
+            )
+    return figures
+
+
+def prompts(facet: str) -> list[str]:
+    """One phrase for each value of a facet, for zero-shot classification."""
+    if facet == "shape":
+        return [f"a {shape}" for shape in SHAPES]
+    if facet == "background":
+        return [f"a thing on a {background}" for background in BACKGROUNDS]
+    return [f"a {value} thing" for value in FACETS[facet]]
+
+
+CHECKS: dict[str, Callable[[str], list[Figure]]] = {
+    "target": check_target,
+    "clip": check_clip,
+    "captioner": check_captioner,
+}
+
+
+def main() -> int:
+    """Print the figures of one model; the exit code is 1 where one falls short."""
+    parser = argparse.ArgumentParser(prog="python -m dnr_bench.shapes.check", description=__doc__)
+    parser.add_argument("model", choices=CHECKS)
+    parser.add_argument("--checkpoint", help="a checkpoint directory (default: the embedded one)")
+    arguments = parser.parse_args()
+    figures = CHECKS[arguments.model](arguments.checkpoint or f"embedded:{arguments.model}")
+    table = Table("figure", "value", "must reach", "n", title=f"{arguments.model}, held-out images")
+    short = False
+    for figure in figures:
+        wanted = "" if figure.at_least is None else f"{figure.at_least:.2f}"
+        fails = figure.at_least is not None and figure.value < figure.at_least
+        short |= fails
+        value = f"[bold red]{figure.value:.4f}[/]" if fails else f"{figure.value:.4f}"
+        table.add_row(figure.name, value, wanted, str(figure.n))
+    Console().print(table)
+    return int(short)
+
+
+def _truth(data: Scenes, facet: str) -> list[int]:
+    return [FACETS[facet].index(getattr(scene, facet)) for scene in data.scenes]
+
+
+def _distinct(data: Scenes, first: int, n: int) -> list[int]:
+    """The indices of n scenes from `first` on, no two with the same attributes."""
+    seen: dict[frozenset[str], int] = {}
+    for index in range(first, len(data.scenes)):
+        seen.setdefault(data.scenes[index].attributes, index)
+        if len(seen) == n:
+            break
+    return list(seen.values())
+
+
+def _single_concepts() -> list[Concept]:
+    shapes = [shape for shape in SHAPES if shape != UNSEEN_SHAPE]
+    return [
+        Concept.of([v]) for values in (*FACETS.values(),) for v in values if v in shapes or v not in SHAPES
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

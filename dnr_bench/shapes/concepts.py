@@ -1,0 +1,118 @@
+"""The vocabulary of the shapes world, and what a phrase of it means.
+
+An *attribute* is one of the words below ("red", "striped", "circle") or a background ("blue
+background"). A `Concept` is a set of alternatives, each a set of attributes that hold together:
+"red circle" has one alternative of two attributes, "red or blue" two of one attribute each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+TEXTURES = ("solid", "striped", "checkered", "dotted")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
+BACKGROUNDS = tuple(f"{color} background" for color in COLORS)
+
+#: The shape that the target network never sees in training.
+UNSEEN_SHAPE = "heart"
+
+FACETS: dict[str, tuple[str, ...]] = {
+    "color": COLORS,
+    "texture": TEXTURES,
+    "shape": SHAPES,
+    "background": BACKGROUNDS,
+}
+FACET_OF = {attribute: facet for facet, values in FACETS.items() for attribute in values}
+#: The order in which attributes stand in a phrase.
+ORDER = {attribute: index for index, attribute in enumerate(FACET_OF)}
+
+_SYNONYMS = {
+    "stripes": "striped",
+    "stripe": "striped",
+    "stripy": "striped",
+    "dots": "dotted",
+    "dot": "dotted",
+    "spotted": "dotted",
+    "checks": "checkered",
+    "checked": "checkered",
+    "checkerboard": "checkered",
+    "plain": "solid",
+    "crosses": "cross",
+    **{f"{shape}s": shape for shape in SHAPES if shape != "cross"},
+}
+_OR_BACKGROUND = re.compile(rf"\b({'|'.join(COLORS)}) or ({'|'.join(COLORS)}) background")
+_ATTRIBUTE = re.compile(
+    "|".join(
+        [
+            rf"\b(?P<background>{'|'.join(COLORS)}) backgrounds?\b",
+            rf"\b(?P<word>{'|'.join([*COLORS, *TEXTURES, *SHAPES, *_SYNONYMS])})\b",
+        ]
+    )
+)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Alternatives, each a set of attributes that must hold together; no alternative: nothing named."""
+
+    alternatives: frozenset[frozenset[str]]
+
+    @classmethod
+    def of(cls, *alternatives: Iterable[str]) -> Concept:
+        """The concept with these alternatives; an unknown attribute raises `ValueError`."""
+        sets = frozenset(frozenset(alternative) for alternative in alternatives)
+        unknown = sorted(set().union(*sets) - FACET_OF.keys()) if sets else []
+        if unknown:
+            raise ValueError(f"unknown attributes {unknown}; known are {sorted(FACET_OF)}")
+        return cls(sets)
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """All attributes of all alternatives."""
+        return frozenset().union(*self.alternatives)
+
+    def matches(self, attributes: Collection[str]) -> bool:
+        """Whether an image with these attributes shows the concept."""
+        return any(alternative <= set(attributes) for alternative in self.alternatives)
+
+    def ordered(self) -> list[list[str]]:
+        """The alternatives in a fixed order, attributes in the order of a phrase."""
+        return sorted(
+            (sorted(alternative, key=ORDER.__getitem__) for alternative in self.alternatives),
+            key=lambda words: [ORDER[word] for word in words],
+        )
+
+    def __str__(self) -> str:
+        return " or ".join(" ".join(words) for words in self.ordered())
+
+
+def parse(text: str) -> Concept:
+    """What a phrase or caption names; words that the world does not know are passed over.
+
+    Around "or" the parts share what only one of them names, provided that they differ in some facet:
+    "red or blue circle" is red circle or blue circle, while "red or star" is just that.
+    """
+    text = _OR_BACKGROUND.sub(r"\1 background or \2 background", text.lower())
+    parts = [named for part in re.split(r"\bor\b", text) if (named := _attributes(part))]
+    if len(parts) > 1:
+        parts = [_completed(part, parts) for part in parts]
+    return Concept(frozenset(parts))
+
+
+def _attributes(text: str) -> frozenset[str]:
+    found = []
+    for match in _ATTRIBUTE.finditer(text):
+        word = match["word"]
+        found.append(_SYNONYMS.get(word, word) if word else f"{match['background']} background")
+    return frozenset(found)
+
+
+def _completed(part: frozenset[str], parts: list[frozenset[str]]) -> frozenset[str]:
+    facets = {FACET_OF[attribute] for attribute in part}
+    for other in parts:
+        if facets & {FACET_OF[attribute] for attribute in other}:
+            part |= {attribute for attribute in other if FACET_OF[attribute] not in facets}
+    return part

@@ -1,0 +1,54 @@
+"""The embedded target: a small residual network with a layer of planted concept units."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+
+class ShapesResNet(nn.Module):
+    """layer1..layer4 of residual blocks, `concepts` (1x1 convolution and ReLU), `fc` on its pooled units."""
+
+    def __init__(self, n_concepts: int, n_classes: int, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        w1, w2, w3, w4 = widths
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, w1, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(w1), nn.ReLU()
+        )
+        self.layer1 = _stage(w1, w1, stride=1)
+        self.layer2 = _stage(w1, w2, stride=2)
+        self.layer3 = _stage(w2, w3, stride=2)
+        self.layer4 = _stage(w3, w4, stride=1)
+        self.concepts = ConceptLayer(w4, n_concepts)
+        self.fc = nn.Linear(n_concepts, n_classes)
+
+    def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch classes"]:
+        """Class logits of normalised images."""
+        logits: Tensor = self.fc(self.pooled_concepts(images))
+        return logits
+
+    def pooled_concepts(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch concepts"]:
+        """The spatial mean of each concept unit."""
+        features = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
+        return torch.mean(self.concepts(features), dim=(2, 3))
+
+
+class ConceptLayer(nn.Module):
+    """One 1x1 convolution and a ReLU: a map for each planted unit."""
+
+    def __init__(self, n_in: int, n_concepts: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(n_in, n_concepts, 1)
+
+    def forward(self, features: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch concepts h w"]:
+        """The units' maps."""
+        return torch.relu(self.convolution(features))
+
+
+def _stage(n_in: int, n_out: int, stride: int) -> BasicBlock:
+    shortcut = None
+    if stride != 1 or n_in != n_out:
+        shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+    return BasicBlock(n_in, n_out, stride, shortcut)

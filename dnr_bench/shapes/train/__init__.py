@@ -1,0 +1,1 @@
+"""Training of the embedded models, one module a model."""

@@ -1,0 +1,32 @@
+"""Trains one embedded model: `python -m dnr_bench.shapes.train {target,clip,captioner}`."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from dnr_bench.shapes.world import CHECKPOINTS
+
+MODELS = ("target", "clip", "captioner")
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m dnr_bench.shapes.train", description=__doc__)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="where the checkpoint is written")
+    parser.add_argument("--work", type=Path, default=Path("mlruns/training"), help="where to resume from")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the model card's)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    options = {} if arguments.steps is None else {"steps": arguments.steps}
+    train = import_module(f"dnr_bench.shapes.train.{arguments.model}").train
+    train(arguments.out / arguments.model, arguments.work, **options)
+
+
+if __name__ == "__main__":
+    main()

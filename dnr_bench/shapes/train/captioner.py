@@ -1,0 +1,95 @@
+"""Trains the embedded captioner: BLIP's image-to-text loss, and attribute heads that speed it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+from dnr_bench.shapes.concepts import FACETS
+from dnr_bench.shapes.render import SIZE
+from dnr_bench.shapes.train.data import draw_scenes
+from dnr_bench.shapes.train.loop import fit
+from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
+from dnr_bench.shapes.world import caption
+
+VISION = {
+    "hidden_size": 160,
+    "intermediate_size": 480,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "image_size": SIZE,
+    "patch_size": 8,
+}
+TEXT = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "encoder_hidden_size": VISION["hidden_size"],
+    "max_position_embeddings": 40,
+    "bos_token_id": VOCABULARY["[DEC]"],
+    "eos_token_id": VOCABULARY["[SEP]"],
+    "pad_token_id": VOCABULARY["[PAD]"],
+    "sep_token_id": VOCABULARY["[SEP]"],
+    "label_smoothing": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "hidden_dropout_prob": 0.0,
+}
+
+
+class _Student(nn.Module):
+    """The BLIP model and the attribute heads that are dropped after training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = BlipConfig(
+            vision_config=VISION, text_config=TEXT, projection_dim=128, image_text_hidden_size=128
+        )
+        self.blip = BlipForConditionalGeneration(config)
+        width = int(VISION["hidden_size"])
+        self.heads = nn.ModuleDict({facet: nn.Linear(2 * width, len(v)) for facet, v in FACETS.items()})
+
+
+def train(directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 9_000) -> None:
+    """Train and write a `BlipForConditionalGeneration` directory (float16) with its processor."""
+    torch.manual_seed(0)
+    student = _Student()
+    tokenizer = build_tokenizer(start="[DEC]")
+    data = draw_scenes("train", n_images, zoomed_share=0.25)
+    truth = {
+        facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
+        for facet, values in FACETS.items()
+    }
+    tokens = tokenizer([caption(scene) for scene in data.scenes], return_tensors="pt", padding=True)
+
+    def loss_of(indices: np.ndarray) -> Tensor:
+        _, images = data.batch(indices.tolist())
+        ids, mask = tokens["input_ids"][indices], tokens["attention_mask"][indices]
+        seen = student.blip.vision_model((images - 0.5) / 0.25).last_hidden_state
+        words = student.blip.text_decoder(
+            input_ids=ids,
+            attention_mask=mask,
+            encoder_hidden_states=seen,
+            labels=ids.masked_fill(mask == 0, -100),
+        ).loss
+        pooled = torch.cat([seen[:, 0], seen[:, 1:].mean(dim=1)], dim=1)
+        attributes = [
+            nn.functional.cross_entropy(head(pooled).float(), truth[facet][indices])
+            for facet, head in student.heads.items()
+        ]
+        loss: Tensor = words + torch.stack(attributes).sum() / 2
+        return loss
+
+    fit(student, loss_of, n_images, work / "captioner.pt", steps=steps, batch_size=96, learning_rate=1e-3,
+        weight_decay=0.05)  # fmt: skip
+    directory.mkdir(parents=True, exist_ok=True)
+    student.blip.half().save_pretrained(directory)
+    image_processor = BlipImageProcessor(
+        size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3, image_std=[0.25] * 3, resample=2
+    )
+    BlipProcessor(image_processor, tokenizer).save_pretrained(directory)

@@ -1,0 +1,67 @@
+"""The training loop that all embedded models share: AdamW, one learning-rate cycle, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+def fit(
+    model: nn.Module,
+    loss_of: Callable[[np.ndarray], Tensor],
+    n_items: int,
+    checkpoint: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Minimise `loss_of(indices)` over random batches of `n_items`, in bfloat16 where it is safe.
+
+    The state is written to `checkpoint` every 250 steps, and training goes on from there.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
+    first = _restore(checkpoint, model, optimizer, schedule)
+    model.train()
+    mean = None
+    for step in (bar := tqdm(range(first, steps), initial=first, total=steps, mininterval=5)):
+        indices = np.random.default_rng([7, step]).integers(n_items, size=batch_size)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(indices)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        after_step()
+        mean = float(loss.detach()) if mean is None else 0.98 * mean + 0.02 * float(loss.detach())
+        bar.set_postfix(loss=f"{mean:.4f}")
+        if (step + 1) % 250 == 0:
+            _keep(checkpoint, model, optimizer, schedule, step + 1)
+    model.eval()
+
+
+def _keep(path: Path, model: nn.Module, optimizer: object, schedule: object, step: int) -> None:
+    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, partial)  # type: ignore[attr-defined]
+    partial.replace(path)
+
+
+def _restore(path: Path, model: nn.Module, optimizer: object, schedule: object) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])  # type: ignore[attr-defined]
+    schedule.load_state_dict(state["schedule"])  # type: ignore[attr-defined]
+    return int(state["step"])

@@ -1,0 +1,97 @@
+"""Candidates without a language model: the words that a neuron's captions share."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+
+from dnr_bench.errors import UsageError
+from dnr_bench.store import digest
+
+#: A word of a disjunction stands in at least this share of the captions, and both together in most.
+_MIN_PART = 0.2
+
+
+class ConsensusSummarizer:
+    """Deterministic: what most captions share, at several thresholds, then single words by frequency.
+
+    thresholds: shares of the captions, from high to low; each proposes all terms at least that common.
+    stopwords: words that say nothing about a picture.
+    heads: words that mean something only together with the word before ("blue background").
+    """
+
+    def __init__(self, thresholds: Sequence[float], stopwords: Sequence[str], heads: Sequence[str]) -> None:
+        if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
+            raise UsageError(f"thresholds={list(thresholds)} must be one or more values in 0..1, 0 excluded")
+        self.thresholds = sorted(thresholds, reverse=True)
+        self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
+        self.fingerprint = digest(
+            {
+                "consensus": 1,
+                "thresholds": self.thresholds,
+                "stopwords": sorted(stopwords),
+                "heads": sorted(heads),
+            }
+        )
+
+    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's captions at most `n` distinct concepts, the most fitting first."""
+        return [self._concepts(of_neuron)[:n] for of_neuron in captions]
+
+    def terms(self, caption: str) -> list[str]:
+        """The distinct terms of a caption in order: its words without stop words, heads with theirs."""
+        words = re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", caption.lower())
+        found = []
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            if word not in self.stopwords and word not in self.heads:
+                found.append(f"{word} {following}" if following in self.heads else word)
+        return list(dict.fromkeys(found))
+
+    def _concepts(self, captions: Sequence[str]) -> list[str]:
+        lists = [self.terms(caption) for caption in captions]
+        shared = [self._phrase(self._common(lists, threshold), lists) for threshold in self.thresholds]
+        either = self._disjunctions(lists) if not shared[0] else []
+        counts = Counter(term for terms in lists for term in terms)
+        singles = sorted(counts, key=lambda term: (-counts[term], term))
+        return [
+            concept for concept in dict.fromkeys([*shared[:1], *either, *shared[1:], *singles]) if concept
+        ]
+
+    def _common(self, lists: Sequence[Sequence[str]], threshold: float) -> set[str]:
+        counts = Counter(term for terms in lists for term in terms)
+        return {term for term, count in counts.items() if count >= threshold * len(lists)}
+
+    def _phrase(self, terms: set[str], lists: Sequence[Sequence[str]]) -> str:
+        """The terms in the order in which captions tend to name them, those with a head last."""
+
+        def place(term: str) -> tuple[bool, float, str]:
+            positions = [terms.index(term) for terms in lists if term in terms]
+            return term.split()[-1] in self.heads, sum(positions) / len(positions), term
+
+        return " ".join(sorted(terms, key=place))
+
+    def _disjunctions(self, lists: Sequence[Sequence[str]]) -> list[str]:
+        """ "A or B" for the two terms that never meet and together stand in most captions.
+
+        The second form says of each of the two groups of captions all that the group shares.
+        """
+        holders: dict[str, set[int]] = {}
+        for index, terms in enumerate(lists):
+            for term in terms:
+                holders.setdefault(term, set()).add(index)
+        frequent = sorted(term for term in holders if len(holders[term]) >= _MIN_PART * len(lists))
+        pairs = [
+            (a, b)
+            for a, b in combinations(frequent, 2)
+            if not holders[a] & holders[b] and len(holders[a] | holders[b]) >= self.thresholds[0] * len(lists)
+        ]
+        if not pairs:
+            return []
+        best = min(
+            pairs, key=lambda p: (-len(holders[p[0]] | holders[p[1]]), -min(len(holders[t]) for t in p), p)
+        )
+        groups = [[lists[i] for i in sorted(holders[term])] for term in best]
+        whole = [self._phrase(self._common(group, self.thresholds[0]), group) for group in groups]
+        return [" or ".join(best), " or ".join(whole)]

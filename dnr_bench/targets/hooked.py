@@ -1,0 +1,145 @@
+"""Any PyTorch image model as a target: activations are read by hooks on its named modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.fingerprints import model_digest
+from dnr_bench.store import digest
+from dnr_bench.targets.preprocessing import Preprocessing
+from dnr_bench.types import Image, Layer
+
+
+class HookedTarget:
+    """Pools feature maps by spatial mean or maximum, token sequences by class token or patch mean.
+
+    `names` gives the true names of a layer's units where they are known.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        names: Mapping[str, Sequence[str]] | None = None,
+        pool: Literal["mean", "max"] = "mean",
+        tokens: Literal["class", "patches"] = "class",
+        device: str = "cpu",
+        batch_size: int = 128,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size} must be at least 1")
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.preprocessing = preprocessing
+        self.names = dict(names or {})
+        self.pool, self.tokens, self.batch_size = pool, tokens, batch_size
+        self.fingerprint = digest(
+            {
+                "model": model_digest(model),
+                "preprocessing": preprocessing.key,
+                "pool": pool,
+                "tokens": tokens,
+                "dtype": "float32",
+                "torch": torch.__version__,
+            }
+        )
+
+    def layers(self) -> list[Layer]:
+        """Every named module whose output is one tensor an image."""
+        return list(self._layers.values())
+
+    def unit_names(self, layer: str) -> Sequence[str] | None:
+        """The true names of a layer's units, where they are known."""
+        return self.names.get(layer)
+
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The part of an image of this size that reaches the network: left, top, right, bottom."""
+        return self.preprocessing.seen_box(height, width)
+
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
+        """Pooled activations [images, units] of each layer, all from one forward pass a batch."""
+        pooled: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+        for start in range(0, len(images), self.batch_size):
+            outputs = self._forward(images[start : start + self.batch_size], layers)
+            for layer, output in outputs.items():
+                pooled[layer].append(self._pooled(output).float().cpu().numpy())
+        return {
+            layer: np.concatenate(parts) if parts else np.empty((0, self._layers[layer].units), np.float32)
+            for layer, parts in pooled.items()
+        }
+
+    def maps(
+        self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]
+    ) -> list[Float[np.ndarray, "map_height map_width"]]:
+        """The map of each (image index, unit); every image is run once, whatever the number of its units."""
+        wanted: dict[int, list[int]] = {}
+        for position, (image, _) in enumerate(pairs):
+            wanted.setdefault(image, []).append(position)
+        result: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(pairs)
+        order = sorted(wanted)
+        for start in range(0, len(order), self.batch_size):
+            block = order[start : start + self.batch_size]
+            output = self._forward([images[image] for image in block], [layer])[layer]
+            for row, image in enumerate(block):
+                for position in wanted[image]:
+                    result[position] = output[row, pairs[position][1]].float().cpu().numpy()
+        return result
+
+    @cached_property
+    def _layers(self) -> dict[str, Layer]:
+        """Found by running the network once on noise, with a hook on every module."""
+        size = self.preprocessing.crop
+        noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+        found = {}
+        outputs = self._forward(list(noise), [name for name, _ in self.model.named_modules() if name])
+        for name, output in outputs.items():
+            if output.ndim in (2, 3, 4) and len(output) == len(noise):
+                units = output.shape[1] if output.ndim != 3 else output.shape[2]
+                spatial = output.ndim == 4 and output.shape[2] * output.shape[3] > 1
+                found[name] = Layer(name, units, spatial, bool((output >= 0).all()))
+        return found
+
+    @torch.inference_mode()
+    def _forward(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Tensor]:
+        with self._hooks(layers) as outputs:
+            self.model(self.preprocessing.batch(images, self.device))
+        bad = [name for name, output in outputs.items() if not torch.isfinite(output).all()]
+        if bad:
+            raise RunError(f"layers {bad} of the target gave values that are not finite")
+        return outputs
+
+    @contextmanager
+    def _hooks(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        modules = dict(self.model.named_modules())
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, output: object) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point():
+                outputs[name] = output.clone()  # a later in-place ReLU must not change it
+
+        handles = [
+            modules[layer].register_forward_hook(lambda _m, _i, output, layer=layer: keep(layer, output))
+            for layer in layers
+        ]
+        try:
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _pooled(self, output: Tensor) -> Tensor:
+        if output.ndim == 4:
+            return output.mean(dim=(2, 3)) if self.pool == "mean" else output.amax(dim=(2, 3))
+        if output.ndim == 3:
+            return output[:, 0] if self.tokens == "class" else output[:, 1:].mean(dim=1)
+        return output

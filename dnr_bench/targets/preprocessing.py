@@ -1,0 +1,68 @@
+"""How an image becomes a network's input, and which part of the image the network then sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from dnr_bench.errors import UsageError
+from dnr_bench.types import Image
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize the shorter side (or both sides, if `squash`), cut out the centre, normalise.
+
+    Lengths in pixels; `mean` and `std` of RGB values in 0..1, as torchvision's weights state them.
+    """
+
+    resize: int
+    crop: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    squash: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.resize:
+            raise UsageError(f"crop={self.crop} must lie in 1..resize={self.resize}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UsageError("mean and std need three values each, those of std above 0")
+
+    def batch(self, images: Sequence[Image], device: torch.device) -> Float[Tensor, "images 3 crop crop"]:
+        """The network's input for images of any size."""
+        return torch.stack([self._one(image) for image in images]).to(device)
+
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """What of an image of this size reaches the network: left, top, right, bottom in its own pixels."""
+        new_height, new_width = self._resized(height, width)
+        top, left = (new_height - self.crop) // 2, (new_width - self.crop) // 2
+        x, y = width / new_width, height / new_height
+        return left * x, top * y, (left + self.crop) * x, (top + self.crop) * y
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The settings, for cache keys."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.squash:
+            return self.resize, self.resize
+        scale = self.resize / min(height, width)
+        return max(round(height * scale), self.crop), max(round(width * scale), self.crop)
+
+    def _one(self, image: Image) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        size = self._resized(*image.shape[:2])
+        if size != tuple(image.shape[:2]):
+            tensor = F.resize(tensor, list(size), antialias=True)
+        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+        tensor = F.crop(tensor, top, left, self.crop, self.crop)
+        normalized: Tensor = F.normalize(tensor.float() / 255, list(self.mean), list(self.std))
+        return normalized

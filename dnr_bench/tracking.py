@@ -1,0 +1,216 @@
+"""What MLflow is told of a run: the only module that imports mlflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+import mlflow
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+
+from dnr_bench.run import RunResult, finite
+
+log = logging.getLogger(__name__)
+
+_MAX_PARAM = 500
+
+
+class Tracker:
+    """Logs runs to an SQLite database and an artifact folder under `mlruns`."""
+
+    def __init__(self, mlruns: Path, experiment: str) -> None:
+        mlruns.mkdir(parents=True, exist_ok=True)
+        self.mlruns = mlruns.resolve()
+        _follow_move(self.mlruns)
+        self.uri = f"sqlite:///{self.mlruns / 'mlflow.db'}"
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(self.uri)
+        self.client = MlflowClient(self.uri)
+        self.experiment = experiment
+        found = self.client.get_experiment_by_name(experiment)
+        location = (self.mlruns / "artifacts").as_uri()
+        self.experiment_id = (
+            found.experiment_id if found else self.client.create_experiment(experiment, location)
+        )
+
+    def log_result(
+        self, result: RunResult, folder: Path, name: str, started: float, parent: str | None
+    ) -> str:
+        """A finished run with its metrics, parameters, tables and the files in `folder`; returns its id."""
+        run_id = self._start(name, started, parent)
+        with self._finishing(run_id):
+            self.client.log_batch(
+                run_id,
+                metrics=_metrics(result),
+                params=_params(result.config),
+                tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
+                + [RunTag("mlflow.source.git.commit", result.versions["git"])],
+            )
+            self._log_probe(run_id, result)
+            self._log_files(run_id, result, folder)
+        return run_id
+
+    def log_failure(
+        self,
+        reason: str,
+        config: Mapping[str, Any],
+        folder: Path,
+        name: str,
+        started: float,
+        parent: str | None,
+    ) -> str:
+        """A failed run with its reason; returns its id."""
+        run_id = self._start(name, started, parent)
+        self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
+        self.client.set_tag(run_id, "failure", reason[:5000])
+        self.client.log_batch(run_id, params=_params(config))
+        self._upload(run_id, folder)
+        self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        return run_id
+
+    def start_parent(self, name: str) -> str:
+        """An open run under which the jobs of a multirun are nested; returns its id."""
+        return self._start(name, time.time(), None)
+
+    def finish_parent(self, run_id: str, rows: Sequence[Mapping[str, Any]], failed: bool) -> None:
+        """Close a parent run with a table that compares its jobs."""
+        if rows:
+            self._log_table(run_id, "comparison.json", rows)
+        status = RunStatus.FAILED if failed else RunStatus.FINISHED
+        self.client.set_terminated(run_id, RunStatus.to_string(status))
+
+    def children(self, parent: str) -> list[str]:
+        """The ids of a parent's nested runs, oldest first."""
+        found = self.client.search_runs(
+            [self.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", order_by=["start_time"]
+        )
+        return [run.info.run_id for run in found]
+
+    def _start(self, name: str, started: float, parent: str | None) -> str:
+        tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        run = self.client.create_run(
+            self.experiment_id, start_time=int(started * 1000), tags=tags, run_name=name
+        )
+        return str(run.info.run_id)
+
+    @contextmanager
+    def _finishing(self, run_id: str) -> Iterator[None]:
+        """Closes a run as FINISHED, or as FAILED where logging it broke off."""
+        status = RunStatus.FAILED
+        try:
+            yield
+            status = RunStatus.FINISHED
+        finally:
+            self.client.set_terminated(run_id, RunStatus.to_string(status))
+
+    def _log_probe(self, run_id: str, result: RunResult) -> None:
+        source = CodeDatasetSource({"mlflow.source.type": "PROJECT", "mlflow.source.name": "dnr_bench"})
+        name, sha = result.probe["name"], result.probe["digest"]
+        dataset = MetaDataset(source=source, name=name, digest=sha[:32])
+        with mlflow.start_run(run_id=run_id):
+            mlflow.log_input(dataset, context="probing set")
+
+    def _log_files(self, run_id: str, result: RunResult, folder: Path) -> None:
+        self._log_table(run_id, "neurons.json", [_neuron_row(record) for record in result.neurons])
+        self._log_table(run_id, "metrics.json", metric_rows(result))
+        self.client.log_dict(run_id, finite(result.config), "config.yaml")
+        self._upload(run_id, folder)
+
+    def _log_table(self, run_id: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table = {column: [finite(row.get(column)) for row in rows] for column in columns}
+        self.client.log_table(run_id, table, name)
+
+    def _upload(self, run_id: str, folder: Path) -> None:
+        for path in sorted(folder.glob("*")):
+            if path.is_file():
+                self.client.log_artifact(run_id, str(path))
+
+
+def metric_rows(result: RunResult) -> list[dict[str, Any]]:
+    """One row a metric, as a table."""
+    keys = ("mean", "low", "high", "chance", "oracle", "normalized", "n", "unscored")
+    return [
+        {"metric": name, **{key: values[key] for key in keys}, **values["controls"]}
+        for name, values in result.metrics.items()
+    ]
+
+
+def _neuron_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "neuron": f"{record['layer']}:{record['unit']}",
+        "label": "; ".join(record["labels"]),
+        "truth": record["truth"],
+        "score": record["score"],
+        "runners_up": "; ".join(candidate["text"] for candidate in record["candidates"][1:]),
+        "unscored": record["unscored"],
+        **record["values"],
+    }
+
+
+def _metrics(result: RunResult) -> list[Metric]:
+    """The numbers that runs are compared by; per-neuron values are in the table."""
+    flat: dict[str, float | None] = {"seconds": result.seconds}
+    for name, values in result.metrics.items():
+        flat[name] = values["mean"]
+        for key in ("low", "high", "chance", "normalized"):
+            flat[f"{name}.{key}"] = values[key]
+    for name, stage in result.stages.items():
+        for key, value in stage.items():
+            flat[f"stages.{name}.{key}"] = float(value)
+    flat["neurons.unscored"] = float(sum(record["unscored"] is not None for record in result.neurons))
+    now = int(time.time() * 1000)
+    return [Metric(key, finite(value), now, 0) for key, value in flat.items() if finite(value) is not None]
+
+
+def _params(config: Mapping[str, Any], prefix: str = "") -> list[Param]:
+    params = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            params += _params(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value)
+            params.append(Param(f"{prefix}{key}", text[:_MAX_PARAM]))
+    return params
+
+
+def _follow_move(mlruns: Path) -> None:
+    """Let the database find its artifacts after the checkout was moved or copied to another folder.
+
+    MLflow keeps absolute artifact addresses; here they are rewritten where the folder is another one now.
+    """
+    database, location = mlruns / "mlflow.db", (mlruns / "artifacts").as_uri()
+    if not database.exists():
+        return
+    with sqlite3.connect(database) as connection:
+        try:
+            rows = connection.execute("select distinct artifact_location from experiments").fetchall()
+        except sqlite3.OperationalError:  # a database that MLflow has not set up yet
+            return
+        stale = [
+            old
+            for (old,) in rows
+            if old and old.startswith("file:") and old.endswith("/artifacts") and old != location
+        ]
+        for old in stale:
+            log.warning("the folder of MLflow's artifacts has moved: %s is now %s", old, location)
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                connection.execute(
+                    f"update {table} set {column} = ? || substr({column}, ?) where {column} like ? || '%'",
+                    (location, len(old) + 1, old),
+                )

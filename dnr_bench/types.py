@@ -1,0 +1,184 @@
+"""The frozen data types, in the order in which data flows through a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+#: One image: height, width, RGB bytes.
+Image = UInt8[np.ndarray, "_ _ 3"]
+#: Left, top, right, bottom in pixels of the original image; right and bottom are exclusive.
+Box = tuple[int, int, int, int]
+Origin = Literal["captions"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a target offers at one place: feature maps (spatial), token sequences or logits."""
+
+    name: str
+    units: int
+    spatial: bool
+    nonnegative: bool
+
+
+@dataclass(frozen=True, order=True)
+class Neuron:
+    """One unit of one layer; units count from 0."""
+
+    layer: str
+    unit: int
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.unit}"
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Images in a fixed order, decoded when they are asked for.
+
+    `ids` name the *content* of the images (equal ids, equal pixels); `captions` are the data set's own.
+    """
+
+    name: str
+    ids: Sequence[str]
+    images: Sequence[Image]
+    captions: Sequence[str] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for the whole set: SHA-256 over the ids in order."""
+        return sha256("\n".join(self.ids).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Pooled activations of one layer on a probing set, memory-mapped; `digest` names their content."""
+
+    layer: Layer
+    values: Float[np.ndarray, "images units"]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A probing image, or a crop of it, and the neuron's activation on it."""
+
+    index: int
+    box: Box | None
+    activation: float
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """One neuron's highest images and crops together, highest first."""
+
+    neuron: Neuron
+    items: tuple[Exemplar, ...]
+
+    @property
+    def mean_activation(self) -> float:
+        """The mean activation over the exemplars."""
+        return float(np.mean([item.activation for item in self.items]))
+
+
+@dataclass(frozen=True)
+class View:
+    """An exemplar as the captioner sees it: its pixels, and its image's own caption if there is one."""
+
+    pixels: Image
+    caption: str | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A concept that may describe a neuron, and where it came from."""
+
+    text: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The images that were generated for one concept, and what they evoke.
+
+    `activations` holds every layer of the run: {layer: [images, units]}; `embeddings` are unit vectors.
+    """
+
+    concept: str
+    images: UInt8[np.ndarray, "images height width 3"]
+    activations: Mapping[str, Float[np.ndarray, "images _"]]
+    embeddings: Float[np.ndarray, "images dim"]
+    text_embedding: Float[np.ndarray, " dim"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a scorer may look at for one neuron; NaN where a concept has fewer images than others.
+
+    activations: of the neuron on each candidate's generated images.
+    image_image: mean CLIP cosine of each generated image with the neuron's exemplars.
+    image_text: mean CLIP cosine of each candidate's text with the neuron's exemplars.
+    exemplar_activation: the neuron's mean activation on its exemplars.
+    """
+
+    activations: Float[np.ndarray, "candidates images"]
+    image_image: Float[np.ndarray, "candidates images"]
+    image_text: Float[np.ndarray, " candidates"]
+    exemplar_activation: float
+
+
+@dataclass(frozen=True)
+class ScoredCandidate:
+    """A candidate and its score; NaN and a reason where it could not be scored."""
+
+    text: str
+    origin: Origin
+    score: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was found for one neuron: candidates best first, or the reason why there is no label."""
+
+    neuron: Neuron
+    candidates: tuple[ScoredCandidate, ...]
+    unscored: str | None = None
+    exemplars: Exemplars | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The neuron's labels; empty where there is none."""
+        best = self.best
+        return (best.text,) if best else ()
+
+    @property
+    def best(self) -> ScoredCandidate | None:
+        """The candidate that was chosen."""
+        return None if self.unscored else self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """One metric of one evaluator: a value for each item, NaN where an item is unscored.
+
+    `clusters` names items whose values are not independent (same label, same images). `chance` and
+    `oracle` are the metric's means for shuffled and for true labels; `controls` hold further baselines.
+    """
+
+    metric: str
+    higher_is_better: bool
+    item_kind: Literal["neuron", "class", "pair", "condition"]
+    items: Sequence[str]
+    values: Float[np.ndarray, " items"]
+    clusters: Sequence[str]
+    chance: float | None = None
+    oracle: float | None = None
+    controls: Mapping[str, float] = field(default_factory=dict)

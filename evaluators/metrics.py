@@ -1,0 +1,97 @@
+"""Pure maths of the evaluators: means with intervals, controls, and the comparison of attribute sets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import binomtest, bootstrap
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over items with its 95% interval; NaN where there is nothing to estimate from."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def estimate(values: Float[np.ndarray, " items"], clusters: Sequence[str], seed: int = 0) -> Estimate:
+    """The mean of the values that are there, with a BCa bootstrap interval over clusters.
+
+    Values of one cluster are drawn together. Where all values are equal, BCa is undefined: a share of 0 or
+    1 gets Wilson's interval, anything else an interval of width 0. A single cluster has no interval.
+    """
+    scored = ~np.isnan(values)
+    kept, names = values[scored], np.asarray(clusters)[scored]
+    if len(kept) == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    mean = float(kept.mean())
+    if np.ptp(kept) == 0:
+        return Estimate(mean, *_constant_interval(mean, len(kept)), len(kept))
+    _, membership = np.unique(names, return_inverse=True)
+    sums, sizes = np.bincount(membership, kept), np.bincount(membership).astype(float)
+    if len(sums) < 2:
+        return Estimate(mean, np.nan, np.nan, len(kept))
+    if np.ptp(sums / sizes) == 0:
+        return Estimate(mean, mean, mean, len(kept))
+    interval = bootstrap(
+        (sums, sizes),
+        lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        paired=True,
+        vectorized=True,
+        batch=1_000,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(mean, float(interval.low), float(interval.high), len(kept))
+
+
+def normalized(score: float, chance: float | None, oracle: float | None) -> float | None:
+    """Where a score stands between chance (0) and oracle (1)."""
+    if chance is None or oracle is None or oracle == chance:
+        return None
+    return (score - chance) / (oracle - chance)
+
+
+def shuffled_mean(scores: Float[np.ndarray, "items labels"], of_item: Collection[int]) -> float:
+    """The exact mean over items when labels are dealt to them at random, none to its own item.
+
+    scores[i, j]: the metric of item i with the label of item j; `of_item`: the items that count.
+    """
+    others = ~np.eye(len(scores), dtype=bool)
+    rows = [float(np.nanmean(scores[i][others[i]])) for i in of_item if others[i].any()]
+    return float(np.mean(rows)) if rows else np.nan
+
+
+def attribute_scores(named: Collection[str], true: Collection[str]) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the attributes that a label names; 0 where it names none."""
+    right = len(set(named) & set(true))
+    if not right:
+        return 0.0, 0.0, 0.0
+    precision, recall = right / len(set(named)), right / len(set(true))
+    return precision, recall, 2 * precision * recall / (precision + recall)
+
+
+def mid_rank(scores: Float[np.ndarray, " pool"], index: int) -> float:
+    """The rank of one entry, 1 for the highest, ties sharing their mean; unscored entries come last."""
+    filled = np.where(np.isnan(scores), -np.inf, scores)
+    above = int(np.sum(filled > filled[index]))
+    tied = int(np.sum(filled == filled[index])) - 1
+    return 1 + above + tied / 2
+
+
+def _constant_interval(mean: float, n: int) -> tuple[float, float]:
+    if mean not in (0.0, 1.0):
+        return mean, mean
+    interval = binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,204 @@
+"""Labels of planted units against their truth: the one evaluator that knows what a neuron detects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.fingerprints import checkpoint_path
+from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
+from dnr_bench.types import Explanation, Neuron, Scorecard
+from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean
+
+#: Concepts in the pool of `reciprocal_rank`, the truth included.
+POOL_SIZE = 10
+_NOTHING = Concept(frozenset())
+
+
+@dataclass(frozen=True)
+class _Unit:
+    neuron: Neuron
+    kind: str
+    truth: Concept
+    explanation: Explanation
+
+    @property
+    def label(self) -> Concept:
+        """What the unit's labels say together: all their alternatives."""
+        return union([parse(label) for label in self.explanation.labels])
+
+    @property
+    def candidates(self) -> list[Concept]:
+        return [parse(candidate.text) for candidate in self.explanation.candidates]
+
+
+class Planted:
+    """exact, attribute precision, recall and F1, candidates, choice, reciprocal rank, abstention.
+
+    `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
+    planted unit. Words of a label that name no attribute of the world count neither for nor against it.
+    """
+
+    def __init__(self, truth: str) -> None:
+        path = checkpoint_path(truth) / "planted.json"
+        self.units: list[dict[str, Any]] = json.loads(path.read_text())
+
+    def truth(self, context: EvaluationContext) -> dict[Neuron, str]:
+        """The planted concept of each unit; dead and random units say so."""
+        return {_neuron(unit): unit["concept"] or f"({unit['kind']})" for unit in self.units}
+
+    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+        """The metrics over all planted units, and the main ones for each kind of unit."""
+        known = {_neuron(unit): unit for unit in self.units}
+        found = [
+            _Unit(e.neuron, known[e.neuron]["kind"], parse(known[e.neuron]["concept"]), e)
+            for e in context.explanations
+            if e.neuron in known
+        ]
+        named = [unit for unit in found if unit.truth != _NOTHING]
+        nothing = [unit for unit in found if unit.truth == _NOTHING]
+        cards = [*_text_cards(named), *_candidate_cards(named)] if named else []
+        if named:
+            cards.append(_reciprocal_rank(named, context))
+        if nothing:
+            cards.append(_abstention(nothing, found))
+        return cards
+
+
+def exact(label: Concept, truth: Concept) -> float:
+    """1 where a label names the truth, nothing less and nothing more."""
+    return float(label == truth)
+
+
+def concept_pool(truth: Concept, rng: np.random.Generator, size: int = POOL_SIZE) -> list[Concept]:
+    """The truth first, then concepts that are easily taken for it: wider, narrower, and beside it."""
+    wider = [Concept.of(a - {attribute}) for a in truth.alternatives if len(a) > 1 for attribute in a]
+    wider += [Concept.of(a) for a in truth.alternatives] if len(truth.alternatives) > 1 else []
+    facets = {FACET_OF[attribute] for attribute in truth.attributes}
+    free = [attribute for attribute, facet in FACET_OF.items() if facet not in facets]
+    narrower = [Concept.of(*(a | {attribute} for a in truth.alternatives)) for attribute in free]
+    beside = [
+        Concept.of(*(_swapped(a, old, new) for a in truth.alternatives))
+        for old in sorted(truth.attributes)
+        for new in FACETS[FACET_OF[old]]
+        if new not in truth.attributes
+    ]
+    rng.shuffle(narrower)
+    rng.shuffle(beside)
+    rivals = sorted(set(wider), key=str)[:3] + narrower[:3] + beside + narrower[3:]
+    return [truth, *dict.fromkeys(rival for rival in rivals if rival != truth)][:size]
+
+
+def union(concepts: Sequence[Concept]) -> Concept:
+    """All alternatives of several concepts."""
+    return Concept(frozenset[frozenset[str]]().union(*(concept.alternatives for concept in concepts)))
+
+
+def _swapped(alternative: frozenset[str], old: str, new: str) -> frozenset[str]:
+    return (alternative - {old}) | {new} if old in alternative else alternative
+
+
+def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
+    """Metrics of label against truth, over all units and by kind."""
+    metrics: Mapping[str, Callable[[Concept, Concept], float]] = {
+        "exact": exact,
+        "attribute_precision": lambda label, truth: _attributes(label, truth)[0],
+        "attribute_recall": lambda label, truth: _attributes(label, truth)[1],
+        "attribute_f1": lambda label, truth: _attributes(label, truth)[2],
+    }
+    kinds = list(dict.fromkeys(unit.kind for unit in units))
+    cards = []
+    for name, metric in metrics.items():
+        table = np.asarray([[_score(metric, label, unit.truth) for label in units] for unit in units])
+        words = [Concept.of([attribute]) for attribute in FACET_OF]
+        by_word = np.asarray([[metric(word, unit.truth) for word in words] for unit in units])
+        everything = list(range(len(units)))
+        groups = {name: everything}
+        if name in ("exact", "attribute_f1"):
+            groups |= {f"{name}.{kind}": [i for i in everything if units[i].kind == kind] for kind in kinds}
+        for group, members in groups.items():
+            constant = by_word[members].mean(axis=0)
+            cards.append(
+                _card(
+                    group,
+                    [units[i] for i in members],
+                    np.diagonal(table)[members].copy(),
+                    shuffled_mean(table, members),
+                    controls={"random_word": float(constant.mean()), "best_constant": float(constant.max())},
+                )
+            )
+    return cards
+
+
+def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
+    """Whether the truth was proposed, and whether it was then chosen."""
+    proposed = np.asarray([[float(u.truth in other.candidates) for other in units] for u in units])
+    present = np.diagonal(proposed)
+    chosen = np.asarray([exact(unit.label, unit.truth) for unit in units])
+    luck = [1 / len(unit.candidates) for unit, there in zip(units, present, strict=True) if there]
+    return [
+        _card("truth_in_candidates", units, present.copy(), shuffled_mean(proposed, range(len(units)))),
+        _card(
+            "chosen_given_present",
+            units,
+            np.where(present > 0, chosen, np.nan),
+            float(np.mean(luck)) if luck else None,
+        ),
+    ]
+
+
+def _reciprocal_rank(units: Sequence[_Unit], context: EvaluationContext) -> Scorecard:
+    """1 / rank of the truth in a fixed pool with its super-, sub- and sibling concepts."""
+    pools = {u.neuron: concept_pool(u.truth, np.random.default_rng([11, u.neuron.unit])) for u in units}
+    scores = context.score_pools(
+        {neuron: [str(concept) for concept in pool] for neuron, pool in pools.items()}
+    )
+    values = [1 / mid_rank(scores[u.neuron], 0) if u.neuron in scores else np.nan for u in units]
+    luck = [float(np.mean(1 / np.arange(1, len(pool) + 1))) for pool in pools.values()]
+    return _card("reciprocal_rank", units, np.asarray(values), float(np.mean(luck)))
+
+
+def _abstention(nothing: Sequence[_Unit], units: Sequence[_Unit]) -> Scorecard:
+    """Whether units that detect nothing nameable (dead, random) got no label."""
+    values = np.asarray([float(unit.explanation.unscored is not None) for unit in nothing])
+    rate = float(np.mean([unit.explanation.unscored is not None for unit in units]))
+    return _card("abstained_correctly", nothing, values, rate)
+
+
+def _card(
+    metric: str,
+    units: Sequence[_Unit],
+    values: Float[np.ndarray, " units"],
+    chance: float | None,
+    controls: Mapping[str, float] | None = None,
+) -> Scorecard:
+    return Scorecard(
+        metric=f"planted.{metric}",
+        higher_is_better=True,
+        item_kind="neuron",
+        items=[str(unit.neuron) for unit in units],
+        values=values,
+        clusters=[" | ".join(unit.explanation.labels) or str(unit.neuron) for unit in units],
+        chance=chance,
+        oracle=1.0,
+        controls=controls or {},
+    )
+
+
+def _score(metric: Callable[[Concept, Concept], float], labelled: _Unit, truth: Concept) -> float:
+    """The metric of one unit's label against a truth; NaN where the unit has no label."""
+    return np.nan if labelled.explanation.unscored else metric(labelled.label, truth)
+
+
+def _attributes(label: Concept, truth: Concept) -> tuple[float, float, float]:
+    return attribute_scores(label.attributes, truth.attributes)
+
+
+def _neuron(unit: Mapping[str, Any]) -> Neuron:
+    return Neuron(unit["layer"], unit["unit"])

@@ -1,0 +1,56 @@
+"""What several test files share: small real parts, built once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from dnr_bench.config import RunConfig, build_run
+
+ROOT = Path(__file__).parent.parent
+
+#: Twelve units of every kind, few images: a whole run in seconds.
+SMALL = (
+    "neurons.units=[0,9,13,20,27,35,40,50,53,60,62]",
+    "neurons.layers=[concepts]",
+    "probe.n_images=300",
+    "images_per_concept=4",
+)
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Callable[..., RunConfig]:
+    """Builds the configuration of a small run whose store lies in this test's folder."""
+
+    def build(*overrides: str, store: str = "store") -> RunConfig:
+        return build_run(compose_config(*SMALL, f"paths.store={tmp_path / store}", *overrides))
+
+    return build
+
+
+@pytest.fixture
+def command_line(tmp_path: Path) -> Callable[[Sequence[str]], subprocess.CompletedProcess[str]]:
+    """Runs `python -m dnr_bench` in this test's folder."""
+
+    def call(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "dnr_bench", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,106 @@
+"""The command line as a user meets it: exit codes, messages, and what MLflow then holds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+
+CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["scorer=nope"], ["scorer/nope", "topk_log", "semantic"]),
+        (["neurons.layers=[layer9]"], ["layer9", "concepts (64)", "fc (28)"]),
+        (["neurons.units=[99999]"], ["99999", "0..63"]),
+        (["probe.n_images=abc"], ["probe.n_images='abc'", "int"]),
+        (["scorer=semantic", "scorer.alpha=2"], ["scorer.alpha=2", "0..1"]),
+        (["scorer.alpha=2"], ["scorer.alpha", "allowed keys of scorer: as_printed, beta, t"]),
+        (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
+        (["blur"], ["blur", "key=value"]),
+    ],
+)
+def test_wrong_requests_end_with_one_helpful_message(
+    command_line: CommandLine, tmp_path: Path, arguments: list[str], messages: list[str]
+) -> None:
+    done = command_line(arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for message in messages:
+        assert message in done.stderr, done.stderr
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_debug_shows_where_it_happened(command_line: CommandLine) -> None:
+    done = command_line(["probe.n_images=0", "debug=true"])
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "probe.n_images=0 must be at least 1" in done.stderr
+
+
+def test_help_names_groups_and_examples(command_line: CommandLine) -> None:
+    done = command_line(["--help"])
+    assert done.returncode == 0
+    assert "topk_squared_image_products" in done.stdout
+    assert "python -m dnr_bench -m scorer=topk_log,semantic blur=0,2,4" in done.stdout
+
+
+def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    done = command_line(
+        ["-m", "scorer=topk_log,semantic", "scorer.k=5,0", *SMALL, "neurons.units=[0,9]", "captioner=truth"]
+    )
+    assert done.returncode == 2
+    assert "k=0 must be at least 1" in done.stderr
+    assert "Jobs of this multirun" in done.stdout
+    with sqlite3.connect(tmp_path / "mlruns" / "mlflow.db") as database:
+        rows = database.execute(
+            "select r.run_uuid, r.status, t.value from runs r left join tags t"
+            " on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
+        ).fetchall()
+        metrics = dict(database.execute("select run_uuid, value from metrics where key = 'planted.exact'"))
+        failures = database.execute("select value from tags where key = 'failure'").fetchall()
+        params = database.execute(
+            "select value from params where key = 'scorer._target_' order by value"
+        ).fetchall()
+        datasets = database.execute("select name from datasets").fetchall()
+    parents = [run for run, _, parent in rows if parent is None]
+    assert len(parents) == 1
+    children = [(run, status) for run, status, parent in rows if parent == parents[0]]
+    assert sorted(status for _, status in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert len(metrics) == 2
+    assert len(failures) == 2
+    assert all("k=0" in reason for (reason,) in failures)
+    assert len(params) == 4
+    assert datasets == [("shapes-probe-300",)]
+    artifacts = tmp_path / "mlruns" / "artifacts"
+    finished = next(run for run, status in children if status == "FINISHED")
+    names = {path.name for path in (artifacts / finished / "artifacts").glob("*")}
+    assert {"result.json", "neurons.json", "metrics.json", "config.yaml"} <= names
+    table = json.loads((artifacts / finished / "artifacts" / "neurons.json").read_text())
+    assert {"neuron", "label", "truth", "score"} <= set(table["columns"])
+    comparison = json.loads((artifacts / parents[0] / "artifacts" / "comparison.json").read_text())
+    assert len(comparison["data"]) == 4
+
+
+def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
+    from dnr_bench.tracking import Tracker
+
+    old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
+    tracker = Tracker(old, "bench")
+    run_id = tracker.start_parent("one")
+    tracker.finish_parent(run_id, [{"job": 0}], failed=False)
+    new.parent.mkdir()
+    old.rename(new)
+    moved = Tracker(new, "bench")
+    assert [item.path for item in moved.client.list_artifacts(run_id)] == ["comparison.json"]
+    assert moved.client.get_run(run_id).info.status == "FINISHED"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnr_bench.shapes.concepts import FACETS, Concept, parse
+from dnr_bench.shapes.phrases import partial_concept, phrase
+from dnr_bench.shapes.render import sample_scene
+from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives"),
+    [
+        ("a red striped circle on a blue background", [["red", "striped", "circle", "blue background"]]),
+        ("Stripes", [["striped"]]),
+        ("red or blue circles", [["red", "circle"], ["blue", "circle"]]),
+        ("red circle or blue star", [["red", "circle"], ["blue", "star"]]),
+        ("red or star", [["red"], ["star"]]),
+        (
+            "a cross on a red or green background",
+            [["cross", "red background"], ["cross", "green background"]],
+        ),
+        ("a dog in the snow", []),
+    ],
+)
+def test_phrases_mean_what_they_say(text: str, alternatives: list[list[str]]) -> None:
+    assert parse(text) == Concept.of(*alternatives)
+
+
+@given(st.integers(0, 2**32), st.integers(0, len(CAPTION_TEMPLATES) - 1))
+def test_every_caption_names_the_four_attributes_of_its_scene(seed: int, template: int) -> None:
+    scene = sample_scene(np.random.default_rng(seed))
+    assert parse(caption(scene, template)) == Concept.of(scene.attributes)
+
+
+@given(st.integers(0, 2**32))
+def test_phrases_of_a_concept_parse_back_to_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    concept = partial_concept(sample_scene(rng), rng)
+    assert parse(phrase(concept, rng)) == concept
+    assert parse(str(concept)) == concept
+
+
+def test_a_concept_matches_where_one_alternative_holds() -> None:
+    concept = Concept.of(["red", "circle"], ["blue"])
+    assert concept.matches(["red", "circle", "solid"])
+    assert concept.matches(["blue", "star"])
+    assert not concept.matches(["red", "star"])
+    assert not Concept.of().matches(["red"])
+
+
+def test_unknown_attributes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown attributes.*'teal'.*known are"):
+        Concept.of(["teal"])
+
+
+def test_facets_do_not_overlap() -> None:
+    values = [value for facet in FACETS.values() for value in facet]
+    assert len(values) == len(set(values))

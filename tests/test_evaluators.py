@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.shapes.concepts import parse
+from dnr_bench.shapes.world import CLASSES, planted_units
+from dnr_bench.targets.shapes import shapes_target
+from dnr_bench.types import Explanation, Neuron, Scorecard, ScoredCandidate
+from evaluators.fc_layer import FcLayer
+from evaluators.planted import POOL_SIZE, Planted, concept_pool
+
+PLANTED = [unit for unit in planted_units() if unit.kind not in ("dead", "random")]
+NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
+
+
+def labelled(layer: str, unit: int, *texts: str) -> Explanation:
+    candidates = [ScoredCandidate(text, "captions", -float(i)) for i, text in enumerate(texts)]
+    return Explanation(Neuron(layer, unit), tuple(candidates), unscored=None if texts else "dead")
+
+
+def truth_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarray]:
+    """Scores that know the truth: the first concept of each pool wins."""
+    return {neuron: -np.arange(len(pool), dtype=float) for neuron, pool in pools.items()}
+
+
+@pytest.fixture(scope="module")
+def judge():
+    target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
+    encoder = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
+
+    def evaluate(evaluator, explanations: Sequence[Explanation]) -> dict[str, Scorecard]:
+        context = EvaluationContext(list(explanations), target, encoder.embed_texts, truth_scores, seed=0)
+        return {card.metric: card for card in evaluator.evaluate(context)}
+
+    return evaluate
+
+
+def mean(card: Scorecard) -> float:
+    return float(np.nanmean(card.values))
+
+
+def test_true_labels_reach_the_oracle_and_the_controls_stay_below(judge) -> None:
+    explanations = [labelled("concepts", u.unit, u.concept) for u in PLANTED]
+    cards = judge(Planted("embedded:target"), explanations)
+    for name in ("exact", "attribute_f1", "truth_in_candidates", "chosen_given_present", "reciprocal_rank"):
+        card = cards[f"planted.{name}"]
+        assert mean(card) == card.oracle == 1.0, name
+    assert cards["planted.exact"].chance == 0.0
+    assert 0 < cards["planted.attribute_f1"].chance < 0.2
+    assert (
+        cards["planted.attribute_f1"].chance < cards["planted.attribute_f1"].controls["best_constant"] < 0.3
+    )
+    by_kind = [card for name, card in cards.items() if name.startswith("planted.exact.")]
+    assert sum(len(card.items) for card in by_kind) == len(PLANTED) == 60
+
+
+def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None:
+    unit = next(u.unit for u in PLANTED if u.concept == "red circle")
+    for label, precision, recall in (
+        ("circle", 1.0, 0.5),
+        ("red striped circle on a blue background", 0.5, 1.0),
+        ("blue star", 0.0, 0.0),
+        ("a dog", 0.0, 0.0),
+    ):
+        cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
+        assert mean(cards["planted.attribute_precision"]) == precision, label
+        assert mean(cards["planted.attribute_recall"]) == recall, label
+        assert mean(cards["planted.exact"]) == 0
+
+
+def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:
+    unit = next(u.unit for u in PLANTED if u.concept == "red circle")
+    other = next(u.unit for u in PLANTED if u.concept == "star")
+    cards = judge(
+        Planted("embedded:target"),
+        [labelled("concepts", unit, "circle", "red circle"), labelled("concepts", other, "red", "cross")],
+    )
+    assert mean(cards["planted.truth_in_candidates"]) == 0.5
+    chosen = cards["planted.chosen_given_present"]
+    assert chosen.values[0] == 0
+    assert np.isnan(chosen.values[1])
+    assert chosen.chance == 0.5
+
+
+def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
+    units = [u.unit for u in PLANTED[:3]]
+    cards = judge(
+        Planted("embedded:target"),
+        [
+            labelled("concepts", units[0], "red"),
+            labelled("concepts", units[1]),
+            labelled("concepts", units[2], "blue"),
+        ],
+    )
+    values = cards["planted.exact"].values
+    assert values[0] == 1
+    assert np.isnan(values[1])
+    assert values[2] == 0
+
+
+def test_abstaining_is_right_on_units_that_detect_nothing(judge) -> None:
+    dead, random = NOTHING[0].unit, NOTHING[2].unit
+    cards = judge(
+        Planted("embedded:target"), [labelled("concepts", dead), labelled("concepts", random, "red")]
+    )
+    assert set(cards) == {"planted.abstained_correctly"}
+    assert cards["planted.abstained_correctly"].values.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("unit", PLANTED, ids=lambda unit: unit.concept)
+def test_pools_hold_the_truth_once_and_its_easy_rivals(unit) -> None:
+    pool = concept_pool(unit.truth, np.random.default_rng(0))
+    assert len(pool) == len(set(pool)) == POOL_SIZE
+    assert pool[0] == unit.truth
+    assert all(parse(str(concept)) == concept for concept in pool)
+    if len(next(iter(unit.truth.alternatives))) > 1:
+        assert any(other.attributes < unit.truth.attributes for other in pool), "a wider concept"
+    assert any(other.attributes > unit.truth.attributes for other in pool), "a narrower concept"
+
+
+def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge) -> None:
+    (card,) = judge(FcLayer(), [labelled("fc", i, name) for i, name in enumerate(CLASSES)]).values()
+    assert card.metric == "fc_layer.clip_cos"
+    assert mean(card) == pytest.approx(1.0, abs=1e-5)
+    assert card.chance < 0.9
+    constant = judge(FcLayer(), [labelled("fc", i, "striped circle") for i in range(len(CLASSES))])
+    assert mean(constant["fc_layer.clip_cos"]) < 0.9
+
+
+def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge) -> None:
+    assert judge(Planted("embedded:target"), [labelled("layer3", 0, "red")]) == {}
+    assert judge(FcLayer(), [labelled("layer3", 0, "red")]) == {}

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnr_bench.config import RunConfig
+from dnr_bench.neurons import NeuronSelection
+from dnr_bench.run import RunResult, run
+
+ABOVE_SCORING = (
+    "activations", "exemplars", "captions", "candidates", "images", "image_activations",
+    "image_embeddings", "text_embeddings",
+)  # fmt: skip
+BuildRun = Callable[..., RunConfig]
+
+
+def labels(result: RunResult) -> dict[str, list[tuple[str, float]]]:
+    return {
+        f"{record['layer']}:{record['unit']}": [(c["text"], c["score"]) for c in record["candidates"]]
+        for record in result.neurons
+    }
+
+
+def assert_same(a: RunResult, b: RunResult, tolerance: float) -> None:
+    left, right = labels(a), labels(b)
+    assert left.keys() == right.keys()
+    for neuron, candidates in left.items():
+        assert [text for text, _ in candidates] == [text for text, _ in right[neuron]], neuron
+        scores = [score for _, score in candidates], [score for _, score in right[neuron]]
+        assert scores[0] == pytest.approx(scores[1], abs=tolerance), neuron
+
+
+def misses(result: RunResult) -> dict[str, int]:
+    return {name: result.stages[name]["misses"] for name in ABOVE_SCORING if name in result.stages}
+
+
+def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> None:
+    result = run(small_run("captioner=truth"))
+    records = {record["unit"]: record for record in result.neurons}
+    assert records[0]["truth"] == "red"
+    assert records[0]["labels"] == ["red"]
+    assert records[60]["unscored"].startswith("dead")
+    assert records[60]["labels"] == []
+    assert records[60]["score"] is None
+    assert records[62]["truth"] == "(random)"
+    scored = [record for record in result.neurons if not record["unscored"]]
+    for record in scored:
+        scores = [candidate["score"] for candidate in record["candidates"]]
+        assert scores == sorted(scores, reverse=True)
+        assert record["score"] == scores[0]
+        assert len(record["exemplars"]) == 10
+    metric = result.metrics["planted.attribute_f1"]
+    assert metric["mean"] > 0.7
+    assert metric["low"] <= metric["mean"] <= metric["high"]
+    assert metric["chance"] < 0.2
+    assert metric["n"] == 9
+    path = result.write(tmp_path / "run")
+    assert json.loads(path.read_text())["neurons"][0]["labels"] == ["red"]
+
+
+def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> None:
+    first = run(small_run())
+    assert all(misses(first).values())
+    second = run(small_run("scorer=topk_log"))
+    assert set(misses(second).values()) == {0}
+    assert second.stages["evaluation"]["misses"] == 0
+    assert labels(first) != labels(second)
+
+
+def test_a_cleared_store_gives_identical_labels_and_scores(small_run: BuildRun) -> None:
+    assert_same(run(small_run(store="one")), run(small_run(store="two")), tolerance=0)
+
+
+def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> None:
+    first = run(small_run(store="one"))
+    small = [f"{part}.batch_size=7" for part in ("target", "captioner", "encoder")]
+    config = small_run(*small, store="two")
+    units = config.neurons.units
+    assert not isinstance(units, str)
+    backwards = replace(config, neurons=NeuronSelection(["concepts"], list(units)[::-1], None))
+    assert_same(first, run(backwards), tolerance=1e-5)
+
+
+def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> None:
+    sharp, soft = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "blur=2"))
+    assert sharp.probe["digest"] != soft.probe["digest"]
+    assert soft.stages["activations"]["misses"] == 1
+    assert run(small_run("evaluator=[]", "blur=2.0")).stages["activations"]["misses"] == 0
+
+
+def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
+    with_crops = run(small_run("evaluator=[]", "captioner=truth"))
+    without = run(small_run("evaluator=[]", "captioner=truth", "exemplars.crops_per_image=0"))
+    boxes = [
+        [item["box"] for record in r.neurons for item in record["exemplars"]] for r in (with_crops, without)
+    ]
+    assert any(boxes[0])
+    assert not any(boxes[1])
+
+
+def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun) -> None:
+    result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=truth"))
+    assert [record["truth"] for record in result.neurons] == ["solid circle", "striped square"]
+    assert not any(item["box"] for record in result.neurons for item in record["exemplars"])
+    assert set(result.metrics) == {"fc_layer.clip_cos"}
+
+
+def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -> None:
+    few = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2"))
+    more = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3"))
+    fresh = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="fresh"))
+    assert_same(more, fresh, tolerance=0)
+    assert few.stages["images"]["misses"] == more.stages["images"]["misses"]
+
+
+def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
+    one, two = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "seed=1"))
+    assert one.probe["digest"] != two.probe["digest"]
+    assert all(misses(two)[stage] > 0 for stage in ("activations", "captions", "images"))
+
+
+def test_results_hold_no_number_that_json_does_not_know(small_run: BuildRun, tmp_path: Path) -> None:
+    result = run(small_run("neurons.units=[60,61]"))
+    assert result.metrics["planted.abstained_correctly"]["mean"] == 1.0
+    json.loads(result.write(tmp_path).read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert np.isfinite(result.seconds)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import rankdata
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import Scorer
+from dnr_bench.scorers.activations import Semantic, TopKLog
+from dnr_bench.scorers.images import ImageProducts, TopKSquaredImageProducts
+from dnr_bench.scorers.ranking import mid_ranks
+from dnr_bench.scorers.ranks import MeanRank, MedianRank, SquaredMeanRank, TopKSquaredRank
+from dnr_bench.types import Evidence
+from tests.conftest import ROOT, compose_config
+
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "scorer").glob("*.yaml"))
+SCORERS: dict[str, Scorer] = {name: instantiate(compose_config(f"scorer={name}").scorer) for name in NAMES}
+
+
+def evidence(activations, image_image=None, image_text=None, exemplar_activation=2.0) -> Evidence:
+    activations = np.asarray(activations, float)
+    if image_image is None:
+        image_image = np.where(np.isnan(activations), np.nan, 0.5)
+    if image_text is None:
+        image_text = np.full(len(activations), 0.5)
+    return Evidence(
+        activations, np.asarray(image_image, float), np.asarray(image_text, float), exemplar_activation
+    )
+
+
+#: Ranks: 6 -> 1, 5 -> 2, 3 and 3 -> 3.5, 1 -> 5, 0 -> 6.
+HAND = evidence([[6, 3, 0], [5, 3, 1]], [[0.9, 0.5, 0.1], [0.4, 0.8, 0.6]], [0.6, -0.2])
+
+
+@pytest.mark.parametrize(
+    ("scorer", "expected"),
+    [
+        (MeanRank(), [-(1 + 3.5 + 6) / 3, -(2 + 3.5 + 5) / 3]),
+        (MedianRank(), [-3.5, -3.5]),
+        (SquaredMeanRank(), [-(1 + 12.25 + 36) / 3, -(4 + 12.25 + 25) / 3]),
+        (TopKSquaredRank(beta=2), [-(1 + 12.25) / 2, -(4 + 12.25) / 2]),
+        (TopKSquaredRank(beta=99), [-(1 + 12.25 + 36) / 3, -(4 + 12.25 + 25) / 3]),
+        (ImageProducts(t=2), [0.7, 0.6]),
+        (ImageProducts(t=10), [0.5, 0.6]),
+        (TopKSquaredImageProducts(beta=2, t=2, as_printed=False), [2 * 0.7, 1 * 0.6]),
+        (TopKSquaredImageProducts(beta=2, t=2, as_printed=True), [1 * 0.7, 0]),
+        (TopKLog(k=2, normalize="none"), [(np.log(7) + np.log(4)) / 2, (np.log(6) + np.log(4)) / 2]),
+        (TopKLog(k=1, normalize="exemplar"), [np.log(4), np.log(3.5)]),
+        (Semantic(alpha=0.7, k=2, normalize="none"), [0.7 * 4.5 + 0.3 * 0.36, 0.7 * 4]),
+        (Semantic(alpha=0.0, k=2, normalize="none"), [0.36, 0]),
+        (Semantic(alpha=1, k=1, normalize="exemplar"), [3, 2.5]),
+    ],
+)
+def test_scores_by_hand(scorer: Scorer, expected: list[float]) -> None:
+    assert scorer.score(HAND) == pytest.approx(expected)
+
+
+def test_mid_ranks_agree_with_scipy() -> None:
+    values = np.random.default_rng(0).integers(0, 9, (4, 6)).astype(float)
+    expected = np.sort(rankdata(-values.ravel()).reshape(4, 6), axis=1)
+    assert np.array_equal(mid_ranks(values), expected)
+
+
+def test_a_negative_product_never_wins_unless_as_printed() -> None:
+    bad_but_active = evidence([[9, 9], [1, 1]], [[-0.5, -0.5], [0.1, 0.1]])
+    scores = TopKSquaredImageProducts(beta=5, t=10, as_printed=False).score(bad_but_active)
+    assert scores[0] == 0 < scores[1]
+    assert TopKSquaredImageProducts(beta=5, t=10, as_printed=True).score(bad_but_active)[0] < 0
+
+
+def test_log_ties_go_to_the_higher_mean() -> None:
+    scores = TopKLog(k=2, normalize="none").score(evidence([[-3, -1], [-2, -1], [-5, -1]]))
+    assert list(np.argsort(-scores)) == [1, 0, 2]
+    assert scores == pytest.approx([0, 0, 0])
+
+
+values = arrays(np.float64, (4, 5), elements=st.floats(-50, 50).map(lambda v: round(v, 2)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryScorer:
+    @given(values=values, order=st.permutations(range(4)))
+    def test_scores_follow_their_candidates(self, name: str, values: np.ndarray, order: list[int]) -> None:
+        likeness, text = np.tanh(values[::-1]), np.tanh(values[:, 0])
+        scores = SCORERS[name].score(evidence(values, likeness, text))
+        moved = SCORERS[name].score(evidence(values[order], likeness[order], text[order]))
+        assert moved == pytest.approx(scores[order])
+
+    @given(values=values, order=st.permutations(range(5)))
+    def test_the_order_of_images_does_not_matter(
+        self, name: str, values: np.ndarray, order: list[int]
+    ) -> None:
+        scores = SCORERS[name].score(evidence(values))
+        assert SCORERS[name].score(evidence(values[:, order])) == pytest.approx(scores)
+
+    @given(values=values)
+    def test_a_candidate_that_leads_another_still_does_when_it_is_raised(
+        self, name: str, values: np.ndarray
+    ) -> None:
+        before = SCORERS[name].score(evidence(values))
+        raised = values.copy()
+        raised[0] += 7
+        after = SCORERS[name].score(evidence(raised))
+        led = before[0] >= before[1:]
+        assert np.all(after[0] >= after[1:][led] - 1e-9)
+
+    def test_equal_candidates_score_alike(self, name: str) -> None:
+        scores = SCORERS[name].score(evidence(np.full((3, 4), 1.5)))
+        assert scores == pytest.approx(np.full(3, scores[0]))
+
+    def test_a_single_candidate_and_negative_activations_have_a_score(self, name: str) -> None:
+        assert np.isfinite(SCORERS[name].score(evidence([[-1.0, -2.0]]))).all()
+
+    def test_a_candidate_without_images_is_unscored_and_cannot_win(self, name: str) -> None:
+        scores = SCORERS[name].score(evidence([[1, 2], [np.nan, np.nan], [3, np.nan]]))
+        assert np.isnan(scores[1])
+        assert np.isfinite(scores[[0, 2]]).all()
+
+    def test_evidence_is_left_as_it_was(self, name: str) -> None:
+        before = HAND.activations.copy(), HAND.image_image.copy(), HAND.image_text.copy()
+        SCORERS[name].score(HAND)
+        assert all(map(np.array_equal, before, (HAND.activations, HAND.image_image, HAND.image_text)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Semantic(alpha=2, k=5, normalize="none"), r"alpha=2 must lie in 0\.\.1"),
+        (lambda: TopKLog(k=0, normalize="none"), "k=0 must be at least 1"),
+        (lambda: TopKSquaredRank(beta=-1), "beta=-1 must be at least 1"),
+        (lambda: ImageProducts(t=0), "t=0 must be at least 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(build, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build()

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import VisionTransformer, resnet18
+
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.preprocessing import Preprocessing
+from dnr_bench.targets.shapes import shapes_target
+
+PLAIN = Preprocessing(resize=64, crop=64, mean=[0.5] * 3, std=[0.25] * 3)
+IMAGES = [ShapesProbe(12).load(0).images[i] for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def shapes() -> HookedTarget:
+    return shapes_target("embedded:target", pool="mean", device="cpu", batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def transformer() -> HookedTarget:
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=6
+    )
+    return HookedTarget(model, PLAIN)
+
+
+def test_layers_of_the_embedded_target(shapes: HookedTarget) -> None:
+    layers = {layer.name: layer for layer in shapes.layers()}
+    assert (layers["concepts"].units, layers["concepts"].spatial, layers["concepts"].nonnegative) == (
+        64,
+        True,
+        True,
+    )
+    assert (layers["fc"].units, layers["fc"].spatial, layers["fc"].nonnegative) == (28, False, False)
+    assert {"layer1", "layer2", "layer3", "layer4", "layer2.conv1"} <= layers.keys()
+
+
+def test_the_last_layer_is_the_models_own_output(shapes: HookedTarget) -> None:
+    with torch.inference_mode():
+        direct = shapes.model(shapes.preprocessing.batch(IMAGES, torch.device("cpu"))).numpy()
+    assert shapes.run(IMAGES, ["fc"])["fc"] == pytest.approx(direct, abs=1e-5)
+
+
+def test_pooled_activations_are_means_or_maxima_of_the_maps(shapes: HookedTarget) -> None:
+    pairs = [(3, 7), (0, 7), (3, 9)]
+    maps = shapes.maps(IMAGES, "concepts", pairs)
+    highest = HookedTarget(shapes.model, shapes.preprocessing, pool="max")
+    mean, top = shapes.run(IMAGES, ["concepts"])["concepts"], highest.run(IMAGES, ["concepts"])["concepts"]
+    for (image, unit), activation_map in zip(pairs, maps, strict=True):
+        assert activation_map.mean() == pytest.approx(mean[image, unit], abs=1e-5)
+        assert activation_map.max() == pytest.approx(top[image, unit], abs=1e-5)
+
+
+def test_several_layers_take_one_forward_pass_a_batch(shapes: HookedTarget) -> None:
+    calls = []
+    handle = shapes.model.stem.register_forward_hook(lambda *_: calls.append(1))
+    outputs = shapes.run(IMAGES, ["layer2", "concepts", "fc"])
+    handle.remove()
+    assert len(calls) == 3  # 12 images in batches of 5
+    assert {name: output.shape for name, output in outputs.items()} == {
+        "layer2": (12, 64), "concepts": (12, 64), "fc": (12, 28),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_activations_do_not_depend_on_the_batch(shapes: HookedTarget, batch_size: int) -> None:
+    other = HookedTarget(shapes.model, shapes.preprocessing, batch_size=batch_size)
+    assert other.fingerprint != ""
+    assert other.run(IMAGES, ["concepts"])["concepts"] == pytest.approx(
+        shapes.run(IMAGES, ["concepts"])["concepts"], abs=1e-5
+    )
+
+
+def test_a_transformers_tokens_are_pooled_by_class_token_or_patches(transformer: HookedTarget) -> None:
+    name = "encoder.layers.encoder_layer_1"
+    layers = {layer.name: layer for layer in transformer.layers()}
+    assert (layers[name].units, layers[name].spatial) == (8, False)
+    outputs = {}
+    module = dict(transformer.model.named_modules())[name]
+    handle = module.register_forward_hook(lambda _m, _i, output: outputs.update(tokens=output))
+    with torch.inference_mode():
+        transformer.model(PLAIN.batch(IMAGES, torch.device("cpu")))
+    handle.remove()
+    patches = HookedTarget(transformer.model, PLAIN, tokens="patches")
+    assert transformer.run(IMAGES, [name])[name] == pytest.approx(outputs["tokens"][:, 0].numpy(), abs=1e-5)
+    assert patches.run(IMAGES, [name])[name] == pytest.approx(
+        outputs["tokens"][:, 1:].mean(dim=1).numpy(), abs=1e-5
+    )
+    assert patches.fingerprint != transformer.fingerprint
+
+
+def test_inplace_activations_do_not_change_what_a_hook_saw() -> None:
+    torch.manual_seed(0)
+    target = HookedTarget(resnet18(), PLAIN)
+    assert target.run(IMAGES[:2], ["bn1"])["bn1"].min() < 0  # the ReLU behind it works in place
+
+
+def test_images_of_any_size_are_taken(shapes: HookedTarget) -> None:
+    odd = np.random.default_rng(0).integers(0, 256, (37, 91, 3), dtype=np.uint8)
+    assert shapes.run([odd, IMAGES[0]], ["fc"])["fc"].shape == (2, 28)
+
+
+def test_weights_and_preprocessing_are_part_of_the_fingerprint(shapes: HookedTarget) -> None:
+    def small(bias: float, std: float = 0.25) -> str:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+        nn.init.zeros_(model[1].weight)
+        nn.init.constant_(model[1].bias, bias)
+        return HookedTarget(model, Preprocessing(64, 64, [0.5] * 3, [std] * 3)).fingerprint
+
+    assert small(0.0) == small(0.0)
+    assert len({small(0.0), small(1.0), small(0.0, std=0.2)}) == 3
+
+
+def test_values_that_are_not_finite_end_the_run() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
+    nn.init.constant_(model[1].weight, float("nan"))
+    with pytest.raises(RunError, match=r"layers \['1'\] of the target gave values that are not finite"):
+        HookedTarget(model, PLAIN).run(IMAGES[:1], ["1"])
+
+
+def test_an_unknown_checkpoint_lists_the_embedded_ones() -> None:
+    with pytest.raises(UsageError, match=r"no checkpoint directory 'embedded:nope'; .*embedded:target"):
+        shapes_target("embedded:nope", pool="mean", device="cpu", batch_size=5)
