@@ -10,10 +10,10 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
+from rich.markup import escape
 
 from dnr_bench.errors import DnrError, RunError, UsageError
 
@@ -41,31 +41,34 @@ def _job(config: DictConfig) -> None:
 
 
 def _run_and_log(config: DictConfig, folder: Path, started: float, overrides: list[str]) -> None:
+    from dnr_bench.comparison import write_outcome
     from dnr_bench.config import build_run
-    from dnr_bench.multirun import PARENT_VARIABLE, write_outcome
+    from dnr_bench.multirun import PARENT_VARIABLE
     from dnr_bench.run import run
-    from dnr_bench.summary import print_link, print_result
+    from dnr_bench.summary import console, print_job, print_link, print_result
 
-    console = Console()
+    out, parent = console(), os.environ.get(PARENT_VARIABLE)
     title = " ".join(overrides) or "defaults"
-    console.rule(f"dnr_bench: {title}", align="left")
+    out.rule(f"dnr_bench: {escape(title)}", align="left")
     result = run(build_run(config))
     result.write(folder)  # on disk before the tracking database is spoken to
     write_outcome(folder, overrides, failure=None)
-    print_result(result, folder, console)
+    (print_job if parent else print_result)(result, folder, out)
 
     from dnr_bench.tracking import Tracker
 
     tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
-    run_id = tracker.log_result(result, folder, title, started, os.environ.get(PARENT_VARIABLE))
-    print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, console)
+    run_id = tracker.log_result(result, folder, title, started, parent)
+    if parent is None:
+        print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, out)
 
 
 def _log_failure(
     failure: DnrError, config: DictConfig, folder: Path, started: float, overrides: list[str]
 ) -> None:
     """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
-    from dnr_bench.multirun import PARENT_VARIABLE, write_outcome
+    from dnr_bench.comparison import write_outcome
+    from dnr_bench.multirun import PARENT_VARIABLE
 
     parent = os.environ.get(PARENT_VARIABLE)
     if isinstance(failure, UsageError) and parent is None:
@@ -93,7 +96,10 @@ def _report(error: BaseException, debug: bool) -> None:
 
 def _composition_message(error: BaseException) -> str:
     """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
-    lines = [line for line in str(error).splitlines() if "HYDRA_FULL_ERROR" not in line]
+    text = str(error).partition("Config search path:")[0]
+    lines = [line for line in text.splitlines() if "hydra.cc" not in line]
+    if isinstance(error, OverrideParseException):
+        lines.append("words on the command line are key=value; --help lists the keys")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     parent = getattr(cause, "parent_node", None)
     if parent is not None and hasattr(parent, "keys"):
@@ -116,7 +122,16 @@ def main() -> int:
             "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
         )
         return 130
+    finally:
+        _close_open_parents()
     return max((failure.exit_code for failure in _FAILURES), default=0)
+
+
+def _close_open_parents() -> None:
+    """A multirun that was interrupted, or whose configuration does not compose, ends in MLflow, too."""
+    module = sys.modules.get("dnr_bench.multirun")  # not imported where Hydra gave up before
+    if module is not None:
+        module.close_open_parents()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,9 @@ from dnr_bench.parts import (
     Target,
 )
 from dnr_bench.pipeline import Parts, Settings
+from dnr_bench.probes.blur import check_sigma
 from dnr_bench.renderings import DrawingSettings
+from dnr_bench.types import Layer, Neuron
 
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class TopLevel:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must be at least 0")
+        check_sigma(self.blur)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class RunConfig:
     settings: Settings
     probe: Probe
     blur: float
-    neurons: NeuronSelection
+    layers: Sequence[Layer]
+    neurons: Sequence[Neuron]
     evaluators: dict[str, Evaluator]
     store: Path
     resolved: dict[str, Any]
@@ -72,7 +77,7 @@ def build_run(config: DictConfig) -> RunConfig:
     """Build every part of a run; whatever is wrong with the config raises `UsageError`."""
     top = _checked(TopLevel, "", {name: config[name] for name in TopLevel.__annotations__})
     exemplars = _checked(ExemplarSettings, "exemplars", _plain(config.exemplars))
-    neurons = _checked(NeuronSelection, "neurons", _plain(config.neurons))
+    selection = _checked(NeuronSelection, "neurons", _plain(config.neurons))
     paths = _checked(Paths, "paths", _plain(config.paths))
     drawing = _checked(
         DrawingSettings, "", {"prompt": top.prompt, "images_per_concept": top.images_per_concept}
@@ -88,8 +93,11 @@ def build_run(config: DictConfig) -> RunConfig:
     evaluators = {
         str(name): build(config.evaluator[name], Evaluator, f"evaluator.{name}") for name in config.evaluator
     }
+    target = build(config.target, Target, "target")
+    layers = selection.choose_layers(target.layers())
+    neurons = selection.choose(layers, top.seed)
     parts = Parts(
-        target=build(config.target, Target, "target"),
+        target=target,
         captioner=build(config.captioner, Captioner, "captioner"),
         summarizer=summarizer,
         generator=build(config.generator, Generator, "generator"),
@@ -97,7 +105,7 @@ def build_run(config: DictConfig) -> RunConfig:
         scorer=scorer,
     )
     return RunConfig(
-        parts, settings, probe, top.blur, neurons, evaluators, Path(paths.store), resolved(config)
+        parts, settings, probe, top.blur, layers, neurons, evaluators, Path(paths.store), resolved(config)
     )
 
 
@@ -136,8 +144,13 @@ def _helpful(error: BaseException, where: str) -> UsageError:
         return UsageError(_type_message(str(error), prefix))
     if isinstance(error, DnrError):
         message = str(error)
-        return UsageError(message if message.startswith(prefix) else f"{prefix}{message}")
+        names_value = re.match(r"\w+=", message) is not None
+        return UsageError(f"{prefix}{message}" if names_value else _after(where, message))
     return UsageError(f"{where or 'config'}: {error}")
+
+
+def _after(where: str, message: str) -> str:
+    return message if not where or message.startswith(f"{where}.") else f"{where}: {message}"
 
 
 def _type_message(text: str, prefix: str) -> str:

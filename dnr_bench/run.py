@@ -67,11 +67,9 @@ def run(config: RunConfig) -> RunResult:
     """Describe the neurons that the config names and evaluate their labels."""
     start = time.perf_counter()
     store = Store(config.store)
-    layers = config.neurons.choose_layers(config.parts.target.layers())
-    neurons = config.neurons.choose(layers, config.settings.seed)
     probe = blurred(config.probe.load(config.settings.seed), config.blur)
-    method = DescribeAndDissect(config.parts, config.settings, probe, layers, store)
-    explanations = method.explain(neurons)
+    method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
+    explanations = method.explain(config.neurons)
     context = EvaluationContext(
         explanations=explanations,
         target=config.parts.target,

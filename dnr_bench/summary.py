@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dnr_bench.comparison import ComparisonRow
 from dnr_bench.run import RunResult
 
 _SHOWN_NEURONS = 24
+_WIDTH_OF_LOGS = 120
+
+
+def console() -> Console:
+    """The terminal; where output goes to a file or a pipe, wide enough for the tables."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_WIDTH_OF_LOGS)
 
 
 def print_result(result: RunResult, folder: Path, console: Console) -> None:
@@ -21,7 +29,10 @@ def print_result(result: RunResult, folder: Path, console: Console) -> None:
     console.print(_neuron_table(result))
     hidden = len(result.neurons) - _SHOWN_NEURONS
     if hidden > 0:
-        console.print(f"  … and {hidden} more neurons in {folder / 'result.json'} and in MLflow\n")
+        console.print(
+            f"  … and {hidden} more neurons in {_short_path(folder)}/result.json and in MLflow\n",
+            soft_wrap=True,
+        )
     unscored = [record for record in result.neurons if record["unscored"]]
     if unscored:
         reasons = sorted({record["unscored"] for record in unscored})
@@ -31,16 +42,43 @@ def print_result(result: RunResult, folder: Path, console: Console) -> None:
     console.print(_stage_table(result))
 
 
-def print_comparison(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The jobs of a multirun side by side."""
+def print_job(result: RunResult, folder: Path, console: Console) -> None:
+    """One line on a job of a multirun; its tables are in MLflow."""
+    computed = sum(stage["misses"] for stage in result.stages.values())
+    console.print(
+        f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {computed} items computed, {_short_path(folder)}",
+        soft_wrap=True,
+    )
+
+
+def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
+    """The jobs of a multirun side by side, each metric with its 95% interval."""
     table = Table(title="Jobs of this multirun", box=box.SIMPLE_HEAD, title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for column in columns:
-        number = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(escape(column), justify="right" if number else "left", overflow="fold")
+    varying = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    for name in varying or list(rows[0].overrides):
+        table.add_column(escape(name))
+    for name in metrics:
+        table.add_column(escape(name.replace(".", "\n").replace("_", " ")), justify="right")
+    for name in ("computed", "seconds"):
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+        cells = [escape(row.overrides.get(name, "")) for name in varying or list(rows[0].overrides)]
+        if row.status != "finished":
+            table.add_row(*cells, "[red]failed[/red]")
+            continue
+        for name in metrics:
+            found = row.metrics.get(name)
+            text = (
+                f"[bold]{found.mean:.3f}[/bold]\n{_short(found.low)}–{_short(found.high)}" if found else "–"
+            )
+            cells.append(text)
+        table.add_row(*cells, str(row.computed), f"{row.seconds:.1f}")
     console.print(table)
+    for row in rows:
+        if row.status != "finished":
+            job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
+            console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
 
 
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:
@@ -116,3 +154,9 @@ def _cell(value: Any) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) and value == value else "–"
+
+
+def _short_path(path: Path) -> str:
+    """Relative to the working directory where it lies within."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

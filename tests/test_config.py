@@ -93,7 +93,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["prompt=a picture"], r"prompt='a picture' must contain \{concept\}"),
         (["exemplars.max_iou=2"], r"exemplars\.max_iou=2 must lie in 0\.\.1"),
         (["n_candidates=0"], r"n_candidates=0 must be at least 1"),
-        (["captioner.checkpoint=nowhere"], r"captioner\..*'nowhere'.*embedded:captioner"),
+        (["captioner.checkpoint=nowhere"], r"captioner: there is no checkpoint directory 'nowhere'; .*:clip"),
         (["neurons.sample=0"], r"neurons\.sample=0 must be at least 1"),
         (["scorer._target_=dnr_bench.scorers.nope"], r"scorer: .*nope"),
         (

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dnr_bench.config import RunConfig
-from dnr_bench.neurons import NeuronSelection
 from dnr_bench.run import RunResult, run
 
 ABOVE_SCORING = (
@@ -80,9 +79,7 @@ def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> N
     first = run(small_run(store="one"))
     small = [f"{part}.batch_size=7" for part in ("target", "captioner", "encoder")]
     config = small_run(*small, store="two")
-    units = config.neurons.units
-    assert not isinstance(units, str)
-    backwards = replace(config, neurons=NeuronSelection(["concepts"], list(units)[::-1], None))
+    backwards = replace(config, neurons=config.neurons[::-1])
     assert_same(first, run(backwards), tolerance=1e-5)
 
 

@@ -15,8 +15,7 @@ from dnr_bench.types import Image, ProbeSet
 
 def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
     """The set with every image blurred; `sigma` in pixels of the original image, 0 changes nothing."""
-    if not 0 <= sigma <= 100:
-        raise UsageError(f"blur={sigma} must lie in 0..100 (pixels of the original image)")
+    check_sigma(sigma)
     if sigma == 0:
         return probe
     return replace(
@@ -25,6 +24,12 @@ def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
         ids=[f"{name}|blur={sigma:g}" for name in probe.ids],
         images=_BlurredImages(probe.images, sigma),
     )
+
+
+def check_sigma(sigma: float) -> None:
+    """Raises `UsageError` for a level that no image can be blurred with."""
+    if not 0 <= sigma <= 100:
+        raise UsageError(f"blur={sigma} must lie in 0..100 (pixels of the original image)")
 
 
 def blur(image: Image, sigma: float) -> Image:

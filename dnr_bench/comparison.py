@@ -1,0 +1,120 @@
+"""The jobs of a multirun side by side, read from what each has written to its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators.metrics import Estimate, estimate
+
+_SHOWN_METRICS = (
+    "planted.exact",
+    "planted.attribute_f1",
+    "planted.truth_in_candidates",
+    "planted.chosen_given_present",
+    "planted.reciprocal_rank",
+    "fc_layer.clip_cos",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a multirun: its overrides, its result.json, or why there is none."""
+
+    overrides: Mapping[str, str]
+    result: Mapping[str, Any] | None
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds."""
+
+    overrides: Mapping[str, str]
+    status: str
+    metrics: Mapping[str, Estimate]
+    computed: int | None
+    seconds: float | None
+
+    def flat(self) -> dict[str, Any]:
+        """The row as plain values, for a table in MLflow."""
+        values = {
+            f"{name}{suffix}": value
+            for name, found in self.metrics.items()
+            for suffix, value in (("", found.mean), (".low", found.low), (".high", found.high))
+        }
+        return {
+            **self.overrides,
+            "status": self.status,
+            **values,
+            "computed": self.computed,
+            "seconds": self.seconds,
+        }
+
+
+def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
+    """One row for each combination of overrides; jobs that differ only in their seed are pooled."""
+    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in jobs:
+        key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
+        groups.setdefault(key, []).append(job)
+    return [_pooled(members) for members in groups.values()]
+
+
+def job_folders(sweep: Path) -> list[Path]:
+    """The folders of a multirun's jobs in order."""
+    return sorted((path for path in sweep.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def write_outcome(folder: Path, overrides: Sequence[str], failure: str | None) -> None:
+    """Note beside a job's results how it went, for the comparison at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome = {"overrides": list(overrides), "failure": failure}
+    (folder / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
+
+
+def read_job(folder: Path) -> Job:
+    """What a job's folder tells of it; a job without a note was interrupted."""
+    path = folder / "outcome.json"
+    if not path.exists():
+        return Job({"job": folder.name}, None, "interrupted")
+    outcome = json.loads(path.read_text())
+    overrides = dict(override.split("=", 1) for override in outcome["overrides"])
+    if outcome["failure"] is not None:
+        return Job(overrides, None, outcome["failure"])
+    return Job(overrides, json.loads((folder / "result.json").read_text()), None)
+
+
+def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
+    seeds = [job.overrides["seed"] for job in jobs if "seed" in job.overrides]
+    overrides = {name: value for name, value in jobs[0].overrides.items() if name != "seed"}
+    if seeds:
+        overrides["seed"] = ",".join(seeds)
+    failures = [job.failure for job in jobs if job.failure is not None]
+    if failures:
+        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, None, None)
+    results = [job.result for job in jobs if job.result is not None]
+    return ComparisonRow(
+        overrides,
+        "finished",
+        {
+            name: _over_neurons(name, results)
+            for name in _SHOWN_METRICS
+            if all(name in r["metrics"] for r in results)
+        },
+        sum(stage["misses"] for result in results for stage in result["stages"].values()),
+        sum(result["seconds"] for result in results),
+    )
+
+
+def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate:
+    """The mean over all neurons of all results; equal labels are one cluster, whatever the seed."""
+    records = [record for result in results for record in result["neurons"] if metric in record["values"]]
+    values = [record["values"][metric] for record in records]
+    clusters = [" | ".join(record["labels"]) or f"{record['layer']}:{record['unit']}" for record in records]
+    return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters)
