@@ -25,7 +25,9 @@ def probe_activations(
     def rows(missing: list[int], start: int) -> Iterator[list[np.ndarray]]:
         names = [layers[i].name for i in missing]
         n_images = len(probe.images)
-        with tqdm(total=n_images, initial=start, desc="activations", unit="image", leave=False) as bar:
+        with tqdm(
+            total=n_images, initial=start, desc="activations", unit="image", leave=False, disable=None
+        ) as bar:
             for first in range(start, n_images, _BATCH):
                 images = [probe.images[i] for i in range(first, min(first + _BATCH, n_images))]
                 outputs = target.run(images, names)

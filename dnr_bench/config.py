@@ -91,7 +91,8 @@ def build_run(config: DictConfig) -> RunConfig:
     probe = build(config.probe, Probe, "probe")
     summarizer = build(config.summarizer, Summarizer, "summarizer")
     evaluators = {
-        str(name): build(config.evaluator[name], Evaluator, f"evaluator.{name}") for name in config.evaluator
+        str(name): build(node, Evaluator, f"evaluator.{name}")
+        for name, node in (config.get("evaluator") or {}).items()  # evaluator=[] leaves no such key
     }
     target = build(config.target, Target, "target")
     layers = selection.choose_layers(target.layers())

@@ -54,6 +54,8 @@ class Studio:
     def render(self, concepts: Sequence[str]) -> dict[str, Rendering]:
         """Each distinct concept with its images, their activations and embeddings."""
         unique = list(dict.fromkeys(concepts))
+        if not unique:
+            return {}
         images = self._drawings(unique)
         names = [pixels_digest(of_concept) for of_concept in images]
         activations = self._activations(images, names)

@@ -102,7 +102,7 @@ class Store:
             found = {name: v for name, v in stored.items() if v is not None and complete(v)}
             missing = sorted(first[name] for name in first if name not in found)
             computed = 0
-            with tqdm(total=len(missing), desc=stage, disable=not missing, leave=False) as bar:
+            with tqdm(total=len(missing), desc=stage, disable=None if missing else True, leave=False) as bar:
                 for chunk in self._claimed(stage, missing, digests, batch):
                     now = {index: self._read(stage, digests[index]) for index in chunk}
                     absent = [index for index, v in now.items() if v is None or not complete(v)]

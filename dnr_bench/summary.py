@@ -30,7 +30,7 @@ def print_result(result: RunResult, folder: Path, console: Console) -> None:
     hidden = len(result.neurons) - _SHOWN_NEURONS
     if hidden > 0:
         console.print(
-            f"  … and {hidden} more neurons in {_short_path(folder)}/result.json and in MLflow\n",
+            f"  … and {hidden} more in {_short_path(folder)}/result.json and in MLflow\n",
             soft_wrap=True,
         )
     unscored = [record for record in result.neurons if record["unscored"]]
@@ -46,7 +46,8 @@ def print_job(result: RunResult, folder: Path, console: Console) -> None:
     """One line on a job of a multirun; its tables are in MLflow."""
     computed = sum(stage["misses"] for stage in result.stages.values())
     console.print(
-        f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {computed} items computed, {_short_path(folder)}",
+        f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {computed} items computed; "
+        f"{_short_path(folder)}",
         soft_wrap=True,
     )
 

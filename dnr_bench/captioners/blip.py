@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import transformers
 from transformers import BlipForConditionalGeneration, BlipProcessor
+from transformers.utils import logging as transformers_logging
 
 from dnr_bench.errors import UsageError
 from dnr_bench.fingerprints import checkpoint_path, directory_digest
@@ -23,6 +24,7 @@ class BlipCaptioner:
                 f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1"
             )
         path = checkpoint_path(checkpoint)
+        transformers_logging.disable_progress_bar()  # of loading weights, which is quick
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.processor = BlipProcessor.from_pretrained(path)
         model = BlipForConditionalGeneration.from_pretrained(path, dtype=torch.float32, use_safetensors=True)

@@ -36,7 +36,7 @@ def draw_scenes(
     """`n` scenes of a split; `zoomed_share` of them cut to the object, as attention crops are."""
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
     scenes = []
-    for index in trange(n, desc=f"rendering {split}", leave=False):
+    for index in trange(n, desc=f"rendering {split}", leave=False, disable=None):
         rng = scene_rng(split, seed, index)
         scene = sample_scene(rng, shapes=shapes)
         image = render(scene)
