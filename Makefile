@@ -1,7 +1,8 @@
 # Every target installs what it needs first: .venv with the exact versions of requirements.lock.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+# the name holds the folder, since an environment does not work in another one
+INSTALLED := .venv/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
 
 .PHONY: help install run test check ui lock clean
 help: ## list the targets
@@ -11,10 +12,10 @@ install: $(INSTALLED) ## create .venv (other targets call this)
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dnr_bench needs Python 3.11 or later; this is %s. Name another with: make PYTHON=python3.12 ..." % sys.version.split()[0])'
 	@echo "Installing into .venv (some minutes, several GB: PyTorch brings its CUDA libraries) ..."
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	@touch "$@"
 
 run: install ## describe the default neurons; more settings: make run ARGS="scorer=semantic blur=2"
 	$(BIN)/python -m dnr_bench $(ARGS)
@@ -29,7 +30,7 @@ check: install ## everything that CI checks: format, lint, types, tests
 	$(BIN)/python -m pytest
 
 ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db --host 127.0.0.1 --port 5000
+	$(BIN)/python -m dnr_bench.tracking
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \

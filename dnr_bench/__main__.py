@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -32,7 +33,9 @@ def _job(config: DictConfig) -> None:
     except DnrError as error:
         failure = error
     except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
-        failure = RunError(f"unexpected {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        failure = RunError(
+            f"unexpected {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+        )
         failure.__cause__ = error
     if failure is not None:
         _FAILURES.append(failure)
@@ -76,14 +79,15 @@ def _log_failure(
     try:
         from dnr_bench.tracking import Tracker
 
-        write_outcome(folder, overrides, str(failure))
+        if not (folder / "outcome.json").exists():  # labels that are on disk stay a result
+            write_outcome(folder, overrides, str(failure))
         plain = OmegaConf.to_container(config, resolve=False)
         assert isinstance(plain, dict)
         tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
         values = {str(key): value for key, value in plain.items()}
         tracker.log_failure(str(failure), values, folder, " ".join(overrides) or "defaults", started, parent)
-    except OSError as error:
-        print(f"error: the failure could not be logged: {error}", file=sys.stderr)
+    except Exception as error:  # the tracking database itself may be what failed
+        print(f"error: the failure could not be logged in MLflow: {error}", file=sys.stderr)
 
 
 def _report(error: BaseException, debug: bool) -> None:
@@ -111,12 +115,16 @@ def _composition_message(error: BaseException) -> str:
 
 def main() -> int:
     """Run the command line; 0: fine, 1: a run failed, 2: the request was wrong."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open is closed, as on Ctrl-C
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
     try:
         _job()
     except (HydraException, OmegaConfBaseException) as error:
         _report(UsageError(_composition_message(error)), debug="debug=true" in sys.argv)
         return UsageError.exit_code
+    except OSError as error:
+        _report(RunError(f"cannot write the run's folder: {error}"), debug="debug=true" in sys.argv)
+        return RunError.exit_code
     except KeyboardInterrupt:
         print(
             "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from evaluators.metrics import Estimate, estimate
 
@@ -95,13 +97,15 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
     overrides = {name: value for name, value in jobs[0].overrides.items() if name != "seed"}
     if seeds:
         overrides["seed"] = ",".join(seeds)
-    failures = [job.failure for job in jobs if job.failure is not None]
-    if failures:
-        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, None, None)
     results = [job.result for job in jobs if job.result is not None]
+    failures = [job.failure for job in jobs if job.failure is not None]
+    if not results:
+        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, None, None)
+    part = f"{len(results)} of {len(jobs)} finished: "
+    status = f"{part}{failures[0].splitlines()[0]}" if failures else "finished"
     return ComparisonRow(
         overrides,
-        "finished",
+        status,
         {
             name: _over_neurons(name, results)
             for name in _SHOWN_METRICS
@@ -113,8 +117,18 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
 
 
 def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate:
-    """The mean over all neurons of all results; equal labels are one cluster, whatever the seed."""
+    """The mean over all neurons of all results; what shares its neuron or its labels is one cluster."""
     records = [record for result in results for record in result["neurons"] if metric in record["values"]]
     values = [record["values"][metric] for record in records]
-    clusters = [" | ".join(record["labels"]) or f"{record['layer']}:{record['unit']}" for record in records]
+    clusters = _clusters([(f"{r['layer']}:{r['unit']}", " | ".join(r["labels"]) or None) for r in records])
     return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters)
+
+
+def _clusters(records: Sequence[tuple[str, str | None]]) -> list[str]:
+    """A name for each record, the same for all that are linked by neuron or by label."""
+    nodes = {node: i for i, node in enumerate(dict.fromkeys(node for r in records for node in enumerate(r)))}
+    links = [(nodes[0, neuron], nodes[1, label]) for neuron, label in records if label is not None]
+    rows, columns = zip(*links, strict=True) if links else ((), ())
+    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
+    _, members = connected_components(graph, directed=False)
+    return [str(members[nodes[0, neuron]]) for neuron, _ in records]

@@ -43,6 +43,8 @@ class TopLevel:
     images_per_concept: int
     n_candidates: int
     prompt: str
+    experiment_name: str
+    debug: bool
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -16,6 +16,7 @@ from dnr_bench.types import Activations, Box, Exemplar, Exemplars, Image, Neuron
 
 #: A crop that covers this much of the whole image (IoU) says nothing new (DnD A.1.1).
 MAX_IOU_WITH_IMAGE = 0.8
+_VERSION = 1  # part of the cache key: raise it when the same map would give other crops
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def find_exemplars(
 ) -> list[Exemplars]:
     """The exemplars of each neuron; crops of all neurons share the target's batches."""
     keys: list[Key] = [
-        {"activations": activations[n.layer].digest, "unit": n.unit, **asdict(settings)} for n in neurons
+        {"version": _VERSION, "activations": activations[n.layer].digest, "unit": n.unit, **asdict(settings)}
+        for n in neurons
     ]
 
     def compute(indices: list[int]) -> list[list[list[object]]]:

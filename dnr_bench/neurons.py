@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,16 @@ class NeuronSelection:
     sample: describe that many units of each layer, chosen at random from these by the seed; None: all.
     """
 
-    layers: Sequence[str]
-    units: str | Sequence[int]
+    layers: Sequence[Any]  # elements are checked below, each with a message of its own
+    units: str | Sequence[Any]
     sample: int | None
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            raise UsageError(f"neurons.layers={self.layers!r} must be a list: neurons.layers=[{self.layers}]")
+        wrong = [] if isinstance(self.units, str) else [u for u in self.units if type(u) is not int]
+        if wrong or not all(isinstance(layer, str) for layer in self.layers):
+            raise UsageError(f"neurons: layers are names and units whole numbers, not {wrong or self.layers}")
         if not self.layers:
             raise UsageError("neurons.layers is empty; name at least one layer")
         if self.sample is not None and self.sample < 1:

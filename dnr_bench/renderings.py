@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from string import Formatter
 
 import numpy as np
 
@@ -29,8 +30,12 @@ class DrawingSettings:
     images_per_concept: int
 
     def __post_init__(self) -> None:
-        if "{concept}" not in self.prompt:
-            raise UsageError(f"prompt={self.prompt!r} must contain {{concept}}")
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None}
+        except ValueError as error:
+            raise UsageError(f"prompt={self.prompt!r}: {error}") from error
+        if fields != {"concept"}:
+            raise UsageError(f"prompt={self.prompt!r} must contain {{concept}} and no other field")
         if self.images_per_concept < 1:
             raise UsageError(f"images_per_concept={self.images_per_concept} must be at least 1")
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -162,31 +162,30 @@ class Store:
         shard: int,
     ) -> None:
         paths = [self._array_path(stage, name) for name, _ in targets]
-        partials = [path.with_suffix(".partial") for path in paths]
         progress = digest({"progress": [name for name, _ in targets]})
+        # a pass over other arrays must not go on in the files of this one
+        partials = [path.with_suffix(f".{progress[:16]}.partial") for path in paths]
         whole = all(partial.exists() for partial in partials)
         kept = start = (self._read(stage, progress) or 0) if whole else 0
-        with _helpful_io(paths[0]):
-            rows = []
-            for partial, (_, shape) in zip(partials, targets, strict=True):
-                partial.parent.mkdir(parents=True, exist_ok=True)
-                mode: Literal["r+", "w+"] = "r+" if start else "w+"
-                rows.append(np.lib.format.open_memmap(partial, mode, np.float32, shape))
-            for blocks in compute(start):
-                for array, block in zip(rows, blocks, strict=True):
-                    array[start : start + len(block)] = block
-                start += len(blocks[0])
-                if start - kept >= shard:
-                    for array in rows:
-                        array.flush()
-                    self._write(stage, progress, start)
-                    kept = start
-            for array, partial, path, (name, shape) in zip(rows, partials, paths, targets, strict=True):
-                if start != shape[0]:
-                    raise RunError(f"{stage}: {start} of {shape[0]} rows were computed")
-                array.flush()
+        rows = [
+            _mapped(partial, shape, new=not start)
+            for partial, (_, shape) in zip(partials, targets, strict=True)
+        ]
+        for blocks in compute(start):
+            for array, block in zip(rows, blocks, strict=True):
+                array[start : start + len(block)] = block
+            start += len(blocks[0])
+            if start - kept >= shard:
+                _flush(rows, paths[0])
+                self._write(stage, progress, start)
+                kept = start
+        if any(start != n_rows for _, (n_rows, _) in targets):
+            raise RunError(f"{stage}: {start} rows were computed of {targets[0][1][0]}")
+        _flush(rows, paths[0])
+        for partial, path, (name, _) in zip(partials, paths, targets, strict=True):
+            with _helpful_io(path):
                 partial.replace(path)
-                self._write(stage, name, {"sha256": _file_sha256(path)})
+            self._write(stage, name, {"sha256": _file_sha256(path)})
         self._path(stage, progress).unlink(missing_ok=True)
 
     def _array_path(self, stage: str, name: str) -> Path:
@@ -270,6 +269,23 @@ def pixels_digest(image: np.ndarray) -> str:
     """A name for an array's content, shape and type included."""
     head = f"{image.dtype}{image.shape}".encode()
     return sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def _mapped(path: Path, shape: tuple[int, int], new: bool) -> np.memmap:
+    """A float32 array in a file whose space on the disk is taken at once: a full disk shows here."""
+    with _helpful_io(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        array = np.lib.format.open_memmap(path, "w+" if new else "r+", np.float32, shape)
+        if new and hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
+
+
+def _flush(arrays: Sequence[np.memmap], path: Path) -> None:
+    with _helpful_io(path):
+        for array in arrays:
+            array.flush()
 
 
 def _file_sha256(path: Path) -> str:

@@ -65,7 +65,7 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
         table.add_column(name, justify="right")
     for row in rows:
         cells = [escape(row.overrides.get(name, "")) for name in varying or list(rows[0].overrides)]
-        if row.status != "finished":
+        if row.seconds is None:
             table.add_row(*cells, "[red]failed[/red]")
             continue
         for name in metrics:
@@ -84,7 +84,8 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
 
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:
     """Where to look at the run."""
-    console.print(f"[bold]make ui[/bold] opens MLflow on {mlruns}; this run is then at")
+    command = "make ui" if mlruns == Path("mlruns") else f"python -m dnr_bench.tracking {mlruns}"
+    console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at")
     console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
 
 
@@ -92,7 +93,7 @@ def _neuron_table(result: RunResult) -> Table:
     table = Table(title="Neurons", box=box.SIMPLE_HEAD, title_justify="left")
     for column in ("neuron", "label", "score", "truth", "runners-up"):
         table.add_column(column, justify="right" if column == "score" else "left")
-    for record in _first_of_each_layer(result.neurons):
+    for record in _spread(result.neurons):
         unscored = record["unscored"]
         table.add_row(
             f"{record['layer']}:{record['unit']}",
@@ -104,8 +105,8 @@ def _neuron_table(result: RunResult) -> Table:
     return table
 
 
-def _first_of_each_layer(neurons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many neurons as are shown, spread evenly over the list, so that each layer and kind appears."""
+def _spread(neurons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many neurons as are shown, spread evenly over the list, so that most layers and kinds appear."""
     step = max(1.0, len(neurons) / _SHOWN_NEURONS)
     return [neurons[int(i * step)] for i in range(min(len(neurons), _SHOWN_NEURONS))]
 
@@ -127,7 +128,7 @@ def _metric_table(result: RunResult) -> Table:
             str(values["n"]) + (f"+{values['unscored']}" if values["unscored"] else ""),
         )
     table.caption = (
-        "chance: the same labels dealt at random; constant: one word for all neurons; "
+        "chance: labels dealt at random (or a random choice, or rank); constant: one word for all; "
         "norm.: 0 at chance, 1 at the true labels; n: neurons + those unscored"
     )
     table.caption_justify = "left"

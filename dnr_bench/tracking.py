@@ -1,4 +1,7 @@
-"""What MLflow is told of a run: the only module that imports mlflow."""
+"""What MLflow is told of a run: the only module that imports mlflow.
+
+`python -m dnr_bench.tracking [mlruns]` opens the MLflow UI.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,17 +20,26 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 import mlflow
+from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, RunStatus, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
 
 from dnr_bench.run import RunResult, finite
 
 log = logging.getLogger(__name__)
 
 _MAX_PARAM = 500
+#: Without it the UI takes the runs for those of a language model.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracker:
@@ -34,19 +47,23 @@ class Tracker:
 
     def __init__(self, mlruns: Path, experiment: str) -> None:
         mlruns.mkdir(parents=True, exist_ok=True)
-        self.mlruns = mlruns.resolve()
-        _follow_move(self.mlruns)
-        self.uri = f"sqlite:///{self.mlruns / 'mlflow.db'}"
+        root = mlruns.resolve()
+        uri = f"sqlite:///{root / 'mlflow.db'}"
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(self.uri)
-        self.client = MlflowClient(self.uri)
-        self.experiment = experiment
-        found = self.client.get_experiment_by_name(experiment)
-        location = (self.mlruns / "artifacts").as_uri()
-        self.experiment_id = (
-            found.experiment_id if found else self.client.create_experiment(experiment, location)
-        )
+        mlflow.set_tracking_uri(uri)
+        with FileLock(root / ".lock"):  # two first runs at once must not both set up the database
+            _follow_move(root)
+            self.client = MlflowClient(uri)
+            self.experiment_id = self._experiment(experiment, (root / "artifacts").as_uri())
+
+    def _experiment(self, name: str, location: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return str(self.client.create_experiment(name, location, _KIND))
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
 
     def log_result(
         self, result: RunResult, folder: Path, name: str, started: float, parent: str | None
@@ -59,7 +76,7 @@ class Tracker:
                 metrics=_metrics(result),
                 params=_params(result.config),
                 tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
-                + [RunTag("mlflow.source.git.commit", result.versions["git"])],
+                + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])],
             )
             self._log_probe(run_id, result)
             self._log_files(run_id, result, folder)
@@ -94,15 +111,9 @@ class Tracker:
         status = RunStatus.FAILED if failed else RunStatus.FINISHED
         self.client.set_terminated(run_id, RunStatus.to_string(status))
 
-    def children(self, parent: str) -> list[str]:
-        """The ids of a parent's nested runs, oldest first."""
-        found = self.client.search_runs(
-            [self.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", order_by=["start_time"]
-        )
-        return [run.info.run_id for run in found]
-
     def _start(self, name: str, started: float, parent: str | None) -> str:
-        tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        tags = {MLFLOW_SOURCE_NAME: "python -m dnr_bench", MLFLOW_SOURCE_TYPE: "LOCAL"}
+        tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         run = self.client.create_run(
             self.experiment_id, start_time=int(started * 1000), tags=tags, run_name=name
         )
@@ -168,8 +179,8 @@ def _metrics(result: RunResult) -> list[Metric]:
     flat: dict[str, float | None] = {"seconds": result.seconds}
     for name, values in result.metrics.items():
         flat[name] = values["mean"]
-        for key in ("low", "high", "chance", "normalized"):
-            flat[f"{name}.{key}"] = values[key]
+        if name.count(".") == 1:  # the figures by kind of unit have theirs in the table
+            flat |= {f"{name}.{key}": values[key] for key in ("low", "high", "chance", "normalized")}
     for name, stage in result.stages.items():
         for key, value in stage.items():
             flat[f"stages.{name}.{key}"] = float(value)
@@ -192,25 +203,30 @@ def _params(config: Mapping[str, Any], prefix: str = "") -> list[Param]:
 def _follow_move(mlruns: Path) -> None:
     """Let the database find its artifacts after the checkout was moved or copied to another folder.
 
-    MLflow keeps absolute artifact addresses; here they are rewritten where the folder is another one now.
+    MLflow keeps absolute artifact addresses. A file beside the database remembers the folder's own; where
+    it is another one now, addresses that begin with the old one are rewritten, and no others.
     """
-    database, location = mlruns / "mlflow.db", (mlruns / "artifacts").as_uri()
-    if not database.exists():
-        return
-    with sqlite3.connect(database) as connection:
-        try:
-            rows = connection.execute("select distinct artifact_location from experiments").fetchall()
-        except sqlite3.OperationalError:  # a database that MLflow has not set up yet
-            return
-        stale = [
-            old
-            for (old,) in rows
-            if old and old.startswith("file:") and old.endswith("/artifacts") and old != location
-        ]
-        for old in stale:
-            log.warning("the folder of MLflow's artifacts has moved: %s is now %s", old, location)
+    note, here = mlruns / ".artifacts-at", (mlruns / "artifacts").as_uri()
+    before = note.read_text().strip() if note.exists() else here
+    if before != here:
+        log.warning("the folder of MLflow's artifacts has moved: %s is now %s", before, here)
+        with sqlite3.connect(mlruns / "mlflow.db") as connection:
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
                 connection.execute(
-                    f"update {table} set {column} = ? || substr({column}, ?) where {column} like ? || '%'",
-                    (location, len(old) + 1, old),
+                    f"update {table} set {column} = ? || substr({column}, ?)"
+                    f" where substr({column}, 1, ?) = ?",
+                    (here, len(before) + 1, len(before), before),
                 )
+    note.write_text(here + "\n")
+
+
+def open_ui(mlruns: Path, port: int = 5000) -> None:
+    """Replace this process by the MLflow UI on what has been run."""
+    Tracker(mlruns, "dnr_bench")
+    database = f"sqlite:///{mlruns.resolve() / 'mlflow.db'}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", database]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
+
+
+if __name__ == "__main__":
+    open_ui(Path(sys.argv[1] if len(sys.argv) > 1 else "mlruns"))

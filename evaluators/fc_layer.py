@@ -26,7 +26,7 @@ class FcLayer:
         """One scorecard over all units with a known name."""
         names = self.truth(context)
         named = [e for e in context.explanations if e.neuron in names]
-        if not named:
+        if all(e.unscored is not None for e in named):
             return []
         true = [names[e.neuron] for e in named]
         labels = [" ".join(e.labels) for e in named]
@@ -35,7 +35,8 @@ class FcLayer:
         truth = np.stack([vectors[name] for name in true])
         table = truth @ np.stack([vectors[label] for label in labels]).T
         table[:, [e.unscored is not None for e in named]] = np.nan
-        constant = (truth @ np.stack([vectors[word] for word in words]).T).mean(axis=0)
+        scored = [i for i, e in enumerate(named) if e.unscored is None]
+        constant = (truth[scored] @ np.stack([vectors[word] for word in words]).T).mean(axis=0)
         return [
             Scorecard(
                 metric="fc_layer.clip_cos",
@@ -44,7 +45,7 @@ class FcLayer:
                 items=[str(e.neuron) for e in named],
                 values=np.diagonal(table).astype(float),
                 clusters=_clusters(named),
-                chance=shuffled_mean(table, range(len(named))),
+                chance=shuffled_mean(table, scored),
                 oracle=1.0,
                 controls={"random_word": float(constant.mean()), "best_constant": float(constant.max())},
             )

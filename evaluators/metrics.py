@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest, bootstrap
 
 RESAMPLES = 10_000
@@ -27,21 +28,20 @@ def estimate(values: Float[np.ndarray, " items"], clusters: Sequence[str], seed:
     """The mean of the values that are there, with a BCa bootstrap interval over clusters.
 
     Values of one cluster are drawn together. Where all values are equal, BCa is undefined: a share of 0 or
-    1 gets Wilson's interval, anything else an interval of width 0. A single cluster has no interval.
+    1 gets Wilson's interval over the clusters, anything else an interval of width 0. Where the clusters do
+    not differ although values do, as with a single cluster, nothing is known of the spread: NaN.
     """
     scored = ~np.isnan(values)
     kept, names = values[scored], np.asarray(clusters)[scored]
     if len(kept) == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
     mean = float(kept.mean())
-    if np.ptp(kept) == 0:
-        return Estimate(mean, *_constant_interval(mean, len(kept)), len(kept))
     _, membership = np.unique(names, return_inverse=True)
+    if np.ptp(kept) == 0:
+        return Estimate(mean, *_constant_interval(mean, int(membership.max()) + 1), len(kept))
     sums, sizes = np.bincount(membership, kept), np.bincount(membership).astype(float)
-    if len(sums) < 2:
+    if len(sums) < 2 or np.ptp(sums / sizes) == 0:
         return Estimate(mean, np.nan, np.nan, len(kept))
-    if np.ptp(sums / sizes) == 0:
-        return Estimate(mean, mean, mean, len(kept))
     interval = bootstrap(
         (sums, sizes),
         lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
@@ -69,16 +69,22 @@ def shuffled_mean(scores: Float[np.ndarray, "items labels"], of_item: Collection
     scores[i, j]: the metric of item i with the label of item j; `of_item`: the items that count.
     """
     others = ~np.eye(len(scores), dtype=bool)
-    rows = [float(np.nanmean(scores[i][others[i]])) for i in of_item if others[i].any()]
+    others &= ~np.isnan(scores)
+    rows = [float(scores[i][others[i]].mean()) for i in of_item if others[i].any()]
     return float(np.mean(rows)) if rows else np.nan
 
 
-def attribute_scores(named: Collection[str], true: Collection[str]) -> tuple[float, float, float]:
-    """Precision, recall and F1 of the attributes that a label names; 0 where it names none."""
-    right = len(set(named) & set(true))
+def attribute_scores(named: Sequence[Set[str]], true: Sequence[Set[str]]) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the attributes that a label names; 0 where it names none.
+
+    Both are alternatives ("red circle or blue star" has two); each of a label's is held against one of the
+    truth's, paired so that most attributes are right. "red blue" is half right for "red or blue".
+    """
+    overlap = np.asarray([[len(a & b) for b in true] for a in named]).reshape(len(named), len(true))
+    right = int(overlap[linear_sum_assignment(overlap, maximize=True)].sum())
     if not right:
         return 0.0, 0.0, 0.0
-    precision, recall = right / len(set(named)), right / len(set(true))
+    precision, recall = right / sum(map(len, named)), right / sum(map(len, true))
     return precision, recall, 2 * precision * recall / (precision + recall)
 
 

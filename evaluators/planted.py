@@ -123,13 +123,14 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
         if name in ("exact", "attribute_f1"):
             groups |= {f"{name}.{kind}": [i for i in everything if units[i].kind == kind] for kind in kinds}
         for group, members in groups.items():
-            constant = by_word[members].mean(axis=0)
+            scored = [i for i in _scored(table) if i in members]
+            constant = by_word[scored or members].mean(axis=0)
             cards.append(
                 _card(
                     group,
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
-                    shuffled_mean(table, members),
+                    shuffled_mean(table, scored),
                     controls={"random_word": float(constant.mean()), "best_constant": float(constant.max())},
                 )
             )
@@ -138,12 +139,17 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
 
 def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     """Whether the truth was proposed, and whether it was then chosen."""
-    proposed = np.asarray([[float(u.truth in other.candidates) for other in units] for u in units])
+    proposed = np.asarray(
+        [
+            [float(u.truth in other.candidates) if other.candidates else np.nan for other in units]
+            for u in units
+        ]
+    )
     present = np.diagonal(proposed)
     chosen = np.asarray([exact(unit.label, unit.truth) for unit in units])
-    luck = [1 / len(unit.candidates) for unit, there in zip(units, present, strict=True) if there]
+    luck = [1 / len(unit.candidates) for unit, there in zip(units, present, strict=True) if there > 0]
     return [
-        _card("truth_in_candidates", units, present.copy(), shuffled_mean(proposed, range(len(units)))),
+        _card("truth_in_candidates", units, present.copy(), shuffled_mean(proposed, _scored(proposed))),
         _card(
             "chosen_given_present",
             units,
@@ -197,7 +203,12 @@ def _score(metric: Callable[[Concept, Concept], float], labelled: _Unit, truth: 
 
 
 def _attributes(label: Concept, truth: Concept) -> tuple[float, float, float]:
-    return attribute_scores(label.attributes, truth.attributes)
+    return attribute_scores(list(label.alternatives), list(truth.alternatives))
+
+
+def _scored(table: Float[np.ndarray, "units labels"]) -> list[int]:
+    """The units whose own label was scored."""
+    return np.flatnonzero(~np.isnan(np.diagonal(table))).tolist()
 
 
 def _neuron(unit: Mapping[str, Any]) -> Neuron:

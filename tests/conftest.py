@@ -15,7 +15,7 @@ from dnr_bench.config import RunConfig, build_run
 
 ROOT = Path(__file__).parent.parent
 
-#: Twelve units of every kind, few images: a whole run in seconds.
+#: Eleven units of every kind, few images: a whole run in seconds.
 SMALL = (
     "neurons.units=[0,9,13,20,27,35,40,50,53,60,62]",
     "neurons.layers=[concepts]",

@@ -99,8 +99,21 @@ def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
     tracker = Tracker(old, "bench")
     run_id = tracker.start_parent("one")
     tracker.finish_parent(run_id, [{"job": 0}], failed=False)
+    elsewhere = tracker.client.create_experiment("other", "file:///shared/artifacts")
     new.parent.mkdir()
     old.rename(new)
     moved = Tracker(new, "bench")
     assert [item.path for item in moved.client.list_artifacts(run_id)] == ["comparison.json"]
     assert moved.client.get_run(run_id).info.status == "FINISHED"
+    assert moved.client.get_experiment(elsewhere).artifact_location == "file:///shared/artifacts"
+
+
+def test_a_broken_database_does_not_cost_the_labels(command_line: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_text("this is no database" * 100)
+    done = command_line([*SMALL, "neurons.units=[0]", "captioner=truth", "evaluator=[]"])
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "not a database" in done.stderr
+    (result,) = (tmp_path / "mlruns" / "runs").glob("*/result.json")
+    assert json.loads(result.read_text())["neurons"][0]["labels"] == ["red"]

@@ -19,6 +19,10 @@ from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption
         ("red or blue circles", [["red", "circle"], ["blue", "circle"]]),
         ("red circle or blue star", [["red", "circle"], ["blue", "star"]]),
         ("red or star", [["red"], ["star"]]),
+        ("red or blue solid crescent", [["red", "solid", "crescent"], ["blue", "solid", "crescent"]]),
+        ("red circle or square", [["red", "circle"], ["square"]]),
+        ("blue circle or red", [["blue", "circle"], ["red"]]),
+        ("red striped or blue", [["red", "striped"], ["blue"]]),
         (
             "a cross on a red or green background",
             [["cross", "red background"], ["cross", "green background"]],

@@ -45,6 +45,7 @@ def test_captioners_keep_order_and_length_in_any_batch(name: str) -> None:
     probe = build(compose_config().probe, parts.Probe, "probe").load(0)
     views = [View(probe.images[i], probe.captions[i]) for i in range(9)]
     views.append(View(np.ascontiguousarray(views[0].pixels[10:40, 5:50]), views[0].caption))
+    views += [View(np.ascontiguousarray(views[0].pixels[:3, :20]), "a"), View(views[0].pixels[:1, :5], "b")]
     together = captioner.caption(views)
     assert together == [captioner.caption([view])[0] for view in views]
     assert together[::-1] == captioner.caption(views[::-1])
@@ -92,6 +93,10 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["seed=-1"], r"seed=-1 must be at least 0"),
         (["prompt=a picture"], r"prompt='a picture' must contain \{concept\}"),
         (["exemplars.max_iou=2"], r"exemplars\.max_iou=2 must lie in 0\.\.1"),
+        (["prompt='{style} {concept}'"], r"must contain \{concept\} and no other field"),
+        (["experiment_name=2024"], r"experiment_name=2024 is not of type str"),
+        (["neurons.layers=concepts"], r"neurons\.layers='concepts' must be a list: .*=\[concepts\]"),
+        (["neurons.units=[0,1,abc]"], r"units whole numbers, not \['abc'\]"),
         (["n_candidates=0"], r"n_candidates=0 must be at least 1"),
         (["captioner.checkpoint=nowhere"], r"captioner: there is no checkpoint directory 'nowhere'; .*:clip"),
         (["neurons.sample=0"], r"neurons\.sample=0 must be at least 1"),

@@ -97,10 +97,11 @@ def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
             labelled("concepts", units[2], "blue"),
         ],
     )
-    values = cards["planted.exact"].values
-    assert values[0] == 1
-    assert np.isnan(values[1])
-    assert values[2] == 0
+    for metric in ("exact", "attribute_f1", "truth_in_candidates"):
+        values = cards[f"planted.{metric}"].values
+        assert values[0] == 1, metric
+        assert np.isnan(values[1]), metric
+        assert values[2] == 0, metric
 
 
 def test_abstaining_is_right_on_units_that_detect_nothing(judge) -> None:

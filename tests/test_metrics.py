@@ -50,6 +50,11 @@ def test_constant_values_get_wilsons_interval_or_none() -> None:
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high))
     flat = estimate(np.full(5, 0.3), list("abcde"))
     assert (flat.low, flat.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    shared = estimate(np.ones(20), [str(i // 4) for i in range(20)])
+    assert shared.low == pytest.approx(binomtest(5, 5).proportion_ci(method="wilson").low)
+    alike = estimate(np.asarray([0.0, 1.0, 0.0, 1.0]), ["a", "a", "b", "b"])
+    assert alike.mean == 0.5
+    assert np.isnan([alike.low, alike.high]).all()
     single = estimate(np.asarray([0.2, 0.4]), ["a", "a"])
     assert np.isnan(single.low)
 
@@ -69,7 +74,21 @@ def test_attribute_scores_agree_with_scikit_learn(named: set[str], true: set[str
     expected = precision_recall_fscore_support(
         [word in true for word in words], [word in named for word in words], average="binary", zero_division=0
     )[:3]
-    assert attribute_scores(named, true) == pytest.approx(expected)
+    assert attribute_scores([named], [true]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("named", "true", "expected"),
+    [
+        ([{"red"}], [{"red"}, {"blue"}], (1, 1 / 2)),
+        ([{"red"}, {"blue"}], [{"red"}, {"blue"}], (1, 1)),
+        ([{"red", "blue"}], [{"red"}, {"blue"}], (1 / 2, 1 / 2)),
+        ([{"red", "star"}, {"blue", "circle"}], [{"red", "circle"}, {"blue", "star"}], (1 / 2, 1 / 2)),
+        ([], [{"red"}], (0, 0)),
+    ],
+)
+def test_alternatives_are_held_against_alternatives(named, true, expected: tuple[float, float]) -> None:
+    assert attribute_scores(named, true)[:2] == pytest.approx(expected)
 
 
 def test_the_shuffled_mean_is_the_mean_over_deals_that_give_nobody_its_own() -> None:
@@ -78,6 +97,8 @@ def test_the_shuffled_mean_is_the_mean_over_deals_that_give_nobody_its_own() -> 
     expected = np.mean([[table[i, deal[i]] for i in range(3)] for deal in deals])
     assert shuffled_mean(table, range(3)) == pytest.approx(expected)
     assert shuffled_mean(table, [0]) == pytest.approx(2.5)
+    table[:, 1:] = np.nan
+    assert shuffled_mean(table, [0, 1]) == 4.0
 
 
 def test_mid_ranks_share_ties_and_put_the_unscored_last() -> None:

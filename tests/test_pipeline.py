@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from dnr_bench.config import RunConfig
 from dnr_bench.run import RunResult, run
+from tests.conftest import SMALL
 
 ABOVE_SCORING = (
     "activations", "exemplars", "captions", "candidates", "images", "image_activations",
@@ -108,11 +112,26 @@ def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun
 
 
 def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -> None:
-    few = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2"))
-    more = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3"))
+    drawn: list[int] = []
+
+    def counted(config: RunConfig) -> RunConfig:
+        generate = config.parts.generator.generate
+
+        def counting(prompts: list[str], seeds: list[int]):
+            drawn.append(len(prompts))
+            return generate(prompts, seeds)
+
+        config.parts.generator.generate = counting
+        return config
+
+    few = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2")))
+    concepts = few.stages["images"]["misses"]
+    assert sum(drawn) == 2 * concepts
+    drawn.clear()
+    more = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3")))
+    assert sum(drawn) == concepts
     fresh = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="fresh"))
     assert_same(more, fresh, tolerance=0)
-    assert few.stages["images"]["misses"] == more.stages["images"]["misses"]
 
 
 def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
@@ -126,3 +145,23 @@ def test_results_hold_no_number_that_json_does_not_know(small_run: BuildRun, tmp
     assert result.metrics["planted.abstained_correctly"]["mean"] == 1.0
     json.loads(result.write(tmp_path).read_text(), parse_constant=lambda name: pytest.fail(name))
     assert np.isfinite(result.seconds)
+
+
+def test_labels_do_not_depend_on_the_hash_seed(small_run: BuildRun, tmp_path: Path) -> None:
+    found = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-m", "dnr_bench", *SMALL, "captioner=truth", "evaluator=[]"]
+        folder = tmp_path / seed
+        subprocess.run(
+            [
+                *command,
+                f"hydra.run.dir={folder}",
+                f"paths.store={folder / 'store'}",
+                f"paths.mlruns={folder}",
+            ],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        found.append(json.loads((folder / "result.json").read_text())["neurons"])
+    assert found[0] == found[1]

@@ -108,6 +108,27 @@ def test_arrays_are_mapped_from_files_and_a_broken_pass_goes_on(tmp_path: Path) 
     assert np.array_equal(b, values + 1)
 
 
+def test_a_broken_pass_is_not_continued_in_the_files_of_another(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32) + 5
+    a, b = {"layer": "a"}, {"layer": "b"}
+    for keys, stop in (([a, b], 70), ([a], 30)):
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path).fill_arrays(
+                "acts", keys, 100, [2] * len(keys), _blocks(values, 10, stop_at=stop), shard=10
+            )
+    arrays = Store(tmp_path).fill_arrays("acts", [a, b], 100, [2, 2], _blocks(values, 10), shard=10)
+    assert [np.array_equal(array, values + i) for i, array in enumerate(arrays)] == [True, True]
+
+
+def test_an_error_of_the_images_is_not_blamed_on_the_store(tmp_path: Path) -> None:
+    def unreadable(indices: list[int], start: int):
+        raise FileNotFoundError("image.jpg")
+        yield
+
+    with pytest.raises(FileNotFoundError, match=r"image\.jpg"):
+        Store(tmp_path).fill_arrays("acts", [{}], 10, [2], unreadable)
+
+
 def test_only_the_missing_arrays_of_a_pass_are_computed(tmp_path: Path) -> None:
     values = np.ones((10, 2), np.float32)
     Store(tmp_path).fill_arrays("acts", [{"layer": "a"}], 10, [2], _blocks(values, 5))

@@ -5,6 +5,7 @@ import pytest
 from dnr_bench.config import build
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Summarizer
+from dnr_bench.shapes.concepts import parse
 from dnr_bench.summarizers.consensus import ConsensusSummarizer
 from tests.conftest import compose_config
 
@@ -55,6 +56,17 @@ def test_each_side_of_a_disjunction_keeps_what_it_shares(consensus: ConsensusSum
     captions += [f"a blue star on a {color} background" for color in colors]
     (concepts,) = consensus.summarize([captions], n=5, seed=0)
     assert "red circle or blue star" in concepts or "blue star or red circle" in concepts
+
+
+def test_a_disjunction_means_the_groups_it_was_made_of(consensus: ConsensusSummarizer) -> None:
+    """Where one group shares more by chance, naming it all would be read as shared by both."""
+    captions = [f"a red solid crescent on a {color} background" for color in ("pink", "blue", "white")]
+    captions += [f"a blue {thing}" for thing in ("dotted star", "striped ring", "checkered cross")]
+    (concepts,) = consensus.summarize([captions], n=9, seed=0)
+    either = [parse(concept) for concept in concepts if " or " in concept]
+    assert either
+    for concept in either:
+        assert {len(alternative) for alternative in concept.alternatives} == {1}
 
 
 def test_a_backgrounds_colour_is_no_colour_of_the_object(consensus: ConsensusSummarizer) -> None:

@@ -44,7 +44,9 @@ class BlipCaptioner:
         captions: list[str] = []
         for start in range(0, len(views), self.batch_size):
             images = [view.pixels for view in views[start : start + self.batch_size]]
-            inputs = self.processor(images=images, return_tensors="pt").to(self.model.device)
+            inputs = self.processor(images=images, input_data_format="channels_last", return_tensors="pt").to(
+                self.model.device
+            )
             tokens = self.model.generate(
                 pixel_values=inputs["pixel_values"], max_new_tokens=self.max_new_tokens, do_sample=False
             )

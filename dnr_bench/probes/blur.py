@@ -12,6 +12,8 @@ import cv2
 from dnr_bench.errors import UsageError
 from dnr_bench.types import Image, ProbeSet
 
+_VERSION = 1  # part of the image ids: raise it when a level would come out as other pixels
+
 
 def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
     """The set with every image blurred; `sigma` in pixels of the original image, 0 changes nothing."""
@@ -21,7 +23,7 @@ def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
     return replace(
         probe,
         name=f"{probe.name}-blur{sigma:g}",
-        ids=[f"{name}|blur={sigma:g}" for name in probe.ids],
+        ids=[f"{name}|blur{_VERSION}={float(sigma)!r}" for name in probe.ids],
         images=_BlurredImages(probe.images, sigma),
     )
 

@@ -79,10 +79,10 @@ class Concept:
         return any(alternative <= set(attributes) for alternative in self.alternatives)
 
     def ordered(self) -> list[list[str]]:
-        """The alternatives in a fixed order, attributes in the order of a phrase."""
+        """The alternatives in a fixed order, those with a noun first; attributes as in a phrase."""
         return sorted(
             (sorted(alternative, key=ORDER.__getitem__) for alternative in self.alternatives),
-            key=lambda words: [ORDER[word] for word in words],
+            key=lambda words: ("shape" not in map(FACET_OF.get, words), [ORDER[word] for word in words]),
         )
 
     def __str__(self) -> str:
@@ -92,14 +92,13 @@ class Concept:
 def parse(text: str) -> Concept:
     """What a phrase or caption names; words that the world does not know are passed over.
 
-    Around "or" the parts share what only one of them names, provided that they differ in some facet:
-    "red or blue circle" is red circle or blue circle, while "red or star" is just that.
+    Around "or" a part that has no noun yet shares what follows ("red or blue circle" is red circle or
+    blue circle), and a mere background shares what stands before ("cross on a red or green background").
+    A part with a noun of its own is complete: "red circle or square", "red circle or blue star".
     """
     text = _OR_BACKGROUND.sub(r"\1 background or \2 background", text.lower())
     parts = [named for part in re.split(r"\bor\b", text) if (named := _attributes(part))]
-    if len(parts) > 1:
-        parts = [_completed(part, parts) for part in parts]
-    return Concept(frozenset(parts))
+    return Concept(frozenset(_completed(index, parts) for index in range(len(parts))))
 
 
 def _attributes(text: str) -> frozenset[str]:
@@ -110,9 +109,16 @@ def _attributes(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _completed(part: frozenset[str], parts: list[frozenset[str]]) -> frozenset[str]:
-    facets = {FACET_OF[attribute] for attribute in part}
-    for other in parts:
-        if facets & {FACET_OF[attribute] for attribute in other}:
-            part |= {attribute for attribute in other if FACET_OF[attribute] not in facets}
+def _completed(index: int, parts: list[frozenset[str]]) -> frozenset[str]:
+    part, facets = parts[index], _facets(parts[index])
+    noun = next((other for other in parts[index + 1 :] if "shape" in _facets(other)), frozenset[str]())
+    if "shape" not in facets and facets & _facets(noun):
+        return part | {attribute for attribute in noun if FACET_OF[attribute] not in facets}
+    before = parts[index - 1] if index else frozenset[str]()
+    if facets == {"background"} and "background" in _facets(before):
+        return part | {attribute for attribute in before if FACET_OF[attribute] != "background"}
     return part
+
+
+def _facets(attributes: frozenset[str]) -> set[str]:
+    return {FACET_OF[attribute] for attribute in attributes}

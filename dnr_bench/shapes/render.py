@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, Concept
 
 SIZE = 64
-#: Part of every cache key: raise it when the same scene would come out as other pixels.
+#: Part of every cache key: raise it when the same seed or prompt would come out as other pixels.
 VERSION = 1
 
 _SUPERSAMPLING = 4

@@ -25,11 +25,13 @@ class ConsensusSummarizer:
     def __init__(self, thresholds: Sequence[float], stopwords: Sequence[str], heads: Sequence[str]) -> None:
         if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
             raise UsageError(f"thresholds={list(thresholds)} must be one or more values in 0..1, 0 excluded")
+        if isinstance(stopwords, str) or isinstance(heads, str):
+            raise UsageError("stopwords and heads must be lists of words")
         self.thresholds = sorted(thresholds, reverse=True)
         self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
         self.fingerprint = digest(
             {
-                "consensus": 1,
+                "consensus": 2,
                 "thresholds": self.thresholds,
                 "stopwords": sorted(stopwords),
                 "heads": sorted(heads),
@@ -75,7 +77,8 @@ class ConsensusSummarizer:
     def _disjunctions(self, lists: Sequence[Sequence[str]]) -> list[str]:
         """ "A or B" for the two terms that never meet and together stand in most captions.
 
-        The second form says of each of the two groups of captions all that the group shares.
+        Where each of the two groups of captions shares as many terms, the second form names them all;
+        otherwise it could be read in two ways ("red or blue circle").
         """
         holders: dict[str, set[int]] = {}
         for index, terms in enumerate(lists):
@@ -93,5 +96,8 @@ class ConsensusSummarizer:
             pairs, key=lambda p: (-len(holders[p[0]] | holders[p[1]]), -min(len(holders[t]) for t in p), p)
         )
         groups = [[lists[i] for i in sorted(holders[term])] for term in best]
-        whole = [self._phrase(self._common(group, self.thresholds[0]), group) for group in groups]
-        return [" or ".join(best), " or ".join(whole)]
+        shared = [self._common(group, self.thresholds[0]) for group in groups]
+        either = [" or ".join(best)]
+        if len(shared[0]) == len(shared[1]):
+            either.append(" or ".join(map(self._phrase, shared, groups)))
+        return either

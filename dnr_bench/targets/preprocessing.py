@@ -42,7 +42,7 @@ class Preprocessing:
     def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """What of an image of this size reaches the network: left, top, right, bottom in its own pixels."""
         new_height, new_width = self._resized(height, width)
-        top, left = (new_height - self.crop) // 2, (new_width - self.crop) // 2
+        top, left = self._corner((new_height, new_width))
         x, y = width / new_width, height / new_height
         return left * x, top * y, (left + self.crop) * x, (top + self.crop) * y
 
@@ -54,15 +54,20 @@ class Preprocessing:
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.squash:
             return self.resize, self.resize
-        scale = self.resize / min(height, width)
-        return max(round(height * scale), self.crop), max(round(width * scale), self.crop)
+        short, long = min(height, width), max(height, width)
+        longer = int(self.resize * long / short)  # as torchvision: the longer side is cut down, not rounded
+        return (self.resize, longer) if height <= width else (longer, self.resize)
+
+    def _corner(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Top and left of the centre crop of a resized image, rounded as torchvision does."""
+        return round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
 
     def _one(self, image: Image) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         size = self._resized(*image.shape[:2])
         if size != tuple(image.shape[:2]):
             tensor = F.resize(tensor, list(size), antialias=True)
-        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
+        top, left = self._corner(size)
         tensor = F.crop(tensor, top, left, self.crop, self.crop)
         normalized: Tensor = F.normalize(tensor.float() / 255, list(self.mean), list(self.std))
         return normalized

@@ -20,12 +20,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="where the checkpoint is written")
     parser.add_argument("--work", type=Path, default=Path("mlruns/training"), help="where to resume from")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the model card's)")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this training state (.pt)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    options = {} if arguments.steps is None else {"steps": arguments.steps}
+    given = {"steps": arguments.steps, "start": arguments.start}
+    options = {name: value for name, value in given.items() if value is not None}
     train = import_module(f"dnr_bench.shapes.train.{arguments.model}").train
     train(arguments.out / arguments.model, arguments.work, **options)
+    state = arguments.work / f"{arguments.model}.pt"
+    state.replace(state.with_suffix(".done.pt"))  # so that the next training starts anew
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the embedded captioner: BLIP's image-to-text loss, and attribute heads that speed it up."""
+"""Trains the embedded captioner: BLIP's image-to-text loss, and heads beside it that speed it up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProc
 
 from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.render import SIZE
-from dnr_bench.shapes.train.data import draw_scenes
+from dnr_bench.shapes.train.data import draw_scenes, turned
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
 from dnr_bench.shapes.world import caption
@@ -43,7 +43,7 @@ TEXT = {
 
 
 class _Student(nn.Module):
-    """The BLIP model and the attribute heads that are dropped after training."""
+    """The BLIP model, and heads that are dropped after training: attributes, and the object's mask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,9 +53,12 @@ class _Student(nn.Module):
         self.blip = BlipForConditionalGeneration(config)
         width = int(VISION["hidden_size"])
         self.heads = nn.ModuleDict({facet: nn.Linear(2 * width, len(v)) for facet, v in FACETS.items()})
+        self.coverage = nn.Linear(width, (int(VISION["patch_size"]) // 2) ** 2)
 
 
-def train(directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 9_000) -> None:
+def train(
+    directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 17_000, start: Path | None = None
+) -> None:
     """Train and write a `BlipForConditionalGeneration` directory (float16) with its processor."""
     torch.manual_seed(0)
     student = _Student()
@@ -69,6 +72,8 @@ def train(directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 9
 
     def loss_of(indices: np.ndarray) -> Tensor:
         _, images = data.batch(indices.tolist())
+        turn = int(np.random.default_rng(indices[:4]).integers(8))
+        images, covered = turned(images, turn), turned(data.covered(indices.tolist()), turn)
         ids, mask = tokens["input_ids"][indices], tokens["attention_mask"][indices]
         seen = student.blip.vision_model((images - 0.5) / 0.25).last_hidden_state
         words = student.blip.text_decoder(
@@ -82,14 +87,23 @@ def train(directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 9
             nn.functional.cross_entropy(head(pooled).float(), truth[facet][indices])
             for facet, head in student.heads.items()
         ]
-        loss: Tensor = words + torch.stack(attributes).sum() / 2
+        cells = student.coverage(seen[:, 1:]).float()
+        where = nn.functional.binary_cross_entropy_with_logits(cells, _patches(covered))
+        loss: Tensor = words + torch.stack(attributes).sum() / 2 + where
         return loss
 
     fit(student, loss_of, n_images, work / "captioner.pt", steps=steps, batch_size=96, learning_rate=1e-3,
-        weight_decay=0.05)  # fmt: skip
+        weight_decay=0.05, start=start)  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)
     student.blip.half().save_pretrained(directory)
     image_processor = BlipImageProcessor(
         size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3, image_std=[0.25] * 3, resample=2
     )
     BlipProcessor(image_processor, tokenizer).save_pretrained(directory)
+
+
+def _patches(covered: Tensor) -> Tensor:
+    """Maps [batch, 32, 32] as one row of cells for each of the vision model's patches."""
+    side = int(VISION["patch_size"]) // 2
+    blocks = covered.unfold(1, side, side).unfold(2, side, side)
+    return blocks.reshape(len(covered), -1, side * side)

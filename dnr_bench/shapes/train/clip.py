@@ -44,7 +44,9 @@ CONFIG = {
 _ATTRIBUTES = list(FACET_OF)
 
 
-def train(directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 4_000) -> None:
+def train(
+    directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 4_000, start: Path | None = None
+) -> None:
     """Train and write an open_clip directory (float16 weights, tokenizer and preprocessing)."""
     torch.manual_seed(0)
     write_config(directory)
@@ -68,7 +70,7 @@ def train(directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 4
         return (_spread_entropy(logits, shown) + _spread_entropy(logits.T, shown.T)) / 2
 
     fit(model, loss_of, n_images, work / "clip.pt", steps=steps, batch_size=128, learning_rate=2e-3,
-        weight_decay=0.05)  # fmt: skip
+        weight_decay=0.05, start=start)  # fmt: skip
     half = {
         name: value.half().contiguous() if value.is_floating_point() else value
         for name, value in model.state_dict().items()

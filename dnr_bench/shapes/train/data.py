@@ -19,15 +19,26 @@ from dnr_bench.shapes.world import scene_rng
 
 @dataclass(frozen=True)
 class Scenes:
-    """Scenes and their images, in one order."""
+    """Scenes, their images and the objects' masks (255 inside, at half size), in one order."""
 
     scenes: tuple[Scene, ...]
     images: UInt8[np.ndarray, "n 64 64 3"]
+    masks: UInt8[np.ndarray, "n 32 32"]
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Scene], Float[Tensor, "batch 3 64 64"]]:
         """The scenes at these indices and their images as values in 0..1."""
         rows = torch.from_numpy(self.images[np.asarray(indices)])
         return [self.scenes[i] for i in indices], rows.permute(0, 3, 1, 2).float() / 255
+
+    def covered(self, indices: Sequence[int]) -> Float[Tensor, "batch 32 32"]:
+        """How much of each 2x2 block of pixels belongs to the object, 0..1."""
+        return torch.from_numpy(self.masks[np.asarray(indices)]).float() / 255
+
+
+def turned(pictures: Tensor, turn: int) -> Tensor:
+    """Pictures [..., height, width] in one of the 8 positions of a square; no attribute changes by it."""
+    rotated = torch.rot90(pictures, turn % 4, dims=(-2, -1))
+    return rotated.flip(-1) if turn >= 4 else rotated
 
 
 def draw_scenes(
@@ -35,22 +46,30 @@ def draw_scenes(
 ) -> Scenes:
     """`n` scenes of a split; `zoomed_share` of them cut to the object, as attention crops are."""
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
+    masks = np.empty((n, SIZE // 2, SIZE // 2), np.uint8)
     scenes = []
     for index in trange(n, desc=f"rendering {split}", leave=False, disable=None):
         rng = scene_rng(split, seed, index)
         scene = sample_scene(rng, shapes=shapes)
-        image = render(scene)
-        images[index] = _zoomed(image, scene, rng) if rng.random() < zoomed_share else image
+        image, mask = render(scene), object_mask(scene).astype(np.uint8) * 255
+        if rng.random() < zoomed_share:
+            top, left, bottom, right = _surroundings(scene, rng)
+            image, mask = (_resized(picture[top:bottom, left:right]) for picture in (image, mask))
+        images[index] = image
+        masks[index] = cv2.resize(mask, masks.shape[1:], interpolation=cv2.INTER_AREA)
         scenes.append(scene)
-    return Scenes(tuple(scenes), images)
+    return Scenes(tuple(scenes), images, masks)
 
 
-def _zoomed(image: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A rectangle around the object with a random margin, resized to the full size."""
+def _surroundings(scene: Scene, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A rectangle around the object with a random margin: top, left, bottom, right."""
     rows, columns = np.nonzero(object_mask(scene))
     margin = rng.uniform(0.0, 0.6, 4) * scene.radius
     top, left = max(rows.min() - margin[0], 0), max(columns.min() - margin[1], 0)
     bottom, right = min(rows.max() + 1 + margin[2], SIZE), min(columns.max() + 1 + margin[3], SIZE)
-    crop = image[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))]
-    zoomed: np.ndarray = cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return zoomed
+    return int(top), int(left), int(np.ceil(bottom)), int(np.ceil(right))
+
+
+def _resized(picture: np.ndarray) -> np.ndarray:
+    full: np.ndarray = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return full

@@ -22,11 +22,15 @@ def fit(
     learning_rate: float,
     weight_decay: float = 0.01,
     after_step: Callable[[], None] = lambda: None,
+    start: Path | None = None,
 ) -> None:
     """Minimise `loss_of(indices)` over random batches of `n_items`, in bfloat16 where it is safe.
 
-    The state is written to `checkpoint` every 250 steps, and training goes on from there.
+    The state is written to `checkpoint` every 250 steps, and training goes on from there. `start` is the
+    checkpoint of an earlier training whose weights this one begins with.
     """
+    if start is not None:
+        model.load_state_dict(torch.load(start, weights_only=True)["model"], strict=False)
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     first = _restore(checkpoint, model, optimizer, schedule)

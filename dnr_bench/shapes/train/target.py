@@ -20,7 +20,9 @@ CONFIG = {"n_concepts": 64, "n_classes": len(CLASSES), "widths": [32, 64, 128, 1
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
-def train(directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 2_000) -> None:
+def train(
+    directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 2_000, start: Path | None = None
+) -> None:
     """Train and write `model.safetensors` (float16), `config.json` and `planted.json`."""
     torch.manual_seed(0)
     data = draw_scenes("train", n_images, SEEN_SHAPES, zoomed_share=0.2)
@@ -43,7 +45,7 @@ def train(directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 2
         _bias(model).fill_(0.1)  # no unit starts where its ReLU has no gradient
     fix_untrained_units(model)
     fit(model, loss_of, n_images, work / "target.pt", steps=steps, batch_size=128, learning_rate=3e-3,
-        after_step=lambda: fix_untrained_units(model))  # fmt: skip
+        after_step=lambda: fix_untrained_units(model), start=start)  # fmt: skip
     write(model, directory)
 
 

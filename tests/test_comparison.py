@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from dnr_bench.comparison import Job, compare
+
+
+def job(seed: int, values: list[float], labels: list[str], scorer: str = "mean") -> Job:
+    neurons = [
+        {"layer": "l", "unit": i, "labels": [label], "values": {"planted.exact": value}}
+        for i, (value, label) in enumerate(zip(values, labels, strict=True))
+    ]
+    result = {
+        "metrics": {"planted.exact": {}},
+        "neurons": neurons,
+        "stages": {"images": {"misses": 3}},
+        "seconds": 2.0,
+    }
+    return Job({"scorer": scorer, "seed": str(seed)}, result, None)
+
+
+def test_jobs_that_differ_only_in_their_seed_are_pooled() -> None:
+    jobs = [
+        job(seed, [1, 0, 1, 1], list("abcd"), scorer) for scorer in ("mean", "semantic") for seed in (0, 1)
+    ]
+    first, second = compare(jobs)
+    assert first.overrides == {"scorer": "mean", "seed": "0,1"}
+    assert second.overrides["scorer"] == "semantic"
+    assert (first.metrics["planted.exact"].mean, first.metrics["planted.exact"].n) == (0.75, 8)
+    assert (first.computed, first.seconds) == (6, 4.0)
+
+
+def test_seeds_of_one_neuron_are_no_independent_evidence() -> None:
+    values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
+    one = compare([job(0, values, [f"a{i}" for i in range(6)])])[0].metrics["planted.exact"]
+    three = compare([job(s, values, [f"{s}{i}" for i in range(6)]) for s in range(3)])[0]
+    pooled = three.metrics["planted.exact"]
+    assert pooled.n == 3 * one.n
+    assert (pooled.low, pooled.high) == pytest.approx((one.low, one.high))
+
+
+def test_a_failed_seed_does_not_hide_the_others() -> None:
+    (row,) = compare([job(0, [1.0], ["a"]), Job({"scorer": "mean", "seed": "1"}, None, "no disk\nmore")])
+    assert row.status == "1 of 2 finished: no disk"
+    assert row.metrics["planted.exact"].mean == 1.0
+    (gone,) = compare([Job({"seed": "1"}, None, "no disk")])
+    assert gone.status == "failed: no disk"
+    assert gone.seconds is None
