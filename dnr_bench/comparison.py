@@ -17,6 +17,8 @@ from evaluators.metrics import Estimate, estimate
 _SHOWN_METRICS = (
     "planted.exact",
     "planted.attribute_f1",
+    "planted.too_narrow",
+    "planted.wrong",
     "planted.truth_in_candidates",
     "planted.chosen_given_present",
     "planted.reciprocal_rank",
@@ -40,6 +42,7 @@ class ComparisonRow:
     overrides: Mapping[str, str]
     status: str
     metrics: Mapping[str, Estimate]
+    chance: Mapping[str, float]
     computed: int | None
     seconds: float | None
 
@@ -54,6 +57,7 @@ class ComparisonRow:
             **self.overrides,
             "status": self.status,
             **values,
+            **{f"{name}.chance": level for name, level in self.chance.items()},
             "computed": self.computed,
             "seconds": self.seconds,
         }
@@ -100,7 +104,7 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
     results = [job.result for job in jobs if job.result is not None]
     failures = [job.failure for job in jobs if job.failure is not None]
     if not results:
-        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, None, None)
+        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, {}, None, None)
     part = f"{len(results)} of {len(jobs)} finished: "
     status = f"{part}{failures[0].splitlines()[0]}" if failures else "finished"
     return ComparisonRow(
@@ -111,9 +115,16 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
             for name in _SHOWN_METRICS
             if all(name in r["metrics"] for r in results)
         },
+        {name: level for name in _SHOWN_METRICS if (level := _chance(name, results)) is not None},
         sum(stage["misses"] for result in results for stage in result["stages"].values()),
         sum(result["seconds"] for result in results),
     )
+
+
+def _chance(metric: str, results: Sequence[Mapping[str, Any]]) -> float | None:
+    levels = [result["metrics"][metric]["chance"] for result in results if metric in result["metrics"]]
+    known = [level for level in levels if level is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate:

@@ -15,7 +15,7 @@ from dnr_bench.comparison import ComparisonRow
 from dnr_bench.run import RunResult
 
 _SHOWN_NEURONS = 24
-_WIDTH_OF_LOGS = 120
+_WIDTH_OF_LOGS = 130
 
 
 def console() -> Console:
@@ -45,8 +45,9 @@ def print_result(result: RunResult, folder: Path, console: Console) -> None:
 def print_job(result: RunResult, folder: Path, console: Console) -> None:
     """One line on a job of a multirun; its tables are in MLflow."""
     computed = sum(stage["misses"] for stage in result.stages.values())
+    passes = "one probing pass" if result.stages["activations"]["misses"] else "no probing pass"
     console.print(
-        f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {computed} items computed; "
+        f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {passes}, {computed} items computed; "
         f"{_short_path(folder)}",
         soft_wrap=True,
     )
@@ -68,18 +69,23 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
         if row.seconds is None:
             table.add_row(*cells, "[red]failed[/red]")
             continue
-        for name in metrics:
-            found = row.metrics.get(name)
-            text = (
-                f"[bold]{found.mean:.3f}[/bold]\n{_short(found.low)}–{_short(found.high)}" if found else "–"
-            )
-            cells.append(text)
+        cells += [_comparison_cell(row, name) for name in metrics]
         table.add_row(*cells, str(row.computed), f"{row.seconds:.1f}")
+    table.caption = "mean over neurons, its 95% interval, and (chance)"
+    table.caption_justify = "left"
     console.print(table)
     for row in rows:
         if row.status != "finished":
             job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
             console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
+
+
+def _comparison_cell(row: ComparisonRow, metric: str) -> str:
+    found = row.metrics.get(metric)
+    if found is None:
+        return "–"
+    interval, chance = f"{_short(found.low)}–{_short(found.high)}", _short(row.chance.get(metric))
+    return f"[bold]{found.mean:.3f}[/bold]\n{interval}\n[dim]({chance})[/dim]"
 
 
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:

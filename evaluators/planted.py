@@ -41,6 +41,9 @@ class _Unit:
 class Planted:
     """exact, attribute precision, recall and F1, candidates, choice, reciprocal rank, abstention.
 
+    What is not exact is one of three: too_narrow (the label implies the truth: "solid square" for "square",
+    "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
+
     `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
     planted unit. Words of a label that name no attribute of the world count neither for nor against it.
     """
@@ -74,6 +77,21 @@ class Planted:
 def exact(label: Concept, truth: Concept) -> float:
     """1 where a label names the truth, nothing less and nothing more."""
     return float(label == truth)
+
+
+def too_narrow(label: Concept, truth: Concept) -> float:
+    """1 where a label says more than the truth, or only one of its alternatives."""
+    return float(label != truth and label.implies(truth))
+
+
+def too_wide(label: Concept, truth: Concept) -> float:
+    """1 where a label leaves out what the truth asks for, or adds an alternative."""
+    return float(label != truth and truth.implies(label))
+
+
+def wrong(label: Concept, truth: Concept) -> float:
+    """1 where neither label nor truth implies the other."""
+    return float(not label.implies(truth) and not truth.implies(label))
 
 
 def concept_pool(truth: Concept, rng: np.random.Generator, size: int = POOL_SIZE) -> list[Concept]:
@@ -111,6 +129,9 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
         "attribute_precision": lambda label, truth: _attributes(label, truth)[0],
         "attribute_recall": lambda label, truth: _attributes(label, truth)[1],
         "attribute_f1": lambda label, truth: _attributes(label, truth)[2],
+        "too_narrow": too_narrow,
+        "too_wide": too_wide,
+        "wrong": wrong,
     }
     kinds = list(dict.fromkeys(unit.kind for unit in units))
     cards = []
@@ -125,13 +146,18 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
         for group, members in groups.items():
             scored = [i for i in _scored(table) if i in members]
             constant = by_word[scored or members].mean(axis=0)
+            miss = name in ("too_narrow", "too_wide", "wrong")
             cards.append(
                 _card(
                     group,
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
                     shuffled_mean(table, scored),
-                    controls={"random_word": float(constant.mean()), "best_constant": float(constant.max())},
+                    controls={
+                        "random_word": float(constant.mean()),
+                        "best_constant": float(constant.min() if miss else constant.max()),
+                    },
+                    higher_is_better=not miss,
                 )
             )
     return cards
@@ -183,16 +209,17 @@ def _card(
     values: Float[np.ndarray, " units"],
     chance: float | None,
     controls: Mapping[str, float] | None = None,
+    higher_is_better: bool = True,
 ) -> Scorecard:
     return Scorecard(
         metric=f"planted.{metric}",
-        higher_is_better=True,
+        higher_is_better=higher_is_better,
         item_kind="neuron",
         items=[str(unit.neuron) for unit in units],
         values=values,
         clusters=[" | ".join(unit.explanation.labels) or str(unit.neuron) for unit in units],
         chance=chance,
-        oracle=1.0,
+        oracle=float(higher_is_better),
         controls=controls or {},
     )
 

@@ -11,7 +11,7 @@ def job(seed: int, values: list[float], labels: list[str], scorer: str = "mean")
         for i, (value, label) in enumerate(zip(values, labels, strict=True))
     ]
     result = {
-        "metrics": {"planted.exact": {}},
+        "metrics": {"planted.exact": {"chance": 0.25}},
         "neurons": neurons,
         "stages": {"images": {"misses": 3}},
         "seconds": 2.0,
@@ -27,6 +27,7 @@ def test_jobs_that_differ_only_in_their_seed_are_pooled() -> None:
     assert first.overrides == {"scorer": "mean", "seed": "0,1"}
     assert second.overrides["scorer"] == "semantic"
     assert (first.metrics["planted.exact"].mean, first.metrics["planted.exact"].n) == (0.75, 8)
+    assert first.chance == {"planted.exact": 0.25}
     assert (first.computed, first.seconds) == (6, 4.0)
 
 

@@ -61,16 +61,28 @@ def test_true_labels_reach_the_oracle_and_the_controls_stay_below(judge) -> None
 
 def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None:
     unit = next(u.unit for u in PLANTED if u.concept == "red circle")
-    for label, precision, recall in (
-        ("circle", 1.0, 0.5),
-        ("red striped circle on a blue background", 0.5, 1.0),
-        ("blue star", 0.0, 0.0),
-        ("a dog", 0.0, 0.0),
+    for label, precision, recall, kind in (
+        ("circle", 1.0, 0.5, "too_wide"),
+        ("red striped circle on a blue background", 0.5, 1.0, "too_narrow"),
+        ("red striped", 0.5, 0.5, "wrong"),
+        ("blue star", 0.0, 0.0, "wrong"),
+        ("a dog", 0.0, 0.0, "wrong"),
     ):
         cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
         assert mean(cards["planted.attribute_precision"]) == precision, label
         assert mean(cards["planted.attribute_recall"]) == recall, label
         assert mean(cards["planted.exact"]) == 0
+        kinds = {name: mean(cards[f"planted.{name}"]) for name in ("too_narrow", "too_wide", "wrong")}
+        assert kinds == {"too_narrow": 0, "too_wide": 0, "wrong": 0} | {kind: 1}, label
+
+
+def test_one_side_of_a_disjunction_is_too_narrow(judge) -> None:
+    unit = next(u.unit for u in PLANTED if u.concept == "red or blue")
+    for label, kind in (("red", "too_narrow"), ("red or blue or green", "too_wide")):
+        cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
+        assert mean(cards[f"planted.{kind}"]) == 1, label
+        assert cards[f"planted.{kind}"].oracle == 0
+        assert not cards[f"planted.{kind}"].higher_is_better
 
 
 def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:

@@ -78,6 +78,10 @@ class Concept:
         """Whether an image with these attributes shows the concept."""
         return any(alternative <= set(attributes) for alternative in self.alternatives)
 
+    def implies(self, other: Concept) -> bool:
+        """Whether every image of this concept shows the other, too: "red circle" implies "red"."""
+        return bool(self.alternatives) and all(map(other.matches, self.alternatives))
+
     def ordered(self) -> list[list[str]]:
         """The alternatives in a fixed order, those with a noun first; attributes as in a phrase."""
         return sorted(
