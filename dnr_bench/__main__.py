@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from dnr_bench.errors import DnrError, RunError, UsageError
 
+_CONF = Path(__file__).parent.parent / "conf"
 _FAILURES: list[DnrError] = []
 
 
@@ -101,15 +102,19 @@ def _report(error: BaseException, debug: bool) -> None:
 def _composition_message(error: BaseException) -> str:
     """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
     text = str(error).partition("Config search path:")[0]
-    lines = [line for line in text.splitlines() if "hydra.cc" not in line]
+    lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
     if isinstance(error, OverrideParseException):
         lines.append("words on the command line are key=value; --help lists the keys")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     parent = getattr(cause, "parent_node", None)
     if parent is not None and hasattr(parent, "keys"):
-        where = str(getattr(cause, "full_key", "") or "").rpartition(".")[0]
+        where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
         allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
         lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
+        members = [path.stem for path in sorted((_CONF / where).glob("*.yaml")) if where]
+        having = [name for name in members if wrong in OmegaConf.load(_CONF / where / f"{name}.yaml")]
+        if having:
+            lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
     return "\n".join(line for line in lines if line.strip())
 
 

@@ -23,7 +23,14 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
         (["neurons.units=[99999]"], ["99999", "0..63"]),
         (["probe.n_images=abc"], ["probe.n_images='abc'", "int"]),
         (["scorer=semantic", "scorer.alpha=2"], ["scorer.alpha=2", "0..1"]),
-        (["scorer.alpha=2"], ["scorer.alpha", "allowed keys of scorer: as_printed, beta, t"]),
+        (
+            ["scorer.alpha=2"],
+            [
+                "scorer.alpha",
+                "allowed keys of scorer: as_printed, beta, t",
+                "alpha belongs to scorer=semantic",
+            ],
+        ),
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
         (["blur"], ["blur", "key=value"]),
     ],
