@@ -59,9 +59,10 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
     varying = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     for name in varying or list(rows[0].overrides):
-        table.add_column(escape(name))
+        table.add_column(escape(name), no_wrap=True)
     for name in metrics:
-        table.add_column(escape(name.replace(".", "\n").replace("_", " ")), justify="right")
+        heading = escape(name.replace(".", "\n").replace("_", " "))
+        table.add_column(heading, justify="right", overflow="fold", min_width=9)
     for name in ("computed", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
