@@ -7,7 +7,7 @@ import pytest
 
 from dnr_bench.errors import UsageError
 from dnr_bench.probes.blur import blur, blurred
-from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.probes.shapes import ShapesProbe, probe_scene
 from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, parse
 from dnr_bench.shapes.render import (
     color_values,
@@ -72,7 +72,10 @@ def test_a_probing_set_is_named_by_its_content() -> None:
     assert len(probe.images) == len(probe.ids) == len(set(probe.ids)) == 20
     assert probe.digest == ShapesProbe(20).load(seed=0).digest
     assert probe.digest != ShapesProbe(20).load(seed=1).digest
-    assert not any(scene.shape == "heart" for scene in map(probe.images.scene, range(20)))
+    assert not any(probe_scene(0, i).shape == "heart" for i in range(200))
+    assert np.array_equal(probe.images[7], render(probe_scene(0, 7)))
+    with pytest.raises(IndexError):
+        probe.images[20]
 
 
 def test_blur_zero_changes_nothing_and_other_levels_get_ids_of_their_own() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import overload
+from dataclasses import replace
 
 import cv2
 
 from dnr_bench.errors import UsageError
+from dnr_bench.probes.lazy import LazyImages
 from dnr_bench.types import Image, ProbeSet
 
 _VERSION = 1  # part of the image ids: raise it when a level would come out as other pixels
@@ -24,7 +23,7 @@ def blurred(probe: ProbeSet, sigma: float) -> ProbeSet:
         probe,
         name=f"{probe.name}-blur{sigma:g}",
         ids=[f"{name}|blur{_VERSION}={float(sigma)!r}" for name in probe.ids],
-        images=_BlurredImages(probe.images, sigma),
+        images=LazyImages(len(probe.images), lambda index: blur(probe.images[index], sigma)),
     )
 
 
@@ -39,21 +38,3 @@ def blur(image: Image, sigma: float) -> Image:
     size = 2 * math.ceil(3 * sigma) + 1
     softened: Image = cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
     return softened
-
-
-@dataclass(frozen=True)
-class _BlurredImages(Sequence[Image]):
-    images: Sequence[Image]
-    sigma: float
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | list[Image]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return blur(self.images[index], self.sigma)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
-
 from dnr_bench.errors import UsageError
+from dnr_bench.probes.lazy import LazyImages
 from dnr_bench.shapes import render
 from dnr_bench.shapes.render import Scene, sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, SEEN_SHAPES, caption, scene_rng
-from dnr_bench.types import Image, ProbeSet
+from dnr_bench.types import ProbeSet
 
 _SPLIT = "probe"
 
@@ -23,40 +21,16 @@ class ShapesProbe:
         self.n_images = n_images
 
     def load(self, seed: int) -> ProbeSet:
-        """The explaining split."""
-        scenes = RenderedScenes(self.n_images, seed)
+        """The explaining split; captions come in a template that changes from image to image."""
+        indices = range(self.n_images)
         return ProbeSet(
             name=f"shapes-{_SPLIT}-{self.n_images}",
-            ids=[f"shapes-v{render.VERSION}-{_SPLIT}-{seed}-{i}" for i in range(self.n_images)],
-            images=scenes,
-            captions=[scenes.caption(i) for i in range(self.n_images)],
+            ids=[f"shapes-v{render.VERSION}-{_SPLIT}-{seed}-{index}" for index in indices],
+            images=LazyImages(self.n_images, lambda index: render.render(probe_scene(seed, index))),
+            captions=[caption(probe_scene(seed, i), template=i % len(CAPTION_TEMPLATES)) for i in indices],
         )
 
 
-class RenderedScenes(Sequence[Image]):
-    """The images of a split's scenes; nothing but the seed is kept in memory."""
-
-    def __init__(self, n_images: int, seed: int) -> None:
-        self.n_images, self.seed = n_images, seed
-
-    def __len__(self) -> int:
-        return self.n_images
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | list[Image]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return render.render(self.scene(index))
-
-    def scene(self, index: int) -> Scene:
-        """The scene of one image."""
-        if not 0 <= index < self.n_images:
-            raise IndexError(index)
-        return sample_scene(scene_rng(_SPLIT, self.seed, index), shapes=SEEN_SHAPES)
-
-    def caption(self, index: int) -> str:
-        """The scene in words, in a template that changes from image to image."""
-        return caption(self.scene(index), template=index % len(CAPTION_TEMPLATES))
+def probe_scene(seed: int, index: int) -> Scene:
+    """The scene of one probing image."""
+    return sample_scene(scene_rng(_SPLIT, seed, index), shapes=SEEN_SHAPES)
