@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,7 @@ from dnr_bench.parts import (
 from dnr_bench.pipeline import Parts, Settings
 from dnr_bench.probes.blur import check_sigma
 from dnr_bench.renderings import DrawingSettings
-from dnr_bench.types import Layer, Neuron
+from dnr_bench.run import RunConfig
 
 T = TypeVar("T")
 
@@ -60,27 +59,12 @@ class Paths:
     mlruns: str
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that a run needs, built and checked."""
-
-    parts: Parts
-    settings: Settings
-    probe: Probe
-    blur: float
-    layers: Sequence[Layer]
-    neurons: Sequence[Neuron]
-    evaluators: dict[str, Evaluator]
-    store: Path
-    resolved: dict[str, Any]
-
-
 def build_run(config: DictConfig) -> RunConfig:
     """Build every part of a run; whatever is wrong with the config raises `UsageError`."""
     top = _checked(TopLevel, "", {name: config[name] for name in TopLevel.__annotations__})
-    exemplars = _checked(ExemplarSettings, "exemplars", _plain(config.exemplars))
-    selection = _checked(NeuronSelection, "neurons", _plain(config.neurons))
-    paths = _checked(Paths, "paths", _plain(config.paths))
+    exemplars = _checked(ExemplarSettings, "exemplars", resolved(config.exemplars))
+    selection = _checked(NeuronSelection, "neurons", resolved(config.neurons))
+    paths = _checked(Paths, "paths", resolved(config.paths))
     drawing = _checked(
         DrawingSettings, "", {"prompt": top.prompt, "images_per_concept": top.images_per_concept}
     )
@@ -112,9 +96,9 @@ def build_run(config: DictConfig) -> RunConfig:
     )
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The whole config as plain values, interpolations resolved."""
-    plain = OmegaConf.to_container(config, resolve=True)
+def resolved(node: DictConfig) -> dict[str, Any]:
+    """A config or a part of it as plain values, interpolations resolved."""
+    plain = OmegaConf.to_container(node, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -165,9 +149,3 @@ def _type_message(text: str, prefix: str) -> str:
         return f"{prefix.rstrip('.')}: {text.splitlines()[0]}"
     kind = re.sub(r"<class '([\w.]+)'>|typing\.|collections\.abc\.", r"\1", expected[1])
     return f"{prefix}{name[1]}={value[1].strip()} is not of type {kind}"
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}

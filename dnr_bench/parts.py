@@ -6,16 +6,14 @@ versions that matter); it is part of the keys under which results are stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.types import Evidence, Image, Layer, Neuron, ProbeSet, Scorecard, View
-
-if TYPE_CHECKING:
-    from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.types import Evidence, Explanation, Image, Layer, Neuron, ProbeSet, Scorecard, View
 
 
 @runtime_checkable
@@ -102,6 +100,28 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class PoolScorer(Protocol):
+    """Scores any concepts for neurons with the run's generator, target and scoring function."""
+
+    def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
+        """The score of each concept of each neuron's pool."""
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """A run's explanations and what is needed to judge them.
+
+    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons.
+    """
+
+    explanations: Sequence[Explanation]
+    target: Target
+    embed_texts: Callable[[Sequence[str]], np.ndarray]
+    score_pools: PoolScorer
+    seed: int
+
+
+@runtime_checkable
 class Evaluator(Protocol):
     """Measures how good the labels of a run are."""
 
@@ -110,11 +130,3 @@ class Evaluator(Protocol):
 
     def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
         """The evaluator's metrics; empty where none of the run's neurons can be evaluated."""
-
-
-@runtime_checkable
-class PoolScorer(Protocol):
-    """Scores any concepts for neurons with the run's generator, target and scoring function."""
-
-    def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
-        """The score of each concept of each neuron's pool."""

@@ -7,6 +7,7 @@ import logging
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,15 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from dnr_bench.config import RunConfig
 from dnr_bench.errors import RunError
-from dnr_bench.evaluation import EvaluationContext
-from dnr_bench.parts import Evaluator
-from dnr_bench.pipeline import DescribeAndDissect
+from dnr_bench.parts import EvaluationContext, Evaluator, Probe
+from dnr_bench.pipeline import DescribeAndDissect, Parts, Settings
 from dnr_bench.probes.blur import blurred
 from dnr_bench.renderings import embed_texts
 from dnr_bench.store import StageCount, Store
-from dnr_bench.types import Explanation, Scorecard
+from dnr_bench.types import Explanation, Layer, Neuron, Scorecard
 from evaluators.metrics import estimate, normalized
 
 log = logging.getLogger(__name__)
@@ -31,6 +30,21 @@ _PACKAGES = (
     "dnr-bench", "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "mlflow",
     "hydra-core", "numpy", "scipy",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run needs, built and checked."""
+
+    parts: Parts
+    settings: Settings
+    probe: Probe
+    blur: float
+    layers: Sequence[Layer]
+    neurons: Sequence[Neuron]
+    evaluators: dict[str, Evaluator]
+    store: Path
+    resolved: dict[str, Any]
 
 
 @dataclass(frozen=True)

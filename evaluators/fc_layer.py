@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.parts import EvaluationContext
 from dnr_bench.types import Explanation, Neuron, Scorecard
 from evaluators.metrics import shuffled_mean
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.evaluation import EvaluationContext
 from dnr_bench.fingerprints import checkpoint_path
+from dnr_bench.parts import EvaluationContext
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
 from dnr_bench.types import Explanation, Neuron, Scorecard
 from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean

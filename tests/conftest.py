@@ -11,7 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dnr_bench.config import RunConfig, build_run
+from dnr_bench.config import build_run
+from dnr_bench.run import RunConfig
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnr_bench.encoders.clip import ClipEncoder
-from dnr_bench.evaluation import EvaluationContext
+from dnr_bench.parts import EvaluationContext
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.world import CLASSES, planted_units
 from dnr_bench.targets.shapes import shapes_target

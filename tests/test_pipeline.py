@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.config import RunConfig
-from dnr_bench.run import RunResult, run
+from dnr_bench.run import RunConfig, RunResult, run
 from tests.conftest import SMALL
 
 ABOVE_SCORING = (
@@ -165,3 +164,9 @@ def test_labels_do_not_depend_on_the_hash_seed(small_run: BuildRun, tmp_path: Pa
         )
         found.append(json.loads((folder / "result.json").read_text())["neurons"])
     assert found[0] == found[1]
+
+
+def test_a_run_needs_neither_hydra_nor_mlflow() -> None:
+    code = "import sys, dnr_bench.run, evaluators.planted; print({'hydra', 'mlflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
