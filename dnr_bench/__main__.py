@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -77,11 +78,12 @@ def _log_failure(
     parent = os.environ.get(PARENT_VARIABLE)
     if isinstance(failure, UsageError) and parent is None:
         return
+    if (folder / "outcome.json").exists():  # the labels are on disk; it is MLflow itself that failed
+        return
     try:
         from dnr_bench.tracking import Tracker
 
-        if not (folder / "outcome.json").exists():  # labels that are on disk stay a result
-            write_outcome(folder, overrides, str(failure))
+        write_outcome(folder, overrides, str(failure))
         plain = OmegaConf.to_container(config, resolve=False)
         assert isinstance(plain, dict)
         tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
@@ -105,17 +107,24 @@ def _composition_message(error: BaseException) -> str:
     lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
     if isinstance(error, OverrideParseException):
         lines.append("words on the command line are key=value; --help lists the keys")
+    group = re.search(r"'(\w+)/\w+'", text)
+    if group and "Available options" not in text:
+        lines.append(f"members of {group[1]}: {', '.join(path.stem for path in _members(group[1]))}")
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     parent = getattr(cause, "parent_node", None)
     if parent is not None and hasattr(parent, "keys"):
         where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
         allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
         lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
-        members = [path.stem for path in sorted((_CONF / where).glob("*.yaml")) if where]
-        having = [name for name in members if wrong in OmegaConf.load(_CONF / where / f"{name}.yaml")]
+        having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
         if having:
             lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
     return "\n".join(line for line in lines if line.strip())
+
+
+def _members(group: str) -> list[Path]:
+    """The files of a config group; none for the top level."""
+    return sorted((_CONF / group).glob("*.yaml")) if group else []
 
 
 def main() -> int:

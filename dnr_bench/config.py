@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jaxtyping
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dnr_bench.errors import DnrError, UsageError
@@ -48,6 +49,8 @@ class TopLevel:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must be at least 0")
+        if not self.experiment_name:
+            raise UsageError("experiment_name is empty")
         check_sigma(self.blur)
 
 
@@ -111,6 +114,9 @@ def build(node: DictConfig, protocol: type[T], where: str) -> T:
         cause = error.__cause__
         if cause is None:
             raise UsageError(f"{where}: {str(error).splitlines()[0]}") from error
+        if isinstance(cause, TypeError) and "argument" in str(cause):
+            allowed = ", ".join(signature(get_object(node["_target_"])).parameters)
+            raise UsageError(f"{where}: {cause}; allowed keys: {allowed}") from error
         raise _helpful(cause, where) from error
     if not isinstance(part, protocol):
         raise UsageError(f"{where}: {node.get('_target_')} is not a {protocol.__name__}")

@@ -40,11 +40,13 @@ class ParentRun(Callback):
         del os.environ[PARENT_VARIABLE]
         jobs = [read_job(folder) for folder in job_folders(self.sweep)]
         rows = compare(jobs)
-        failed = not jobs or any(job.failure is not None for job in jobs)
+        if not jobs:  # what was asked for does not compose: not worth a run
+            self.tracker.delete(self.run_id)
+            return
+        print_comparison(rows, console())
+        failed = any(job.failure is not None for job in jobs)
         self.tracker.finish_parent(self.run_id, [row.flat() for row in rows], failed)
-        if rows:
-            print_comparison(rows, console())
-            print_link(self.mlruns, self.run_id, self.tracker.experiment_id, console())
+        print_link(self.mlruns, self.run_id, self.tracker.experiment_id, console())
 
 
 def close_open_parents() -> None:

@@ -118,7 +118,6 @@ class EvaluationContext:
     target: Target
     embed_texts: Callable[[Sequence[str]], np.ndarray]
     score_pools: PoolScorer
-    seed: int
 
 
 @runtime_checkable

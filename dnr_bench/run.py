@@ -89,7 +89,6 @@ def run(config: RunConfig) -> RunResult:
         target=config.parts.target,
         embed_texts=lambda texts: embed_texts(store, config.parts.encoder, texts),
         score_pools=method.score_pools,
-        seed=config.settings.seed,
     )
     description, store.counts = store.counts, {}
     cards: list[Scorecard] = []

@@ -167,6 +167,8 @@ class Store:
         partials = [path.with_suffix(f".{progress[:16]}.partial") for path in paths]
         whole = all(partial.exists() for partial in partials)
         kept = start = (self._read(stage, progress) or 0) if whole else 0
+        if not start:  # else a later pass would take the rows of an earlier one for its own
+            self._path(stage, progress).unlink(missing_ok=True)
         rows = [
             _mapped(partial, shape, new=not start)
             for partial, (_, shape) in zip(partials, targets, strict=True)
@@ -186,6 +188,8 @@ class Store:
             with _helpful_io(path):
                 partial.replace(path)
             self._write(stage, name, {"sha256": _file_sha256(path)})
+            for left in path.parent.glob(f"{name}.*.partial"):  # of a pass that was killed
+                left.unlink()
         self._path(stage, progress).unlink(missing_ok=True)
 
     def _array_path(self, stage: str, name: str) -> Path:

@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
+from dnr_bench.errors import RunError
 from dnr_bench.run import RunResult, finite
 
 log = logging.getLogger(__name__)
@@ -93,11 +94,12 @@ class Tracker:
     ) -> str:
         """A failed run with its reason; returns its id."""
         run_id = self._start(name, started, parent)
-        self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
-        self.client.set_tag(run_id, "failure", reason[:5000])
-        self.client.log_batch(run_id, params=_params(config))
-        self._upload(run_id, folder)
-        self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        try:
+            self._note_failure(run_id, reason)
+            self.client.log_batch(run_id, params=_params(config))
+            self._upload(run_id, folder)
+        finally:
+            self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         return run_id
 
     def start_parent(self, name: str) -> str:
@@ -106,10 +108,16 @@ class Tracker:
 
     def finish_parent(self, run_id: str, rows: Sequence[Mapping[str, Any]], failed: bool) -> None:
         """Close a parent run with a table that compares its jobs."""
-        if rows:
-            self._log_table(run_id, "comparison.json", rows)
         status = RunStatus.FAILED if failed else RunStatus.FINISHED
-        self.client.set_terminated(run_id, RunStatus.to_string(status))
+        try:
+            if rows:
+                self._log_table(run_id, "comparison.json", rows)
+        finally:
+            self.client.set_terminated(run_id, RunStatus.to_string(status))
+
+    def delete(self, run_id: str) -> None:
+        """Remove a parent that never had a job."""
+        self.client.delete_run(run_id)
 
     def _start(self, name: str, started: float, parent: str | None) -> str:
         tags = {MLFLOW_SOURCE_NAME: "python -m dnr_bench", MLFLOW_SOURCE_TYPE: "LOCAL"}
@@ -126,8 +134,17 @@ class Tracker:
         try:
             yield
             status = RunStatus.FINISHED
+        except Exception as error:
+            self._note_failure(run_id, f"logging the run broke off: {error}")
+            raise RunError(
+                f"the run is done and on disk, but MLflow could not be told all: {error}"
+            ) from error
         finally:
             self.client.set_terminated(run_id, RunStatus.to_string(status))
+
+    def _note_failure(self, run_id: str, reason: str) -> None:
+        self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
+        self.client.set_tag(run_id, "failure", reason[:5000])
 
     def _log_probe(self, run_id: str, result: RunResult) -> None:
         source = CodeDatasetSource({"mlflow.source.type": "PROJECT", "mlflow.source.name": "dnr_bench"})
@@ -208,9 +225,9 @@ def _follow_move(mlruns: Path) -> None:
     """
     note, here = mlruns / ".artifacts-at", (mlruns / "artifacts").as_uri()
     before = note.read_text().strip() if note.exists() else here
-    if before != here:
+    if before != here and (mlruns / "mlflow.db").exists():
         log.warning("the folder of MLflow's artifacts has moved: %s is now %s", before, here)
-        with sqlite3.connect(mlruns / "mlflow.db") as connection:
+        with closing(sqlite3.connect(mlruns / "mlflow.db")) as connection, connection:
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
                 connection.execute(
                     f"update {table} set {column} = ? || substr({column}, ?)"

@@ -146,18 +146,19 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
         for group, members in groups.items():
             scored = [i for i in _scored(table) if i in members]
             constant = by_word[scored or members].mean(axis=0)
-            miss = name in ("too_narrow", "too_wide", "wrong")
+            one_sided = name in ("too_narrow", "too_wide")  # neither high nor low is good by itself
+            controls = {"random_word": float(constant.mean()), "best_constant": float(constant.max())}
+            if name == "wrong":
+                controls["best_constant"] = float(constant.min())
             cards.append(
                 _card(
                     group,
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
                     shuffled_mean(table, scored),
-                    controls={
-                        "random_word": float(constant.mean()),
-                        "best_constant": float(constant.min() if miss else constant.max()),
-                    },
-                    higher_is_better=not miss,
+                    controls={} if one_sided else controls,
+                    higher_is_better=not (one_sided or name == "wrong"),
+                    oracle=None if one_sided else float(name != "wrong"),
                 )
             )
     return cards
@@ -210,6 +211,7 @@ def _card(
     chance: float | None,
     controls: Mapping[str, float] | None = None,
     higher_is_better: bool = True,
+    oracle: float | None = 1.0,
 ) -> Scorecard:
     return Scorecard(
         metric=f"planted.{metric}",
@@ -219,7 +221,7 @@ def _card(
         values=values,
         clusters=[" | ".join(unit.explanation.labels) or str(unit.neuron) for unit in units],
         chance=chance,
-        oracle=float(higher_is_better),
+        oracle=oracle,
         controls=controls or {},
     )
 

@@ -32,6 +32,7 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
             ],
         ),
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
+        (["evaluator=[nope]"], ["evaluator/nope", "members of evaluator: fc_layer, planted"]),
         (["blur"], ["blur", "key=value"]),
     ],
 )
@@ -50,7 +51,7 @@ def test_debug_shows_where_it_happened(command_line: CommandLine) -> None:
     done = command_line(["probe.n_images=0", "debug=true"])
     assert done.returncode == 2
     assert "Traceback" in done.stderr
-    assert "probe.n_images=0 must be at least 1" in done.stderr
+    assert "probe.n_images=0 must be at least 2" in done.stderr
 
 
 def test_help_names_groups_and_examples(command_line: CommandLine) -> None:

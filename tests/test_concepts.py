@@ -27,6 +27,8 @@ from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption
             "a cross on a red or green background",
             [["cross", "red background"], ["cross", "green background"]],
         ),
+        ("red or blue or green background", [["red background"], ["blue background"], ["green background"]]),
+        ("circle or red circle", [["circle"]]),
         ("a dog in the snow", []),
     ],
 )

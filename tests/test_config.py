@@ -82,7 +82,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
     ("overrides", "message"),
     [
         (["probe.n_images=abc"], r"probe\.n_images='abc' is not of type int"),
-        (["probe.n_images=0"], r"probe\.n_images=0 must be at least 1"),
+        (["probe.n_images=0"], r"probe\.n_images=0 must be at least 2"),
         (["scorer=semantic", "scorer.alpha=2"], r"scorer\.alpha=2 must lie in 0\.\.1"),
         (
             ["scorer=topk_log", "scorer.normalize=sometimes"],
@@ -97,6 +97,8 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["experiment_name=2024"], r"experiment_name=2024 is not of type str"),
         (["neurons.layers=concepts"], r"neurons\.layers='concepts' must be a list: .*=\[concepts\]"),
         (["neurons.units=[0,1,abc]"], r"units whole numbers, not \['abc'\]"),
+        (["+scorer.foo=1"], r"scorer: .*'foo'; allowed keys: beta, t, as_printed"),
+        (["captioner.batch_size=0"], r"captioner\.batch_size=0 must be at least 1"),
         (["n_candidates=0"], r"n_candidates=0 must be at least 1"),
         (["captioner.checkpoint=nowhere"], r"captioner: there is no checkpoint directory 'nowhere'; .*:clip"),
         (["neurons.sample=0"], r"neurons\.sample=0 must be at least 1"),

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dnr_bench.encoders.clip import ClipEncoder
 from dnr_bench.parts import EvaluationContext
-from dnr_bench.shapes.concepts import parse
+from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.shapes.world import CLASSES, planted_units
 from dnr_bench.targets.shapes import shapes_target
 from dnr_bench.types import Explanation, Neuron, Scorecard, ScoredCandidate
 from evaluators.fc_layer import FcLayer
-from evaluators.planted import POOL_SIZE, Planted, concept_pool
+from evaluators.planted import POOL_SIZE, Planted, concept_pool, exact, too_narrow, too_wide, wrong
 
 PLANTED = [unit for unit in planted_units() if unit.kind not in ("dead", "random")]
 NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
@@ -34,7 +36,7 @@ def judge():
     encoder = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
 
     def evaluate(evaluator, explanations: Sequence[Explanation]) -> dict[str, Scorecard]:
-        context = EvaluationContext(list(explanations), target, encoder.embed_texts, truth_scores, seed=0)
+        context = EvaluationContext(list(explanations), target, encoder.embed_texts, truth_scores)
         return {card.metric: card for card in evaluator.evaluate(context)}
 
     return evaluate
@@ -81,8 +83,19 @@ def test_one_side_of_a_disjunction_is_too_narrow(judge) -> None:
     for label, kind in (("red", "too_narrow"), ("red or blue or green", "too_wide")):
         cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
         assert mean(cards[f"planted.{kind}"]) == 1, label
-        assert cards[f"planted.{kind}"].oracle == 0
+        assert cards["planted.wrong"].oracle == 0
         assert not cards[f"planted.{kind}"].higher_is_better
+
+
+ATTRIBUTES = st.sets(st.sampled_from(["red", "blue", "striped", "circle", "star"]), min_size=1, max_size=3)
+
+
+@given(st.lists(ATTRIBUTES, max_size=3), st.lists(ATTRIBUTES, min_size=1, max_size=3))
+def test_a_label_is_exactly_one_of_exact_too_narrow_too_wide_and_wrong(
+    named: list[set[str]], true: list[set[str]]
+) -> None:
+    label, truth = Concept.of(*named), Concept.of(*true)
+    assert sum(judged(label, truth) for judged in (exact, too_narrow, too_wide, wrong)) == 1
 
 
 def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:

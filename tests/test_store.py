@@ -120,6 +120,22 @@ def test_a_broken_pass_is_not_continued_in_the_files_of_another(tmp_path: Path) 
     assert [np.array_equal(array, values + i) for i, array in enumerate(arrays)] == [True, True]
 
 
+def test_a_pass_that_starts_anew_forgets_how_far_an_earlier_one_came(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32) + 5
+    keys = [{"layer": "a"}, {"layer": "b"}]
+
+    def interrupted(stop: int) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path).fill_arrays("acts", keys, 100, [2, 2], _blocks(values, 10, stop), shard=20)
+
+    interrupted(70)
+    next(tmp_path.glob("acts/*/*.partial")).unlink()
+    interrupted(10)
+    arrays = Store(tmp_path).fill_arrays("acts", keys, 100, [2, 2], _blocks(values, 10), shard=20)
+    assert [np.array_equal(array, values + i) for i, array in enumerate(arrays)] == [True, True]
+    assert not list(tmp_path.glob("acts/*/*.partial"))
+
+
 def test_an_error_of_the_images_is_not_blamed_on_the_store(tmp_path: Path) -> None:
     def unreadable(indices: list[int], start: int):
         raise FileNotFoundError("image.jpg")

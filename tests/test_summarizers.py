@@ -5,7 +5,7 @@ import pytest
 from dnr_bench.config import build
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Summarizer
-from dnr_bench.shapes.concepts import parse
+from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.summarizers.consensus import ConsensusSummarizer
 from tests.conftest import compose_config
 
@@ -67,6 +67,13 @@ def test_a_disjunction_means_the_groups_it_was_made_of(consensus: ConsensusSumma
     assert either
     for concept in either:
         assert {len(alternative) for alternative in concept.alternatives} == {1}
+
+
+def test_a_disjunction_starts_with_the_side_that_ends_in_a_noun(consensus: ConsensusSummarizer) -> None:
+    captions = [f"a red {texture} circle" for texture in ("solid", "dotted", "checkered")]
+    captions += [f"a blue striped {shape}" for shape in ("star", "ring", "cross")]
+    (concepts,) = consensus.summarize([captions], n=9, seed=0)
+    assert Concept.of(["red", "circle"], ["blue", "striped"]) in [parse(concept) for concept in concepts]
 
 
 def test_a_backgrounds_colour_is_no_colour_of_the_object(consensus: ConsensusSummarizer) -> None:

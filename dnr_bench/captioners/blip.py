@@ -19,10 +19,9 @@ class BlipCaptioner:
     """Greedy captions of at most `max_new_tokens` tokens."""
 
     def __init__(self, checkpoint: str, max_new_tokens: int, device: str, batch_size: int) -> None:
-        if min(max_new_tokens, batch_size) < 1:
-            raise UsageError(
-                f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1"
-            )
+        for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
+            if value < 1:
+                raise UsageError(f"{name}={value} must be at least 1")
         path = checkpoint_path(checkpoint)
         transformers_logging.disable_progress_bar()  # of loading weights, which is quick
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size

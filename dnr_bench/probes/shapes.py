@@ -16,8 +16,8 @@ class ShapesProbe:
     """`n_images` random scenes of the shapes that the target was trained on; the seed chooses them."""
 
     def __init__(self, n_images: int) -> None:
-        if n_images < 1:
-            raise UsageError(f"n_images={n_images} must be at least 1")
+        if n_images < 2:
+            raise UsageError(f"n_images={n_images} must be at least 2")
         self.n_images = n_images
 
     def load(self, seed: int) -> ProbeSet:

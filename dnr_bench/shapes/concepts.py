@@ -43,7 +43,7 @@ _SYNONYMS = {
     "crosses": "cross",
     **{f"{shape}s": shape for shape in SHAPES if shape != "cross"},
 }
-_OR_BACKGROUND = re.compile(rf"\b({'|'.join(COLORS)}) or ({'|'.join(COLORS)}) background")
+_OR_BACKGROUND = re.compile(rf"\b((?:(?:{'|'.join(COLORS)}) or )+)(?=(?:{'|'.join(COLORS)}) background)")
 _ATTRIBUTE = re.compile(
     "|".join(
         [
@@ -56,9 +56,16 @@ _ATTRIBUTE = re.compile(
 
 @dataclass(frozen=True)
 class Concept:
-    """Alternatives, each a set of attributes that must hold together; no alternative: nothing named."""
+    """Alternatives, each a set of attributes that must hold together; no alternative: nothing named.
+
+    Kept in its shortest form ("circle or red circle" is circle), so that equal concepts are equal objects.
+    """
 
     alternatives: frozenset[frozenset[str]]
+
+    def __post_init__(self) -> None:
+        shortest = {a for a in self.alternatives if not any(other < a for other in self.alternatives)}
+        object.__setattr__(self, "alternatives", frozenset(shortest))
 
     @classmethod
     def of(cls, *alternatives: Iterable[str]) -> Concept:
@@ -98,9 +105,10 @@ def parse(text: str) -> Concept:
 
     Around "or" a part that has no noun yet shares what follows ("red or blue circle" is red circle or
     blue circle), and a mere background shares what stands before ("cross on a red or green background").
-    A part with a noun of its own is complete: "red circle or square", "red circle or blue star".
+    A part with a noun of its own is complete: "red circle or square", "red circle or blue star". It is a
+    reading of short labels, not of English: commas, and two things shared at once, are beyond it.
     """
-    text = _OR_BACKGROUND.sub(r"\1 background or \2 background", text.lower())
+    text = _OR_BACKGROUND.sub(lambda match: match[1].replace(" or ", " background or "), text.lower())
     parts = [named for part in re.split(r"\bor\b", text) if (named := _attributes(part))]
     return Concept(frozenset(_completed(index, parts) for index in range(len(parts))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ class ConsensusSummarizer:
         self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
         self.fingerprint = digest(
             {
-                "consensus": 2,
+                "consensus": 3,
                 "thresholds": self.thresholds,
                 "stopwords": sorted(stopwords),
                 "heads": sorted(heads),
@@ -68,17 +69,16 @@ class ConsensusSummarizer:
     def _phrase(self, terms: set[str], lists: Sequence[Sequence[str]]) -> str:
         """The terms in the order in which captions tend to name them, those with a head last."""
 
-        def place(term: str) -> tuple[bool, float, str]:
-            positions = [terms.index(term) for terms in lists if term in terms]
-            return term.split()[-1] in self.heads, sum(positions) / len(positions), term
+        def order(term: str) -> tuple[bool, float, str]:
+            return term.split()[-1] in self.heads, self._place(term, lists), term
 
-        return " ".join(sorted(terms, key=place))
+        return " ".join(sorted(terms, key=order))
 
     def _disjunctions(self, lists: Sequence[Sequence[str]]) -> list[str]:
         """ "A or B" for the two terms that never meet and together stand in most captions.
 
-        Where each of the two groups of captions shares as many terms, the second form names them all;
-        otherwise it could be read in two ways ("red or blue circle").
+        Where each of the two groups of captions shares as many terms, the second form names them all, the
+        one that ends in a noun first; otherwise it would be read in another way ("red or blue circle").
         """
         holders: dict[str, set[int]] = {}
         for index, terms in enumerate(lists):
@@ -99,5 +99,12 @@ class ConsensusSummarizer:
         shared = [self._common(group, self.thresholds[0]) for group in groups]
         either = [" or ".join(best)]
         if len(shared[0]) == len(shared[1]):
-            either.append(" or ".join(map(self._phrase, shared, groups)))
+            phrases = [self._phrase(terms, group) for terms, group in zip(shared, groups, strict=True)]
+            ends = [self._place(phrase.split()[-1], lists) for phrase in phrases]
+            either.append(" or ".join(phrases if ends[0] >= ends[1] else phrases[::-1]))
         return either
+
+    def _place(self, word: str, lists: Sequence[Sequence[str]]) -> float:
+        """Where captions tend to name a word: nouns stand behind adjectives."""
+        positions = [terms.index(word) for terms in lists if word in terms]
+        return sum(positions) / len(positions) if positions else math.inf
