@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from dnr_bench.comparison import ComparisonRow
 from dnr_bench.run import RunResult
 
 _SHOWN_NEURONS = 24
-_WIDTH_OF_LOGS = 130
+_WIDTH_OF_LOGS = 120
+#: The metrics of the printed comparison; MLflow and comparison.json have them all.
+_COMPARED = (
+    "planted.exact",
+    "planted.attribute_f1",
+    "planted.wrong",
+    "planted.truth_in_candidates",
+    "planted.reciprocal_rank",
+    "fc_layer.clip_cos",
+)
 
 
 def console() -> Console:
@@ -57,12 +67,11 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
     """The jobs of a multirun side by side, each metric with its 95% interval."""
     table = Table(title="Jobs of this multirun", box=box.SIMPLE_HEAD, title_justify="left")
     varying = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    metrics = [name for name in _COMPARED if any(name in row.metrics for row in rows)]
     for name in varying or list(rows[0].overrides):
         table.add_column(escape(name), no_wrap=True)
     for name in metrics:
-        heading = escape(name.replace(".", "\n").replace("_", " "))
-        table.add_column(heading, justify="right", overflow="fold", min_width=9)
+        table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
     for name in ("computed", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
@@ -72,7 +81,7 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
             continue
         cells += [_comparison_cell(row, name) for name in metrics]
         table.add_row(*cells, str(row.computed), f"{row.seconds:.1f}")
-    table.caption = "mean over neurons, its 95% interval, and (chance)"
+    table.caption = "mean over neurons, its 95% interval, and (chance); more in comparison.json in MLflow"
     table.caption_justify = "left"
     console.print(table)
     for row in rows:
