@@ -39,10 +39,10 @@ class ParentRun(Callback):
         _open_parents.remove(self)
         del os.environ[PARENT_VARIABLE]
         jobs = [read_job(folder) for folder in job_folders(self.sweep)]
-        rows = compare(jobs)
         if not jobs:  # what was asked for does not compose: not worth a run
             self.tracker.delete(self.run_id)
             return
+        rows = compare(jobs)
         print_comparison(rows, console())
         failed = any(job.failure is not None for job in jobs)
         self.tracker.finish_parent(self.run_id, [row.flat() for row in rows], failed)

@@ -15,7 +15,6 @@ from dnr_bench.parts import Captioner, Generator, ImageTextEncoder, Scorer, Summ
 from dnr_bench.renderings import DrawingSettings, Studio, embed_images
 from dnr_bench.store import Key, Store, pixels_digest
 from dnr_bench.types import (
-    Activations,
     Candidate,
     Evidence,
     Exemplars,
@@ -79,19 +78,15 @@ class DescribeAndDissect:
 
     def explain(self, neurons: Sequence[Neuron]) -> list[Explanation]:
         """One explanation a neuron, in order; dead neurons are unscored with that reason."""
-        activations = probe_activations(self.store, self.parts.target, self.probe, self.layers)
-        alive = [n for n in neurons if not never_fires(activations[n.layer], n.unit)]
-        exemplars = self._exemplars(activations, alive)
-        views = [views_of(self.probe, of_neuron) for of_neuron in exemplars]
-        candidates = self._candidates(self._captions(views))
-        scores = self._scores(
-            {n: [c.text for c in of] for n, of in zip(alive, candidates, strict=True)},
-            dict(zip(alive, exemplars, strict=True)),
-            dict(zip(alive, views, strict=True)),
-        )
+        exemplars = self._exemplars(neurons)
+        views = self._views(exemplars)
+        proposed = self._candidates(self._captions(list(views.values())))
+        candidates = dict(zip(exemplars, proposed, strict=True))
+        concepts = {neuron: [c.text for c in of_neuron] for neuron, of_neuron in candidates.items()}
+        scores = self._scores(concepts, exemplars, views)
         explained = {
-            neuron: _explanation(neuron, of_neuron, scores[neuron], shown)
-            for neuron, of_neuron, shown in zip(alive, candidates, exemplars, strict=True)
+            neuron: _explanation(neuron, candidates[neuron], scores[neuron], exemplars[neuron])
+            for neuron in exemplars
         }
         return [explained.get(neuron) or Explanation(neuron, (), unscored=DEAD) for neuron in neurons]
 
@@ -99,18 +94,20 @@ class DescribeAndDissect:
         self, pools: Mapping[Neuron, Sequence[str]]
     ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
         """Scores of any concepts, each neuron's pool against itself; dead neurons are left out."""
-        activations = probe_activations(self.store, self.parts.target, self.probe, self.layers)
-        alive = [n for n in pools if not never_fires(activations[n.layer], n.unit)]
-        exemplars = dict(zip(alive, self._exemplars(activations, alive), strict=True))
-        views = {neuron: views_of(self.probe, exemplars[neuron]) for neuron in alive}
-        return self._scores({neuron: pools[neuron] for neuron in alive}, exemplars, views)
+        exemplars = self._exemplars(list(pools))
+        concepts = {neuron: pools[neuron] for neuron in exemplars}
+        return self._scores(concepts, exemplars, self._views(exemplars))
 
-    def _exemplars(
-        self, activations: Mapping[str, Activations], neurons: Sequence[Neuron]
-    ) -> list[Exemplars]:
-        return find_exemplars(
-            self.store, self.parts.target, self.probe, activations, neurons, self.settings.exemplars
-        )
+    def _exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
+        """Step 1: what excites each neuron most; dead neurons are left out."""
+        target, probe, store = self.parts.target, self.probe, self.store
+        activations = probe_activations(store, target, probe, self.layers)
+        alive = [n for n in neurons if not never_fires(activations[n.layer], n.unit)]
+        found = find_exemplars(store, target, probe, activations, alive, self.settings.exemplars)
+        return dict(zip(alive, found, strict=True))
+
+    def _views(self, exemplars: Mapping[Neuron, Exemplars]) -> dict[Neuron, list[View]]:
+        return {neuron: views_of(self.probe, of_neuron) for neuron, of_neuron in exemplars.items()}
 
     def _captions(self, views: Sequence[Sequence[View]]) -> list[list[str]]:
         """Step 2A: a caption for every exemplar; captions of all neurons share batches."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import subprocess
 import time
@@ -23,8 +22,6 @@ from dnr_bench.renderings import embed_texts
 from dnr_bench.store import StageCount, Store
 from dnr_bench.types import Explanation, Layer, Neuron, Scorecard
 from evaluators.metrics import estimate, normalized
-
-log = logging.getLogger(__name__)
 
 _PACKAGES = (
     "dnr-bench", "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "mlflow",

@@ -17,7 +17,7 @@ from dnr_bench.run import RunResult
 
 _SHOWN_NEURONS = 24
 _WIDTH_OF_LOGS = 120
-#: The metrics of the printed comparison; MLflow and comparison.json have them all.
+#: The metrics of the printed comparison; comparison.json in MLflow has a few more.
 _COMPARED = (
     "planted.exact",
     "planted.attribute_f1",
@@ -66,16 +66,17 @@ def print_job(result: RunResult, folder: Path, console: Console) -> None:
 def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
     """The jobs of a multirun side by side, each metric with its 95% interval."""
     table = Table(title="Jobs of this multirun", box=box.SIMPLE_HEAD, title_justify="left")
-    varying = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
+    names = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
     metrics = [name for name in _COMPARED if any(name in row.metrics for row in rows)]
-    for name in varying or list(rows[0].overrides):
+    names = names or list(rows[0].overrides)
+    for name in names:
         table.add_column(escape(name), no_wrap=True)
     for name in metrics:
         table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
     for name in ("computed", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
-        cells = [escape(row.overrides.get(name, "")) for name in varying or list(rows[0].overrides)]
+        cells = [escape(row.overrides.get(name, "")) for name in names]
         if row.seconds is None:
             table.add_row(*cells, "[red]failed[/red]")
             continue

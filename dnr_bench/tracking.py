@@ -49,13 +49,13 @@ class Tracker:
     def __init__(self, mlruns: Path, experiment: str) -> None:
         mlruns.mkdir(parents=True, exist_ok=True)
         root = mlruns.resolve()
-        uri = f"sqlite:///{root / 'mlflow.db'}"
+        self.uri = f"sqlite:///{root / 'mlflow.db'}"
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(uri)
+        mlflow.set_tracking_uri(self.uri)
         with FileLock(root / ".lock"):  # two first runs at once must not both set up the database
             _follow_move(root)
-            self.client = MlflowClient(uri)
+            self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment, (root / "artifacts").as_uri())
 
     def _experiment(self, name: str, location: str) -> str:
@@ -110,8 +110,7 @@ class Tracker:
         """Close a parent run with a table that compares its jobs."""
         status = RunStatus.FAILED if failed else RunStatus.FINISHED
         try:
-            if rows:
-                self._log_table(run_id, "comparison.json", rows)
+            self._log_table(run_id, "comparison.json", rows)
         finally:
             self.client.set_terminated(run_id, RunStatus.to_string(status))
 
@@ -155,7 +154,7 @@ class Tracker:
 
     def _log_files(self, run_id: str, result: RunResult, folder: Path) -> None:
         self._log_table(run_id, "neurons.json", [_neuron_row(record) for record in result.neurons])
-        self._log_table(run_id, "metrics.json", metric_rows(result))
+        self._log_table(run_id, "metrics.json", _metric_rows(result))
         self.client.log_dict(run_id, finite(result.config), "config.yaml")
         self._upload(run_id, folder)
 
@@ -170,7 +169,7 @@ class Tracker:
                 self.client.log_artifact(run_id, str(path))
 
 
-def metric_rows(result: RunResult) -> list[dict[str, Any]]:
+def _metric_rows(result: RunResult) -> list[dict[str, Any]]:
     """One row a metric, as a table."""
     keys = ("mean", "low", "high", "chance", "oracle", "normalized", "n", "unscored")
     return [
@@ -239,9 +238,8 @@ def _follow_move(mlruns: Path) -> None:
 
 def open_ui(mlruns: Path, port: int = 5000) -> None:
     """Replace this process by the MLflow UI on what has been run."""
-    Tracker(mlruns, "dnr_bench")
-    database = f"sqlite:///{mlruns.resolve() / 'mlflow.db'}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", database]
+    tracker = Tracker(mlruns, "dnr_bench")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracker.uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
 
 

@@ -160,6 +160,11 @@ class Explanation:
         return (best.text,) if best else ()
 
     @property
+    def cluster(self) -> str:
+        """Neurons with the same labels share generated images: they are one cluster."""
+        return " | ".join(self.labels) or str(self.neuron)
+
+    @property
     def best(self) -> ScoredCandidate | None:
         """The candidate that was chosen."""
         return None if self.unscored else self.candidates[0]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnr_bench.parts import EvaluationContext
-from dnr_bench.types import Explanation, Neuron, Scorecard
-from evaluators.metrics import shuffled_mean
+from dnr_bench.types import Neuron, Scorecard
+from evaluators.metrics import shuffled_mean, word_controls
 
 
 class FcLayer:
@@ -36,7 +36,7 @@ class FcLayer:
         table = truth @ np.stack([vectors[label] for label in labels]).T
         table[:, [e.unscored is not None for e in named]] = np.nan
         scored = [i for i, e in enumerate(named) if e.unscored is None]
-        constant = (truth[scored] @ np.stack([vectors[word] for word in words]).T).mean(axis=0)
+        by_word = truth[scored] @ np.stack([vectors[word] for word in words]).T
         return [
             Scorecard(
                 metric="fc_layer.clip_cos",
@@ -44,10 +44,10 @@ class FcLayer:
                 item_kind="neuron",
                 items=[str(e.neuron) for e in named],
                 values=np.diagonal(table).astype(float),
-                clusters=_clusters(named),
+                clusters=[e.cluster for e in named],
                 chance=shuffled_mean(table, scored),
                 oracle=1.0,
-                controls={"random_word": float(constant.mean()), "best_constant": float(constant.max())},
+                controls=word_controls(by_word),
             )
         ]
 
@@ -55,8 +55,3 @@ class FcLayer:
 def _unit_vectors(context: EvaluationContext, texts: Sequence[str]) -> dict[str, np.ndarray]:
     unique = list(dict.fromkeys(texts))
     return dict(zip(unique, context.embed_texts(unique), strict=True))
-
-
-def _clusters(explanations: Sequence[Explanation]) -> list[str]:
-    """Neurons with the same label share generated images: they are one cluster."""
-    return [" | ".join(e.labels) or str(e.neuron) for e in explanations]

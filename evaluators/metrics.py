@@ -74,6 +74,15 @@ def shuffled_mean(scores: Float[np.ndarray, "items labels"], of_item: Collection
     return float(np.mean(rows)) if rows else np.nan
 
 
+def word_controls(
+    scores: Float[np.ndarray, "items words"], higher_is_better: bool = True
+) -> dict[str, float]:
+    """What labels of one word reach: a random one, and the best one that all items share."""
+    means = scores.mean(axis=0)
+    best = means.max() if higher_is_better else means.min()
+    return {"random_word": float(means.mean()), "best_constant": float(best)}
+
+
 def attribute_scores(named: Sequence[Set[str]], true: Sequence[Set[str]]) -> tuple[float, float, float]:
     """Precision, recall and F1 of the attributes that a label names; 0 where it names none.
 

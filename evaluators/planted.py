@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dnr_bench.fingerprints import checkpoint_path
 from dnr_bench.parts import EvaluationContext
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
 from dnr_bench.types import Explanation, Neuron, Scorecard
-from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean
+from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean, word_controls
 
 #: Concepts in the pool of `reciprocal_rank`, the truth included.
 POOL_SIZE = 10
@@ -28,12 +29,12 @@ class _Unit:
     truth: Concept
     explanation: Explanation
 
-    @property
+    @cached_property
     def label(self) -> Concept:
         """What the unit's labels say together: all their alternatives."""
         return union([parse(label) for label in self.explanation.labels])
 
-    @property
+    @cached_property
     def candidates(self) -> list[Concept]:
         return [parse(candidate.text) for candidate in self.explanation.candidates]
 
@@ -145,20 +146,17 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
             groups |= {f"{name}.{kind}": [i for i in everything if units[i].kind == kind] for kind in kinds}
         for group, members in groups.items():
             scored = [i for i in _scored(table) if i in members]
-            constant = by_word[scored or members].mean(axis=0)
             one_sided = name in ("too_narrow", "too_wide")  # neither high nor low is good by itself
-            controls = {"random_word": float(constant.mean()), "best_constant": float(constant.max())}
-            if name == "wrong":
-                controls["best_constant"] = float(constant.min())
+            higher_is_better = not (one_sided or name == "wrong")
             cards.append(
                 _card(
                     group,
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
                     shuffled_mean(table, scored),
-                    controls={} if one_sided else controls,
-                    higher_is_better=not (one_sided or name == "wrong"),
-                    oracle=None if one_sided else float(name != "wrong"),
+                    controls={} if one_sided else word_controls(by_word[scored or members], higher_is_better),
+                    higher_is_better=higher_is_better,
+                    oracle=None if one_sided else float(higher_is_better),
                 )
             )
     return cards
@@ -219,7 +217,7 @@ def _card(
         item_kind="neuron",
         items=[str(unit.neuron) for unit in units],
         values=values,
-        clusters=[" | ".join(unit.explanation.labels) or str(unit.neuron) for unit in units],
+        clusters=[unit.explanation.cluster for unit in units],
         chance=chance,
         oracle=oracle,
         controls=controls or {},

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from dnr_bench.captioners.blip import BlipCaptioner
 from dnr_bench.encoders.clip import ClipEncoder
-from dnr_bench.shapes.concepts import BACKGROUNDS, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
+from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units
 from dnr_bench.targets.shapes import shapes_target
@@ -164,10 +164,7 @@ def _distinct(data: Scenes, first: int, n: int) -> list[int]:
 
 
 def _single_concepts() -> list[Concept]:
-    shapes = [shape for shape in SHAPES if shape != UNSEEN_SHAPE]
-    return [
-        Concept.of([v]) for values in (*FACETS.values(),) for v in values if v in shapes or v not in SHAPES
-    ]
+    return [Concept.of([attribute]) for attribute in FACET_OF if attribute != UNSEEN_SHAPE]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dnr_bench.shapes.concepts import FACET_OF, Concept
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import SIZE
 from dnr_bench.shapes.train.data import draw_scenes
-from dnr_bench.shapes.train.loop import fit
+from dnr_bench.shapes.train.loop import fit, half_weights
 from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption
 
@@ -71,11 +71,7 @@ def train(
 
     fit(model, loss_of, n_images, work / "clip.pt", steps=steps, batch_size=128, learning_rate=2e-3,
         weight_decay=0.05, start=start)  # fmt: skip
-    half = {
-        name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    save_file(half, directory / "open_clip_model.safetensors")
+    save_file(half_weights(model), directory / "open_clip_model.safetensors")
 
 
 def write_config(directory: Path) -> None:

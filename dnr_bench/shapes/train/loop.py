@@ -53,6 +53,14 @@ def fit(
     model.eval()
 
 
+def half_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state that a checkpoint keeps: floating-point weights in float16."""
+    return {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+
+
 def _keep(path: Path, model: nn.Module, optimizer: object, schedule: object, step: int) -> None:
     state = {"model": model, "optimizer": optimizer, "schedule": schedule}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dnr_bench.shapes.network import ShapesResNet
 from dnr_bench.shapes.render import SIZE, Scene
 from dnr_bench.shapes.train.data import draw_scenes
-from dnr_bench.shapes.train.loop import fit
+from dnr_bench.shapes.train.loop import fit, half_weights
 from dnr_bench.shapes.world import CLASSES, SEEN_SHAPES, class_index, planted_units
 
 CONFIG = {"n_concepts": 64, "n_classes": len(CLASSES), "widths": [32, 64, 128, 128]}
@@ -72,11 +72,7 @@ def fix_untrained_units(model: ShapesResNet) -> None:
 def write(model: ShapesResNet, directory: Path) -> None:
     """The checkpoint directory that `targets.shapes` reads."""
     directory.mkdir(parents=True, exist_ok=True)
-    half = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    save_file(half, directory / "model.safetensors")
+    save_file(half_weights(model), directory / "model.safetensors")
     config = {**CONFIG, "input_size": SIZE, "mean": MEAN, "std": STD, "classes": list(CLASSES)}
     (directory / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     truth = [
