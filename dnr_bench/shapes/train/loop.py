@@ -26,8 +26,8 @@ def fit(
 ) -> None:
     """Minimise `loss_of(indices)` over random batches of `n_items`, in bfloat16 where it is safe.
 
-    The state is written to `checkpoint` every 250 steps, and training goes on from there. `start` is the
-    checkpoint of an earlier training whose weights this one begins with.
+    The state is written to `checkpoint` every 250 steps and at the end, and training goes on from there.
+    `start` is the checkpoint of an earlier training whose weights this one begins with.
     """
     if start is not None:
         model.load_state_dict(torch.load(start, weights_only=True)["model"], strict=False)
@@ -48,7 +48,7 @@ def fit(
         after_step()
         mean = float(loss.detach()) if mean is None else 0.98 * mean + 0.02 * float(loss.detach())
         bar.set_postfix(loss=f"{mean:.4f}")
-        if (step + 1) % 250 == 0:
+        if (step + 1) % 250 == 0 or step + 1 == steps:
             _keep(checkpoint, model, optimizer, schedule, step + 1)
     model.eval()
 
