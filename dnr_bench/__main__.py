@@ -28,9 +28,11 @@ def _job(config: DictConfig) -> None:
     """One job. A failure is noted, not raised, so that the other jobs of a multirun go on."""
     settings = HydraConfig.get()
     folder, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    choices = settings.runtime.choices
+    parts = {str(group): str(choices[group]) for group in config if group in choices}
     started = time.time()
     try:
-        _run_and_log(config, folder, started, overrides)
+        _run_and_log(config, folder, started, overrides, parts)
         failure = None
     except DnrError as error:
         failure = error
@@ -45,7 +47,9 @@ def _job(config: DictConfig) -> None:
         _log_failure(failure, config, folder, started, overrides)
 
 
-def _run_and_log(config: DictConfig, folder: Path, started: float, overrides: list[str]) -> None:
+def _run_and_log(
+    config: DictConfig, folder: Path, started: float, overrides: list[str], parts: dict[str, str]
+) -> None:
     from dnr_bench.comparison import write_outcome
     from dnr_bench.config import build_run
     from dnr_bench.multirun import PARENT_VARIABLE
@@ -57,13 +61,16 @@ def _run_and_log(config: DictConfig, folder: Path, started: float, overrides: li
     out.rule(f"dnr_bench: {escape(title)}", align="left")
     result = run(build_run(config))
     result.write(folder)  # on disk before the tracking database is spoken to
-    write_outcome(folder, overrides, failure=None)
-    (print_job if parent else print_result)(result, folder, out)
+    write_outcome(folder, overrides, parts)
+    if parent is None:
+        print_result(result, folder, parts, out)
+    else:
+        print_job(result, folder, out)
 
     from dnr_bench.tracking import Tracker
 
     tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
-    run_id = tracker.log_result(result, folder, title, started, parent)
+    run_id = tracker.log_result(result, folder, title, started, parent, parts)
     if parent is None:
         print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, out)
 
@@ -83,7 +90,7 @@ def _log_failure(
     try:
         from dnr_bench.tracking import Tracker
 
-        write_outcome(folder, overrides, str(failure))
+        write_outcome(folder, overrides, failure=str(failure))
         plain = OmegaConf.to_container(config, resolve=False)
         assert isinstance(plain, dict)
         tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ _SHOWN_METRICS = (
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a multirun: its overrides, its result.json, or why there is none."""
+    """One job of a multirun: its overrides, its result.json, or why there is none, and its parts."""
 
     overrides: Mapping[str, str]
     result: Mapping[str, Any] | None
     failure: str | None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,21 @@ def job_folders(sweep: Path) -> list[Path]:
     return sorted((path for path in sweep.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def write_outcome(folder: Path, overrides: Sequence[str], failure: str | None) -> None:
-    """Note beside a job's results how it went, for the comparison at the end."""
+def common_parts(jobs: Sequence[Job]) -> dict[str, str]:
+    """The config groups whose member is the same in every finished job: {"generator": "diffusion", ...}."""
+    finished = [set(job.parts.items()) for job in jobs if job.result is not None]
+    return dict(sorted(set.intersection(*finished))) if finished else {}
+
+
+def write_outcome(
+    folder: Path,
+    overrides: Sequence[str],
+    parts: Mapping[str, str] | None = None,
+    failure: str | None = None,
+) -> None:
+    """Note beside a job's results how it went and with which parts, for the comparison at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    outcome = {"overrides": list(overrides), "failure": failure}
+    outcome = {"overrides": list(overrides), "parts": dict(parts or {}), "failure": failure}
     (folder / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
 
 
@@ -93,7 +105,8 @@ def read_job(folder: Path) -> Job:
     overrides = dict(override.split("=", 1) for override in outcome["overrides"])
     if outcome["failure"] is not None:
         return Job(overrides, None, outcome["failure"])
-    return Job(overrides, json.loads((folder / "result.json").read_text()), None)
+    result = json.loads((folder / "result.json").read_text())
+    return Job(overrides, result, None, outcome["parts"])
 
 
 def _pooled(jobs: Sequence[Job]) -> ComparisonRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=_WIDTH_OF_LOGS)
 
 
-def print_result(result: RunResult, folder: Path, console: Console) -> None:
+def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], console: Console) -> None:
     """The neurons (the first of many), the metrics with intervals, and the time of each stage."""
     console.print(_neuron_table(result))
     hidden = len(result.neurons) - _SHOWN_NEURONS
@@ -50,6 +50,7 @@ def print_result(result: RunResult, folder: Path, console: Console) -> None:
     if result.metrics:
         console.print(_metric_table(result))
     console.print(_stage_table(result))
+    console.print(f"  made with {_listed(parts)}\n", soft_wrap=True)
 
 
 def print_job(result: RunResult, folder: Path, console: Console) -> None:
@@ -63,8 +64,8 @@ def print_job(result: RunResult, folder: Path, console: Console) -> None:
     )
 
 
-def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
-    """The jobs of a multirun side by side, each metric with its 95% interval."""
+def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], console: Console) -> None:
+    """The jobs of a multirun side by side, each metric with its 95% interval; `parts`: what all share."""
     table = Table(title="Jobs of this multirun", box=box.SIMPLE_HEAD, title_justify="left")
     names = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
     metrics = [name for name in _COMPARED if any(name in row.metrics for row in rows)]
@@ -85,10 +86,16 @@ def print_comparison(rows: Sequence[ComparisonRow], console: Console) -> None:
     table.caption = "mean over neurons, its 95% interval, and (chance); more in comparison.json in MLflow"
     table.caption_justify = "left"
     console.print(table)
+    if parts:
+        console.print(f"  all made with {_listed(parts)}\n", soft_wrap=True)
     for row in rows:
         if row.status != "finished":
             job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
             console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
+
+
+def _listed(parts: Mapping[str, str]) -> str:
+    return escape(", ".join(f"{group}={member}" for group, member in parts.items()))
 
 
 def _comparison_cell(row: ComparisonRow, metric: str) -> str:

@@ -67,9 +67,18 @@ class Tracker:
         return str(found.experiment_id)
 
     def log_result(
-        self, result: RunResult, folder: Path, name: str, started: float, parent: str | None
+        self,
+        result: RunResult,
+        folder: Path,
+        name: str,
+        started: float,
+        parent: str | None,
+        parts: Mapping[str, str],
     ) -> str:
-        """A finished run with its metrics, parameters, tables and the files in `folder`; returns its id."""
+        """A finished run with its metrics, parameters, tables and the files in `folder`; returns its id.
+
+        The member of each config group is a tag to filter by: tags.generator = 'diffusion'.
+        """
         run_id = self._start(name, started, parent)
         with self._finishing(run_id):
             self.client.log_batch(
@@ -77,6 +86,7 @@ class Tracker:
                 metrics=_metrics(result),
                 params=_params(result.config),
                 tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
+                + [RunTag(group, member) for group, member in parts.items()]
                 + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])],
             )
             self._log_probe(run_id, result)
