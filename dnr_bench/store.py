@@ -254,7 +254,10 @@ class Store:
 
     def _write(self, stage: str, name: str, value: Value) -> None:
         arrays = isinstance(value, dict) and any(isinstance(part, np.ndarray) for part in value.values())
-        payload = save_arrays(value) if arrays else json.dumps(value).encode()
+        if arrays:  # safetensors writes an array's memory as it lies
+            payload = save_arrays({field: np.ascontiguousarray(part) for field, part in value.items()})
+        else:
+            payload = json.dumps(value).encode()
         head = f"{sha256(payload).hexdigest()} {'arrays' if arrays else 'json'}\n".encode()
         path = self._path(stage, name)
         partial = path.with_name(f"{name}.{os.getpid()}.partial")

@@ -36,6 +36,13 @@ def test_equal_keys_are_computed_once_and_found_again(tmp_path: Path) -> None:
     assert (second.counts["squares"].hits, second.counts["squares"].misses) == (3, 0)
 
 
+def test_arrays_come_back_as_they_were_however_they_lie_in_memory(tmp_path: Path) -> None:
+    turned = np.arange(24, dtype=np.uint8).reshape(2, 3, 4).transpose(2, 0, 1)
+    Store(tmp_path).fill("arrays", [{"n": 1}], lambda indices: [{"turned": turned}])
+    (found,) = Store(tmp_path).fill("arrays", [{"n": 1}], lambda indices: [])
+    assert np.array_equal(found["turned"], turned)
+
+
 def test_what_was_finished_before_an_error_is_kept(tmp_path: Path) -> None:
     def breaks(indices: list[int]):
         yield "one"
