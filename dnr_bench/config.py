@@ -130,15 +130,15 @@ def _checked(kind: type[T], where: str, values: dict[str, Any]) -> T:
         raise _helpful(error, where) from error
 
 
-def _helpful(error: BaseException, where: str) -> UsageError:
-    """The error as one message that starts with the config key."""
+def _helpful(error: BaseException, where: str) -> DnrError:
+    """The error as one message that starts with the config key; what could not be carried out stays that."""
     prefix = f"{where}." if where else ""
     if isinstance(error, jaxtyping.TypeCheckError):
         return UsageError(_type_message(str(error), prefix))
     if isinstance(error, DnrError):
         message = str(error)
         names_value = re.match(r"\w+=", message) is not None
-        return UsageError(f"{prefix}{message}" if names_value else _after(where, message))
+        return type(error)(f"{prefix}{message}" if names_value else _after(where, message))
     return UsageError(f"{where or 'config'}: {error}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from collections.abc import Collection
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import torch
@@ -11,14 +12,15 @@ from torch import nn
 from dnr_bench.errors import UsageError
 from dnr_bench.shapes.world import CHECKPOINTS
 
-_EMBEDDED = "embedded:"
+#: Names a checkpoint that ships with the package.
+EMBEDDED = "embedded:"
 
 
 def checkpoint_path(name: str) -> Path:
     """A checkpoint directory; "embedded:clip" is one of those that ship with the package."""
-    path = CHECKPOINTS / name.removeprefix(_EMBEDDED) if name.startswith(_EMBEDDED) else Path(name)
+    path = CHECKPOINTS / name.removeprefix(EMBEDDED) if name.startswith(EMBEDDED) else Path(name)
     if not path.is_dir():
-        embedded = sorted(f"{_EMBEDDED}{folder.name}" for folder in CHECKPOINTS.iterdir() if folder.is_dir())
+        embedded = sorted(f"{EMBEDDED}{folder.name}" for folder in CHECKPOINTS.iterdir() if folder.is_dir())
         raise UsageError(f"there is no checkpoint directory {name!r}; embedded are {', '.join(embedded)}")
     return path
 
@@ -32,10 +34,17 @@ def model_digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def directory_digest(directory: Path) -> str:
-    """SHA-256 over the names and contents of a directory's files."""
+def directory_digest(directory: Path, parts: Collection[str] | None = None) -> str:
+    """SHA-256 over the names and contents of a directory's files; `parts`: only these files and folders.
+
+    Hidden files (a version control's, a download's) do not count. Large files are read in blocks.
+    """
     total = sha256()
     for path in sorted(file for file in directory.rglob("*") if file.is_file()):
-        total.update(str(path.relative_to(directory)).encode())
-        total.update(path.read_bytes())
+        place = path.relative_to(directory)
+        if not any(name.startswith(".") for name in place.parts) and (
+            parts is None or place.parts[0] in parts
+        ):
+            with path.open("rb") as file:
+                total.update(f"{place} {file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()

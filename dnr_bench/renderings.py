@@ -20,6 +20,8 @@ from dnr_bench.types import Image, Rendering
 
 #: Concepts a batch: their images pass through a model together.
 _BATCH = 32
+#: Images that are drawn before they are stored: drawing is slow, and a killed run loses these.
+_DRAWN = 160
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Studio:
             for n in have:
                 yield {"images": _stacked([next(taken) for _ in range(n, wanted)])}
 
-        entries = self.store.extend("images", keys, "images", wanted, compute, batch=_BATCH)
+        entries = self.store.extend("images", keys, "images", wanted, compute, batch=max(_DRAWN // wanted, 1))
         return [entry["images"][:wanted] for entry in entries]
 
     def _activations(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[dict[str, np.ndarray]]:

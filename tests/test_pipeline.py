@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dnr_bench.run import RunConfig, RunResult, run
-from tests.conftest import SMALL
+from tests.conftest import SMALL, compose_config
 
 ABOVE_SCORING = (
     "activations", "exemplars", "captions", "candidates", "images", "image_activations",
@@ -72,6 +72,16 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
     assert set(misses(second).values()) == {0}
     assert second.stages["evaluation"]["misses"] == 0
     assert labels(first) != labels(second)
+
+
+def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
+    assert "DiffusionGenerator" in compose_config().generator["_target_"]
+    small = ("generator=diffusion", "neurons.units=[0,20]", "images_per_concept=2", "evaluator=[]")
+    first = run(small_run(*small))
+    assert first.stages["images"]["misses"] > 0
+    assert all(record["labels"] for record in first.neurons)
+    assert set(misses(run(small_run(*small))).values()) == {0}
+    assert_same(first, run(small_run(*small, store="fresh")), tolerance=0)
 
 
 def test_a_cleared_store_gives_identical_labels_and_scores(small_run: BuildRun) -> None:

@@ -6,21 +6,40 @@ The figures of the model card, each beside what it must reach.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from dnr_bench.captioners.blip import BlipCaptioner
+from dnr_bench.config import build
 from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.errors import DnrError
+from dnr_bench.parts import Generator
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
+from dnr_bench.shapes.fidelity import (
+    KINDS,
+    by_attribute,
+    contact_sheet,
+    fidelity,
+    held_out_requests,
+    judged,
+    paint,
+)
+from dnr_bench.shapes.judge import Judge
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units
 from dnr_bench.targets.shapes import shapes_target
-from dnr_bench.types import View
+from dnr_bench.types import Image, View
+
+_CONF = Path(__file__).parents[2] / "conf"
 
 
 @dataclass(frozen=True)
@@ -93,25 +112,34 @@ def check_captioner(checkpoint: str, n: int = 2000) -> list[Figure]:
     """The share of captions with all four attributes right, and each attribute's own share."""
     captioner = BlipCaptioner(checkpoint, max_new_tokens=20, device="cpu", batch_size=128)
     figures = []
-    for name, zoomed in (("", 0.0), (" of zoomed images", 1.0)):
-        data = draw_scenes("evaluation", n, zoomed_share=zoomed)
-        captions = captioner.caption([View(image, None) for image in data.images])
-        said = [parse(text) for text in captions]
-        right = [Concept.of(s.attributes) == c for s, c in zip(data.scenes, said, strict=True)]
+    for kind, at_least, images, truth in _captioner_images(n):
+        said = [parse(text) for text in captioner.caption([View(image, None) for image in images])]
+        right = [Concept.of(shown) == concept for shown, concept in zip(truth, said, strict=True)]
         figures.append(
-            Figure(
-                f"captions{name} with all attributes right",
-                float(np.mean(right)),
-                None if zoomed else 0.95,
-                n,
-            )
+            Figure(f"captions{kind} with all attributes right", float(np.mean(right)), at_least, len(right))
         )
-        for facet in FACETS:
-            of_facet = [getattr(s, facet) in c.attributes for s, c in zip(data.scenes, said, strict=True)]
+        for facet, values in FACETS.items():
+            of_facet = [shown & set(values) <= c.attributes for shown, c in zip(truth, said, strict=True)]
             figures.append(
-                Figure(f"captions{name} with the right {facet}", float(np.mean(of_facet)), None, n)
+                Figure(f"– captions{kind} with the right {facet}", float(np.mean(of_facet)), None, len(right))
             )
     return figures
+
+
+def _captioner_images(n: int) -> Iterator[tuple[str, float | None, list[Image], list[frozenset[str]]]]:
+    """Kind, what must be reached, images and their attributes: rendered, zoomed and generated images."""
+    for kind, at_least, zoomed in (("", 0.95, 0.0), (" of zoomed images", None, 1.0)):
+        data = draw_scenes("evaluation", n, zoomed_share=zoomed)
+        yield kind, at_least, list(data.images), [scene.attributes for scene in data.scenes]
+    wanted = [request for request in held_out_requests(max(n // 8, 20)) if request.kind == "full description"]
+    drawn = judged(wanted, paint(_generator("embedded:generator", ()), wanted, each=2))
+    as_asked = [image for image in drawn if all(image.named.values())]
+    share = len(as_asked) / len(drawn)
+    for kind, at_least, chosen in (
+        (f" of generated images as asked for ({share:.0%})", 0.95, as_asked),
+        (" of all generated images (as the judge sees them)", None, drawn),
+    ):
+        yield kind, at_least, [image.image for image in chosen], [image.seen for image in chosen]
 
 
 def prompts(facet: str) -> list[str]:
@@ -123,10 +151,59 @@ def prompts(facet: str) -> list[str]:
     return [f"a {value} thing" for value in FACETS[facet]]
 
 
+def check_judge(checkpoint: str, n: int = 4000) -> list[Figure]:
+    """The judge's own accuracy on rendered images."""
+    data = draw_scenes("evaluation", n)
+    seen = Judge(checkpoint).attributes(list(data.images))
+    return [
+        Figure(f"judge's own {facet} accuracy (rendered images)", float(np.mean(right)), 0.97, n)
+        for facet in FACETS
+        for right in [[getattr(scene, facet) in s for scene, s in zip(data.scenes, seen, strict=True)]]
+    ]
+
+
+def check_generator(
+    checkpoint: str,
+    n: int = 56,
+    each: int = 4,
+    overrides: Sequence[str] = (),
+    sheet: Path | None = None,
+) -> list[Figure]:
+    """How often the attributes that a prompt names are there, for a judge outside the pipeline.
+
+    `n` prompts of each kind, `each` images of every prompt. The generator is that of
+    conf/generator/diffusion.yaml, changed by `overrides` (generator.steps=4).
+    """
+    generator = _generator(checkpoint, overrides)
+    requests = held_out_requests(n)
+    started = time.perf_counter()
+    images = paint(generator, requests, each)
+    speed = len(images) / (time.perf_counter() - started)
+    drawn = judged(requests, images)
+    if sheet is not None:
+        shown = requests[:: max(len(requests) // 16, 1)]
+        contact_sheet(judged(shown, paint(generator, shown, each=8)), sheet)
+    kinds = {kind: fidelity([image for image in drawn if image.request.kind == kind]) for kind in KINDS}
+    complete = [all(image.named.values()) for image in drawn]
+    return [
+        _share("named attributes recognised", fidelity(drawn), 0.9),
+        Figure(
+            "– mean over kinds of prompt", float(np.mean([s for s, _ in kinds.values()])), 0.9, len(kinds)
+        ),
+        *(_share(f"– {kind}", share, 0.85) for kind, share in kinds.items()),
+        *(_share(f"– {name}", share) for name, share in by_attribute(drawn).items()),
+        Figure("images with all that is named", float(np.mean(complete)), None, len(drawn)),
+        Figure("images a second", speed, None, len(images)),
+        *check_judge("embedded:judge"),
+    ]
+
+
 CHECKS: dict[str, Callable[[str], list[Figure]]] = {
     "target": check_target,
     "clip": check_clip,
     "captioner": check_captioner,
+    "judge": check_judge,
+    "generator": check_generator,
 }
 
 
@@ -135,8 +212,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dnr_bench.shapes.check", description=__doc__)
     parser.add_argument("model", choices=CHECKS)
     parser.add_argument("--checkpoint", help="a checkpoint directory (default: the embedded one)")
-    arguments = parser.parse_args()
-    figures = CHECKS[arguments.model](arguments.checkpoint or f"embedded:{arguments.model}")
+    parser.add_argument("--sheet", type=Path, help="generator: write a contact sheet (PNG) here")
+    parser.add_argument("overrides", nargs="*", help="generator: config values such as generator.steps=4")
+    arguments = parser.parse_intermixed_args()
+    checkpoint = arguments.checkpoint or f"embedded:{arguments.model}"
+    try:
+        if arguments.model == "generator":
+            figures = check_generator(checkpoint, overrides=arguments.overrides, sheet=arguments.sheet)
+        elif arguments.overrides or arguments.sheet:
+            parser.error(f"--sheet and config values are for generator, not for {arguments.model}")
+        else:
+            figures = CHECKS[arguments.model](checkpoint)
+    except DnrError as error:
+        parser.exit(error.exit_code, f"{error}\n")
+    except HydraException as error:
+        parser.exit(2, f"{error}\n")
     table = Table("figure", "value", "must reach", "n", title=f"{arguments.model}, held-out images")
     short = False
     for figure in figures:
@@ -147,6 +237,18 @@ def main() -> int:
         table.add_row(figure.name, value, wanted, str(figure.n))
     Console().print(table)
     return int(short)
+
+
+def _generator(checkpoint: str, overrides: Sequence[str]) -> Generator:
+    """The diffusion generator as runs use it, with another checkpoint and other values."""
+    given = ["generator=diffusion", f"generator.checkpoint='{checkpoint}'", *overrides]
+    with initialize_config_dir(str(_CONF), version_base="1.3"):
+        return build(compose("config", given).generator, Generator, "generator")
+
+
+def _share(name: str, share: tuple[float, int], at_least: float | None = None) -> Figure:
+    value, n = share
+    return Figure(name, value, at_least, n)
 
 
 def _truth(data: Scenes, facet: str) -> list[int]:

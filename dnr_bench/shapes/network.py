@@ -1,9 +1,14 @@
-"""The embedded target: a small residual network with a layer of planted concept units."""
+"""The network of the embedded target and of the judge: residual, with a layer of concept units."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
@@ -45,6 +50,15 @@ class ConceptLayer(nn.Module):
     def forward(self, features: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch concepts h w"]:
         """The units' maps."""
         return torch.relu(self.convolution(features))
+
+
+def load_network(directory: Path) -> tuple[ShapesResNet, dict[str, Any]]:
+    """The network kept in model.safetensors, in float32, and what config.json says about it."""
+    config = json.loads((directory / "config.json").read_text())
+    model = ShapesResNet(config["n_concepts"], config["n_classes"], tuple(config["widths"]))
+    weights = load_file(directory / "model.safetensors")
+    model.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+    return model, config
 
 
 def _stage(n_in: int, n_out: int, stride: int) -> BasicBlock:

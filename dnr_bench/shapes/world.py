@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 
@@ -85,6 +86,16 @@ def class_index(scene: Scene) -> int:
     """The scene's class among `CLASSES`; -1 for the shape that the target does not know."""
     name = f"{scene.texture} {scene.shape}"
     return CLASSES.index(name) if name in CLASSES else -1
+
+
+def held_out_scene(scene: Scene) -> bool:
+    """Whether this combination of four attributes (1 in 20) is kept from the text-to-image model."""
+    return crc32(caption(scene).encode()) % 20 == 0
+
+
+def held_out_prompt(prompt: str) -> bool:
+    """Whether this wording (1 in 10) is kept from the text-to-image model."""
+    return crc32(prompt.encode()) % 10 == 0
 
 
 def scene_rng(split: str, seed: int, index: int) -> np.random.Generator:

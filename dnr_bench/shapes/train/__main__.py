@@ -1,4 +1,4 @@
-"""Trains one embedded model: `python -m dnr_bench.shapes.train {target,clip,captioner}`."""
+"""Trains one embedded model: `python -m dnr_bench.shapes.train MODEL`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import torch
 
 from dnr_bench.shapes.world import CHECKPOINTS
 
-MODELS = ("target", "clip", "captioner")
+#: Where each model is kept below the folder of checkpoints.
+MODELS = {
+    "target": "target",
+    "clip": "clip",
+    "captioner": "captioner",
+    "autoencoder": "generator/vae",
+    "generator": "generator",
+    "judge": "judge",
+}
 
 
 def main() -> None:
@@ -27,7 +35,7 @@ def main() -> None:
     given = {"steps": arguments.steps, "start": arguments.start}
     options = {name: value for name, value in given.items() if value is not None}
     train = import_module(f"dnr_bench.shapes.train.{arguments.model}").train
-    train(arguments.out / arguments.model, arguments.work, **options)
+    train(arguments.out / MODELS[arguments.model], arguments.work, **options)
     state = arguments.work / f"{arguments.model}.pt"
     state.replace(state.with_suffix(".done.pt"))  # so that the next training starts anew
 

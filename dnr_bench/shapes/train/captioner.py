@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
 from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.render import SIZE
+from dnr_bench.shapes.train.autoencoder import decode, encode
 from dnr_bench.shapes.train.data import draw_scenes, turned
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
-from dnr_bench.shapes.world import caption
+from dnr_bench.shapes.world import CHECKPOINTS, caption
 
 VISION = {
     "hidden_size": 160,
@@ -42,6 +44,10 @@ TEXT = {
 }
 
 
+#: Of the training images looks as the text-to-image model would draw it: smooth, without noise.
+_REDRAWN_SHARE = 0.4
+
+
 class _Student(nn.Module):
     """The BLIP model, and heads that are dropped after training: attributes, and the object's mask."""
 
@@ -64,6 +70,8 @@ def train(
     student = _Student()
     tokenizer = build_tokenizer(start="[DEC]")
     data = draw_scenes("train", n_images, zoomed_share=0.25)
+    redrawn = slice(0, int(_REDRAWN_SHARE * n_images))
+    data.images[redrawn] = _as_generated(data.images[redrawn])
     truth = {
         facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
         for facet, values in FACETS.items()
@@ -100,6 +108,12 @@ def train(
         size={"height": SIZE, "width": SIZE}, image_mean=[0.5] * 3, image_std=[0.25] * 3, resample=2
     )
     BlipProcessor(image_processor, tokenizer).save_pretrained(directory)
+
+
+def _as_generated(images: np.ndarray) -> np.ndarray:
+    """Images [n, 64, 64, 3] through the generator's autoencoder: its look, with captions that still hold."""
+    autoencoder = AutoencoderKL.from_pretrained(CHECKPOINTS / "generator" / "vae", dtype=torch.float32)
+    return decode(autoencoder, encode(autoencoder, images))
 
 
 def _patches(covered: Tensor) -> Tensor:

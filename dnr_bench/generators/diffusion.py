@@ -1,0 +1,225 @@
+"""Draws prompts with any text-to-image pipeline of diffusers (step 3 of the method, DnD 3.3)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.fingerprints import EMBEDDED, checkpoint_path, directory_digest
+from dnr_bench.store import digest
+from dnr_bench.types import Image
+
+_log = logging.getLogger(__name__)
+_INDEX = "model_index.json"
+
+
+#: How often a flagged image is drawn anew before the safety checker has its way.
+_ATTEMPTS = 5
+
+
+class DiffusionGenerator:
+    """Images of `checkpoint`: a pipeline directory, "embedded:generator", or a name on the model hub.
+
+    An image depends on its prompt and seed only: it has a random stream of its own (on the CPU, whatever the
+    device), and batches are filled up, since kernels that are chosen for another number of rows round
+    differently. With another `batch_size` (in float32, on the CPU) few of an image's values change, by one
+    in 255. A value that is None leaves the pipeline's own default.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        *,
+        revision: str | None,
+        variant: str | None,
+        scheduler: str | None,
+        scheduler_options: Mapping[str, Any] | None,
+        steps: int | None,
+        guidance: float | None,
+        negative_prompt: str | None,
+        size: int | None,
+        safety_checker: bool,
+        dtype: Literal["float32", "bfloat16", "float16"],
+        device: str,
+        batch_size: int,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("steps", steps), ("size", size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name}={value} must be at least 1")
+        if size is not None and size % 8:
+            raise UsageError(f"size={size} must be a multiple of 8")
+        if negative_prompt is not None and guidance is not None and guidance <= 1:
+            raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
+        self.batch_size = batch_size
+        path, weights = _located(checkpoint, revision, variant, safety_checker)
+        self.pipeline = _loaded(path, variant, dtype, safety_checker).to(device)
+        if scheduler is not None or scheduler_options:
+            changed = _scheduler(self.pipeline.scheduler, scheduler, scheduler_options or {})
+            self.pipeline.scheduler = changed
+        options = {
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "negative_prompt": negative_prompt,
+            "height": size,
+            "width": size,
+        }
+        self.options = {name: value for name, value in options.items() if value is not None}
+        _check_options(self.pipeline, self.options)
+        schedule = self.pipeline.scheduler.config  # its hidden keys are in the order of a set
+        self.fingerprint = digest(
+            {
+                "weights": weights,
+                "variant": variant,
+                "scheduler": type(self.pipeline.scheduler).__name__,
+                "schedule": {key: value for key, value in schedule.items() if not key.startswith("_")},
+                "options": self.options,
+                "safety_checker": safety_checker,
+                "dtype": dtype,
+                "diffusers": diffusers.__version__,
+                "transformers": transformers.__version__,
+            }
+        )
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """One image for each prompt and seed; batches hold the prompts of many concepts.
+
+        An image that the safety checker flags is drawn anew with a seed made from its own.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds")
+        images: list[Image | None] = [None] * len(prompts)
+        missing = list(range(len(prompts)))
+        for attempt in range(_ATTEMPTS):
+            for start in range(0, len(missing), self.batch_size):
+                block = missing[start : start + self.batch_size]
+                drawn = self._drawn(
+                    [prompts[i] for i in block], [_reseeded(seeds[i], attempt) for i in block]
+                )
+                for index, image in zip(block, drawn, strict=True):
+                    images[index] = image
+            missing = [index for index in missing if images[index] is None]
+            if missing:
+                _log.warning("the safety checker flagged %d images, which are drawn anew", len(missing))
+        if missing:
+            raise RunError(
+                f"the safety checker flagged every one of {_ATTEMPTS} images of {prompts[missing[0]]!r}; "
+                "generator.safety_checker=false goes without"
+            )
+        return [image for image in images if image is not None]
+
+    @torch.inference_mode()
+    def _drawn(self, prompts: list[str], seeds: list[int]) -> list[Image | None]:
+        """At most one batch of images; None where the safety checker objects."""
+        n, missing = len(prompts), self.batch_size - len(prompts)
+        options: dict[str, Any] = dict(self.options)
+        if "negative_prompt" in options:
+            options["negative_prompt"] = [options["negative_prompt"]] * self.batch_size
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds + seeds[-1:] * missing]
+        output = self.pipeline(
+            prompts + prompts[-1:] * missing, generator=generators, output_type="np", **options
+        )
+        if not np.isfinite(output.images).all():
+            raise RunError("the generator gave images that are not numbers; try generator.dtype=float32")
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * n
+        pixels = np.rint(np.clip(output.images[:n], 0, 1) * 255).astype(np.uint8, order="C")
+        return [None if flag else image for image, flag in zip(pixels, flags[:n], strict=True)]
+
+
+def _reseeded(seed: int, attempt: int) -> int:
+    """The seed itself first; then others that depend on it only."""
+    return seed if attempt == 0 else int(digest({"seed": seed, "attempt": attempt})[:14], 16)
+
+
+def _located(
+    checkpoint: str, revision: str | None, variant: str | None, safety_checker: bool
+) -> tuple[Path, str]:
+    """The directory of a pipeline, fetched if it is a name on the hub, and what identifies its weights."""
+    if checkpoint.startswith(EMBEDDED) or Path(checkpoint).is_dir():
+        if revision is not None:
+            raise UsageError(
+                f"revision={revision!r} is for names on the model hub; {checkpoint} is a directory"
+            )
+        path = checkpoint_path(checkpoint)
+        return path, directory_digest(path, _index(path).keys() | {_INDEX})
+    if Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
+        raise UsageError(
+            f"checkpoint={checkpoint!r} is neither a directory nor a name on the model hub like owner/model"
+        )
+    without = {} if safety_checker else {"safety_checker": None}
+    try:
+        snapshot = DiffusionPipeline.download(
+            checkpoint, revision=revision, variant=variant, use_safetensors=True, **without
+        )
+    except Exception as error:  # the hub's client and its network library have no common class
+        raise RunError(
+            f"checkpoint={checkpoint!r} is no directory here and could not be had from the hub: "
+            f"{' '.join(str(error.__cause__ or error).split()) or type(error).__name__}"
+        ) from error
+    return Path(snapshot), Path(snapshot).name  # the commit
+
+
+def _index(path: Path) -> dict[str, Any]:
+    """What model_index.json says of a pipeline's parts."""
+    index = path / _INDEX
+    if not index.is_file():
+        raise UsageError(f"checkpoint={str(path)!r} is no diffusers pipeline (it has no {_INDEX})")
+    content: dict[str, Any] = json.loads(index.read_text())
+    return content
+
+
+def _loaded(path: Path, variant: str | None, dtype: str, safety_checker: bool) -> Any:
+    has_checker = _index(path).get("safety_checker", [None, None]) != [None, None]
+    if safety_checker and not has_checker:
+        raise UsageError(f"safety_checker=true, but {str(path)!r} has none")
+    without = {"safety_checker": None, "requires_safety_checker": False}
+    diffusers.utils.logging.disable_progress_bar()  # of loading
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        pipeline = AutoPipelineForText2Image.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype),
+            variant=variant,
+            use_safetensors=True,
+            **(without if has_checker and not safety_checker else {}),
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"checkpoint={str(path)!r}: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)  # the run has its own
+    return pipeline
+
+
+def _scheduler(saved: Any, name: str | None, options: Mapping[str, Any]) -> Any:
+    """The saved scheduler, or another on the same noise schedule, with some options changed."""
+    name = name or type(saved).__name__
+    kind: Any = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if kind is None:
+        fitting = ", ".join(sorted(kind.__name__ for kind in saved.compatibles))
+        raise UsageError(f"scheduler={name!r} is no scheduler of diffusers; here fit {fitting}")
+    known = sorted(inspect.signature(kind).parameters)
+    if unknown := sorted(set(options) - set(known)):
+        raise UsageError(
+            f"scheduler_options={dict(options)}: {name} has no {unknown}; it has {', '.join(known)}"
+        )
+    return kind.from_config(saved.config, **options)
+
+
+def _check_options(pipeline: Any, options: Mapping[str, Any]) -> None:
+    known = inspect.signature(type(pipeline).__call__).parameters
+    names = {"num_inference_steps": "steps", "guidance_scale": "guidance", "height": "size", "width": "size"}
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                f"{names.get(option, option)}={options[option]!r} is no option of {type(pipeline).__name__}; "
+                "leave it null"
+            )

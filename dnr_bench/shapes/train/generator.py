@@ -1,0 +1,162 @@
+"""Trains the embedded text-to-image model: a Stable Diffusion pipeline of the shapes world.
+
+Text encoder and denoiser learn together on the latents of the trained autoencoder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from dnr_bench.shapes.concepts import FACETS, Concept
+from dnr_bench.shapes.phrases import partial_concept, phrase
+from dnr_bench.shapes.render import Scene, sample_scene
+from dnr_bench.shapes.train.autoencoder import encode
+from dnr_bench.shapes.train.data import draw_scenes
+from dnr_bench.shapes.train.loop import fit
+from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
+from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption, held_out_prompt, held_out_scene
+
+_TEXT_WIDTH = 128
+_WIDTHS = (64, 160)  # channels at 16x16 and at 8x8
+TEXT = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": _TEXT_WIDTH,
+    "intermediate_size": 2 * _TEXT_WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 40,
+    "bos_token_id": VOCABULARY["[CLS]"],
+    "eos_token_id": VOCABULARY["[SEP]"],
+    "pad_token_id": VOCABULARY["[PAD]"],
+}
+DENOISER = {
+    "sample_size": 16,
+    "in_channels": 8,
+    "out_channels": 8,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": _WIDTHS,  # thin at 16x16; attention, to the text too, at 8x8
+    "layers_per_block": 1,
+    "attention_head_dim": 4,  # of UNet2DConditionModel: the number of heads
+    "cross_attention_dim": _TEXT_WIDTH,
+    "addition_embed_type": "text",  # the pooled text joins the time embedding: it is learnt much sooner
+    "addition_embed_type_num_heads": 4,
+    "norm_num_groups": 16,
+}
+#: Noise levels with no signal left at the last one, so that few steps get the brightness right
+#: (Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed").
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+}
+_UNCONDITIONAL_SHARE = 0.1  # of the captions is empty, for classifier-free guidance
+
+
+class _Painter(nn.Module):
+    """The two parts that learn together, and heads on the middle of the denoiser that are dropped afterwards.
+
+    The heads name the scene's attributes: so the middle learns early to hold what text and image say.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT))
+        self.unet = UNet2DConditionModel(**DENOISER)
+        self.heads = nn.ModuleDict({facet: nn.Linear(_WIDTHS[-1], len(v)) for facet, v in FACETS.items()})
+        self.unet.mid_block.register_forward_hook(self._keep_middle)
+
+    def forward(
+        self, noisy: Float[Tensor, "batch 8 16 16"], times: Tensor, tokens: Tensor
+    ) -> tuple[Float[Tensor, "batch 8 16 16"], dict[str, Tensor]]:
+        """The velocity, and logits of the attributes of each facet."""
+        words = self.text_encoder(tokens).last_hidden_state
+        velocity = self.unet(noisy, times, words).sample
+        pooled = self.middle.mean(dim=(2, 3))
+        return velocity.float(), {facet: head(pooled).float() for facet, head in self.heads.items()}
+
+    def _keep_middle(self, block: nn.Module, inputs: object, output: Tensor) -> None:
+        self.middle = output
+
+
+def train(
+    directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 7_000, start: Path | None = None
+) -> None:
+    """Train and write a `StableDiffusionPipeline` directory (float16); `directory`/vae must be there."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderKL.from_pretrained(directory / "vae", dtype=torch.float32)
+    tokenizer = build_tokenizer()
+    painter = _Painter()
+    scheduler = DPMSolverMultistepScheduler(**SCHEDULE)
+    data = draw_scenes("train", n_images)
+    shown = np.flatnonzero([not held_out_scene(scene) for scene in data.scenes])
+    latents = encode(autoencoder, data.images[shown])
+    truth = {
+        facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
+        for facet, values in FACETS.items()
+    }
+    signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
+
+    def loss_of(indices: np.ndarray) -> Tensor:
+        rng = np.random.default_rng(indices[:4])
+        draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        clean = latents[indices].float() * autoencoder.config.scaling_factor
+        noise = torch.randn(clean.shape, generator=draw)
+        times = torch.randint(len(signal), (len(clean),), generator=draw)
+        s, n = (share[times][:, None, None, None] for share in (signal, noise_share))
+        texts = [words_for(data.scenes[i], rng) for i in shown[indices]]
+        tokens = tokenizer(texts, padding="max_length", return_tensors="pt")["input_ids"]
+        velocity, logits = painter(s * clean + n * noise, times, tokens)
+        named = [nn.functional.cross_entropy(logits[f], truth[f][shown[indices]]) for f in FACETS]
+        return nn.functional.mse_loss(velocity, s * noise - n * clean) + 0.1 * torch.stack(named).mean()
+
+    fit(painter, loss_of, len(shown), work / "generator.pt", steps=steps, batch_size=64,
+        learning_rate=7e-4, start=start)  # fmt: skip
+    scheduler.register_to_config(clip_sample=False, set_alpha_to_one=False)  # for DDIM and others
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder.half(),
+        text_encoder=painter.text_encoder.half(),
+        tokenizer=tokenizer,
+        unet=painter.unet.half(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(directory)
+
+
+def words_for(scene: Scene, rng: np.random.Generator) -> str:
+    """What the scene is called in training: a full caption, some of its attributes, or nothing."""
+    if rng.random() < _UNCONDITIONAL_SHARE:
+        return ""
+    while held_out_prompt(words := _wording(scene, rng)):
+        pass
+    return words
+
+
+def _wording(scene: Scene, rng: np.random.Generator) -> str:
+    if rng.random() < 0.3:
+        return caption(scene, int(rng.integers(len(CAPTION_TEMPLATES))))
+    concept = partial_concept(scene, rng)
+    if rng.random() < 0.1:  # "red circle or blue star": the other side need not hold
+        other = partial_concept(sample_scene(rng), rng)
+        concept = Concept(concept.alternatives | other.alternatives)
+    return phrase(concept, rng)
