@@ -10,7 +10,6 @@ from safetensors import safe_open
 from dnr_bench.shapes.check import CHECKS
 from dnr_bench.shapes.world import CHECKPOINTS
 
-
 #: The text-to-image model still draws some shapes badly, which the captioner then misreads (model card).
 SHORT = pytest.mark.xfail(reason="the generator needs longer training", strict=False)
 
