@@ -10,24 +10,24 @@ from safetensors import safe_open
 from dnr_bench.shapes.check import CHECKS
 from dnr_bench.shapes.world import CHECKPOINTS
 
-#: The text-to-image model still draws some shapes badly, which the captioner then misreads (model card).
-SHORT = pytest.mark.xfail(reason="the generator needs longer training", strict=False)
+#: What falls short until the text-to-image model draws shapes better (model card).
+FALLS_SHORT = ("generated images", "mean over kinds", "pair", "alternatives")
 
 
 @pytest.mark.parametrize(
-    ("model", "n"),
-    [
-        ("target", 2000),
-        ("clip", 1100),
-        ("judge", 1000),
-        pytest.param("captioner", 300, marks=SHORT),
-        pytest.param("generator", 14, marks=SHORT),
-    ],
+    ("model", "n"), [("target", 2000), ("clip", 1100), ("captioner", 300), ("judge", 1000), ("generator", 14)]
 )
 def test_figures_on_held_out_images(model: str, n: int) -> None:
-    for figure in CHECKS[model](f"embedded:{model}", n):
-        if figure.at_least is not None:
-            assert figure.value >= figure.at_least - 0.02, figure  # fewer images, wider spread
+    # fewer images than the model card's, wider spread
+    missed = [f for f in CHECKS[model](f"embedded:{model}", n) if f.value < (f.at_least or 0) - 0.02]
+    assert [f for f in missed if not any(name in f.name for name in FALLS_SHORT)] == []
+    if missed:
+        pytest.xfail(f"longer training is needed: {missed}")
+
+
+def test_no_checkpoint_names_a_folder_of_the_machine_that_made_it() -> None:
+    for path in CHECKPOINTS.rglob("*.json"):
+        assert '": "/' not in path.read_text(), path
 
 
 def test_checkpoints_are_small_safetensors_in_half_precision() -> None:

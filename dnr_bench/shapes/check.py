@@ -84,10 +84,8 @@ def check_clip(checkpoint: str, n: int = 2000) -> list[Figure]:
     data = draw_scenes("evaluation", n)
     images = encoder.embed_images(list(data.images))
     accuracies = {
-        facet: float(
-            np.mean((images @ encoder.embed_texts(prompts(facet)).T).argmax(axis=1) == _truth(data, facet))
-        )
-        for facet in FACETS
+        facet: float(np.mean((images @ encoder.embed_texts(prompts(facet)).T).argmax(axis=1) == true.numpy()))
+        for facet, true in data.truth().items()
     }
     figures = [Figure(f"zero-shot {facet} accuracy", a, None, n) for facet, a in accuracies.items()]
     figures.append(Figure("zero-shot attribute accuracy", float(np.mean(list(accuracies.values()))), 0.97, n))
@@ -249,10 +247,6 @@ def _generator(checkpoint: str, overrides: Sequence[str]) -> Generator:
 def _share(name: str, share: tuple[float, int], at_least: float | None = None) -> Figure:
     value, n = share
     return Figure(name, value, at_least, n)
-
-
-def _truth(data: Scenes, facet: str) -> list[int]:
-    return [FACETS[facet].index(getattr(scene, facet)) for scene in data.scenes]
 
 
 def _distinct(data: Scenes, first: int, n: int) -> list[int]:

@@ -73,11 +73,9 @@ def held_out_requests(n: int) -> list[Request]:
     return sorted(found.values(), key=lambda request: KINDS.index(request.kind))
 
 
-def paint(generator: Generator, requests: Sequence[Request], each: int, seed: int = 0) -> list[Image]:
+def paint(generator: Generator, requests: Sequence[Request], each: int) -> list[Image]:
     """`each` images of every request, with seeds of their own."""
-    wanted = [
-        (request.prompt, image_seed(seed, request.prompt, i)) for request in requests for i in range(each)
-    ]
+    wanted = [(request.prompt, image_seed(0, request.prompt, i)) for request in requests for i in range(each)]
     return generator.generate([prompt for prompt, _ in wanted], [of_image for _, of_image in wanted])
 
 

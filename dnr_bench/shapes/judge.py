@@ -13,21 +13,22 @@ from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.network import load_network
 from dnr_bench.types import Image
 
+_BATCH = 256
+
 
 class Judge:
     """A small classifier with one answer for each facet."""
 
-    def __init__(self, checkpoint: str, batch_size: int = 256) -> None:
+    def __init__(self, checkpoint: str) -> None:
         self.network, _ = load_network(checkpoint_path(checkpoint))
         self.network.eval()
-        self.batch_size = batch_size
 
     @torch.inference_mode()
     def attributes(self, images: Sequence[Image]) -> list[frozenset[str]]:
         """The colour, texture, shape and background of each 64x64 image."""
         found: list[frozenset[str]] = []
-        for start in range(0, len(images), self.batch_size):
-            pixels = torch.from_numpy(np.stack(images[start : start + self.batch_size]))
+        for start in range(0, len(images), _BATCH):
+            pixels = torch.from_numpy(np.stack(images[start : start + _BATCH]))
             logits = by_facet(self.network((pixels.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25))
             answers = [
                 [FACETS[facet][i] for i in of_facet.argmax(dim=1).tolist()]

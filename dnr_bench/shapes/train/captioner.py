@@ -72,10 +72,7 @@ def train(
     data = draw_scenes("train", n_images, zoomed_share=0.25)
     redrawn = slice(0, int(_REDRAWN_SHARE * n_images))
     data.images[redrawn] = _as_generated(data.images[redrawn])
-    truth = {
-        facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
-        for facet, values in FACETS.items()
-    }
+    truth = data.truth()
     tokens = tokenizer([caption(scene) for scene in data.scenes], return_tensors="pt", padding=True)
 
     def loss_of(indices: np.ndarray) -> Tensor:

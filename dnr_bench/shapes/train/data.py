@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from tqdm import trange
 
-from dnr_bench.shapes.concepts import SHAPES
+from dnr_bench.shapes.concepts import FACETS, SHAPES
 from dnr_bench.shapes.render import SIZE, Scene, object_mask, render, sample_scene
 from dnr_bench.shapes.world import scene_rng
 
@@ -29,6 +29,13 @@ class Scenes:
         """The scenes at these indices and their images as values in 0..1."""
         rows = torch.from_numpy(self.images[np.asarray(indices)])
         return [self.scenes[i] for i in indices], rows.permute(0, 3, 1, 2).float() / 255
+
+    def truth(self) -> dict[str, Int64[Tensor, " n"]]:
+        """For each facet the index of every scene's value in `FACETS`."""
+        return {
+            facet: torch.tensor([values.index(getattr(scene, facet)) for scene in self.scenes])
+            for facet, values in FACETS.items()
+        }
 
     def covered(self, indices: Sequence[int]) -> Float[Tensor, "batch 32 32"]:
         """How much of each 2x2 block of pixels belongs to the object, 0..1."""

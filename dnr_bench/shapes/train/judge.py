@@ -27,10 +27,7 @@ def train(
     torch.manual_seed(0)
     model = ShapesResNet(CONFIG["n_concepts"], CONFIG["n_classes"], tuple(CONFIG["widths"]))  # type: ignore[arg-type]
     data = draw_scenes("train", n_images, seed=1)  # scenes that no model of the pipeline has seen
-    truth = {
-        facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
-        for facet, values in FACETS.items()
-    }
+    truth = data.truth()
 
     def loss_of(indices: np.ndarray) -> Tensor:
         rng = np.random.default_rng(indices[:4])
