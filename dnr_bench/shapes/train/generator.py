@@ -17,6 +17,7 @@ from diffusers import (
 )
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dnr_bench.shapes.concepts import FACETS, Concept
@@ -108,10 +109,7 @@ def train(
     data = draw_scenes("train", n_images)
     shown = np.flatnonzero([not held_out_scene(scene) for scene in data.scenes])
     latents = encode(autoencoder, data.images[shown])
-    truth = {
-        facet: torch.tensor([values.index(getattr(scene, facet)) for scene in data.scenes])
-        for facet, values in FACETS.items()
-    }
+    truth = data.truth()
     signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
 
     def loss_of(indices: np.ndarray) -> Tensor:
@@ -123,12 +121,14 @@ def train(
         s, n = (share[times][:, None, None, None] for share in (signal, noise_share))
         texts = [words_for(data.scenes[i], rng) for i in shown[indices]]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt")["input_ids"]
-        velocity, logits = painter(s * clean + n * noise, times, tokens)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused one is slower backwards on processors
+            velocity, logits = painter(s * clean + n * noise, times, tokens)
         named = [nn.functional.cross_entropy(logits[f], truth[f][shown[indices]]) for f in FACETS]
         return nn.functional.mse_loss(velocity, s * noise - n * clean) + 0.1 * torch.stack(named).mean()
 
     fit(painter, loss_of, len(shown), work / "generator.pt", steps=steps, batch_size=64,
-        learning_rate=7e-4, start=start)  # fmt: skip
+        learning_rate=4e-4, average=0.999, start=start)  # fmt: skip
+    autoencoder.register_to_config(_name_or_path="")  # else the folder of this machine is kept
     scheduler.register_to_config(clip_sample=False, set_alpha_to_one=False)  # for DDIM and others
     pipeline = StableDiffusionPipeline(
         vae=autoencoder.half(),

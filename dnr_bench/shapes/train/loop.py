@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 
@@ -22,18 +24,24 @@ def fit(
     learning_rate: float,
     weight_decay: float = 0.01,
     after_step: Callable[[], None] = lambda: None,
+    average: float = 0.0,
     start: Path | None = None,
 ) -> None:
     """Minimise `loss_of(indices)` over random batches of `n_items`, in bfloat16 where it is safe.
 
     The state is written to `checkpoint` every 250 steps and at the end, and training goes on from there.
-    `start` is the checkpoint of an earlier training whose weights this one begins with.
+    At the end the model has the exponential moving average of its weights, of which each step keeps the
+    share `average` (0: the last weights). `start` is the checkpoint of an earlier training whose weights
+    this one begins with.
     """
     if start is not None:
         model.load_state_dict(torch.load(start, weights_only=True)["model"], strict=False)
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
-    first = _restore(checkpoint, model, optimizer, schedule)
+    moving = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=moving)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "averaged": averaged}
+    first = _restore(checkpoint, parts)
     model.train()
     mean = None
     for step in (bar := tqdm(range(first, steps), initial=first, total=steps, mininterval=5)):
@@ -46,10 +54,12 @@ def fit(
         optimizer.step()
         schedule.step()
         after_step()
+        averaged.update_parameters(model)
         mean = float(loss.detach()) if mean is None else 0.98 * mean + 0.02 * float(loss.detach())
         bar.set_postfix(loss=f"{mean:.4f}")
         if (step + 1) % 250 == 0 or step + 1 == steps:
-            _keep(checkpoint, model, optimizer, schedule, step + 1)
+            _keep(checkpoint, parts, step + 1)
+    model.load_state_dict(averaged.module.state_dict())
     model.eval()
 
 
@@ -61,19 +71,17 @@ def half_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _keep(path: Path, model: nn.Module, optimizer: object, schedule: object, step: int) -> None:
-    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+def _keep(path: Path, parts: dict[str, Any], step: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in state.items()}, partial)  # type: ignore[attr-defined]
+    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
     partial.replace(path)
 
 
-def _restore(path: Path, model: nn.Module, optimizer: object, schedule: object) -> int:
+def _restore(path: Path, parts: dict[str, Any]) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])  # type: ignore[attr-defined]
-    schedule.load_state_dict(state["schedule"])  # type: ignore[attr-defined]
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     return int(state["step"])
