@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
 
+from dnr_bench.command_line import exit_code_of, report
 from dnr_bench.errors import DnrError, RunError, UsageError
 
-_CONF = Path(__file__).parent.parent / "conf"
 _FAILURES: list[DnrError] = []
 
 
@@ -43,7 +39,7 @@ def _job(config: DictConfig) -> None:
         failure.__cause__ = error
     if failure is not None:
         _FAILURES.append(failure)
-        _report(failure, bool(config.debug))
+        report(failure, bool(config.debug))
         _log_failure(failure, config, folder, started, overrides)
 
 
@@ -100,59 +96,17 @@ def _log_failure(
         print(f"error: the failure could not be logged in MLflow: {error}", file=sys.stderr)
 
 
-def _report(error: BaseException, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
-    if not debug:
-        print("(debug=true shows where it happened)", file=sys.stderr)
-
-
-def _composition_message(error: BaseException) -> str:
-    """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
-    text = str(error).partition("Config search path:")[0]
-    lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
-    if isinstance(error, OverrideParseException):
-        lines.append("words on the command line are key=value; --help lists the keys")
-    group = re.search(r"'(\w+)/\w+'", text)
-    if group and "Available options" not in text:
-        lines.append(f"members of {group[1]}: {', '.join(path.stem for path in _members(group[1]))}")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    parent = getattr(cause, "parent_node", None)
-    if parent is not None and hasattr(parent, "keys"):
-        where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
-        allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
-        lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
-        having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
-        if having:
-            lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
-    return "\n".join(line for line in lines if line.strip())
-
-
-def _members(group: str) -> list[Path]:
-    """The files of a config group; none for the top level."""
-    return sorted((_CONF / group).glob("*.yaml")) if group else []
-
-
 def main() -> int:
-    """Run the command line; 0: fine, 1: a run failed, 2: the request was wrong."""
+    """Run the command line; see `exit_code_of` for the codes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open is closed, as on Ctrl-C
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
     try:
-        _job()
-    except (HydraException, OmegaConfBaseException) as error:
-        _report(UsageError(_composition_message(error)), debug="debug=true" in sys.argv)
-        return UsageError.exit_code
-    except OSError as error:
-        _report(RunError(f"cannot write the run's folder: {error}"), debug="debug=true" in sys.argv)
-        return RunError.exit_code
-    except KeyboardInterrupt:
-        print(
-            "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
-        )
-        return 130
+        return exit_code_of(_jobs)
     finally:
         _close_open_parents()
+
+
+def _jobs() -> int:
+    _job()
     return max((failure.exit_code for failure in _FAILURES), default=0)
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
+from dnr_bench.command_line import composed
 from dnr_bench.config import build_run
 from dnr_bench.run import RunConfig
 
@@ -26,17 +25,12 @@ SMALL = (
 )
 
 
-def compose_config(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
 @pytest.fixture
 def small_run(tmp_path: Path) -> Callable[..., RunConfig]:
     """Builds the configuration of a small run whose store lies in this test's folder."""
 
     def build(*overrides: str, store: str = "store") -> RunConfig:
-        return build_run(compose_config(*SMALL, f"paths.store={tmp_path / store}", *overrides))
+        return build_run(composed(*SMALL, f"paths.store={tmp_path / store}", *overrides))
 
     return build
 

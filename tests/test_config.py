@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from dnr_bench import parts
+from dnr_bench.command_line import composed
 from dnr_bench.config import build, build_run
 from dnr_bench.errors import UsageError
 from dnr_bench.neurons import NeuronSelection
 from dnr_bench.types import Layer, Neuron, View
-from tests.conftest import ROOT, compose_config
+from tests.conftest import ROOT
 
 GROUPS = {
     "target": parts.Target,
@@ -25,24 +26,24 @@ LAYERS = [Layer("concepts", 64, True, True), Layer("fc", 28, False, False)]
 
 @pytest.mark.parametrize(("group", "name"), MEMBERS)
 def test_every_part_composes_builds_and_keeps_its_protocol(group: str, name: str) -> None:
-    part = build(compose_config(f"{group}={name}")[group], GROUPS[group], group)
+    part = build(composed(f"{group}={name}")[group], GROUPS[group], group)
     assert isinstance(part, GROUPS[group])
     if hasattr(part, "fingerprint"):
-        again = build(compose_config(f"{group}={name}")[group], GROUPS[group], group)
+        again = build(composed(f"{group}={name}")[group], GROUPS[group], group)
         assert part.fingerprint == again.fingerprint
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "evaluator").glob("*.yaml")))
 def test_every_evaluator_builds_under_its_own_name(name: str) -> None:
-    config = compose_config(f"evaluator=[{name}]")
+    config = composed(f"evaluator=[{name}]")
     assert list(config.evaluator) == [name]
     assert isinstance(build(config.evaluator[name], parts.Evaluator, name), parts.Evaluator)
 
 
 @pytest.mark.parametrize("name", [name for group, name in MEMBERS if group == "captioner"])
 def test_captioners_keep_order_and_length_in_any_batch(name: str) -> None:
-    captioner = build(compose_config(f"captioner={name}").captioner, parts.Captioner, "captioner")
-    probe = build(compose_config().probe, parts.Probe, "probe").load(0)
+    captioner = build(composed(f"captioner={name}").captioner, parts.Captioner, "captioner")
+    probe = build(composed().probe, parts.Probe, "probe").load(0)
     views = [View(probe.images[i], probe.captions[i]) for i in range(9)]
     views.append(View(np.ascontiguousarray(views[0].pixels[10:40, 5:50]), views[0].caption))
     views += [View(np.ascontiguousarray(views[0].pixels[:3, :20]), "a"), View(views[0].pixels[:1, :5], "b")]
@@ -54,7 +55,7 @@ def test_captioners_keep_order_and_length_in_any_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for group, name in MEMBERS if group == "generator"])
 def test_generators_give_the_same_image_whatever_else_is_drawn(name: str) -> None:
-    generator = build(compose_config(f"generator={name}").generator, parts.Generator, "generator")
+    generator = build(composed(f"generator={name}").generator, parts.Generator, "generator")
     prompts, seeds = ["a red ring", "stripes", "a red ring"], [5, 5, 6]
     images = generator.generate(prompts, seeds)
     assert [image.dtype for image in images] == [np.uint8] * 3
@@ -64,8 +65,8 @@ def test_generators_give_the_same_image_whatever_else_is_drawn(name: str) -> Non
 
 
 def test_encoders_give_unit_vectors_that_do_not_depend_on_the_batch() -> None:
-    encoder = build(compose_config().encoder, parts.ImageTextEncoder, "encoder")
-    images = [build(compose_config().probe, parts.Probe, "probe").load(0).images[i] for i in range(5)]
+    encoder = build(composed().encoder, parts.ImageTextEncoder, "encoder")
+    images = [build(composed().probe, parts.Probe, "probe").load(0).images[i] for i in range(5)]
     vectors = encoder.embed_images(images)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
     assert encoder.embed_images(images[2:3])[0] == pytest.approx(vectors[2], abs=1e-5)
@@ -74,7 +75,7 @@ def test_encoders_give_unit_vectors_that_do_not_depend_on_the_batch() -> None:
 
 
 def test_ints_are_fine_where_numbers_are_asked_for() -> None:
-    config = build_run(compose_config("scorer=semantic", "scorer.alpha=1", "blur=2"))
+    config = build_run(composed("scorer=semantic", "scorer.alpha=1", "blur=2"))
     assert config.blur == 2
 
 
@@ -111,7 +112,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_key(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_run(compose_config(*overrides))
+        build_run(composed(*overrides))
 
 
 @pytest.mark.parametrize(

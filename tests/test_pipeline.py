@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dnr_bench.command_line import composed
 from dnr_bench.run import RunConfig, RunResult, run
-from tests.conftest import SMALL, compose_config
+from tests.conftest import SMALL
 
 ABOVE_SCORING = (
     "activations", "exemplars", "captions", "candidates", "images", "image_activations",
@@ -75,7 +76,7 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
 
 
 def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
-    assert "DiffusionGenerator" in compose_config().generator["_target_"]
+    assert "DiffusionGenerator" in composed().generator["_target_"]
     small = ("generator=diffusion", "neurons.units=[0,20]", "images_per_concept=2", "evaluator=[]")
     first = run(small_run(*small))
     assert first.stages["images"]["misses"] > 0

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
+from dnr_bench.command_line import composed
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Scorer
 from dnr_bench.scorers.activations import Semantic, TopKLog
@@ -15,10 +16,10 @@ from dnr_bench.scorers.images import ImageProducts, TopKSquaredImageProducts
 from dnr_bench.scorers.ranking import mid_ranks
 from dnr_bench.scorers.ranks import MeanRank, MedianRank, SquaredMeanRank, TopKSquaredRank
 from dnr_bench.types import Evidence
-from tests.conftest import ROOT, compose_config
+from tests.conftest import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "scorer").glob("*.yaml"))
-SCORERS: dict[str, Scorer] = {name: instantiate(compose_config(f"scorer={name}").scorer) for name in NAMES}
+SCORERS: dict[str, Scorer] = {name: instantiate(composed(f"scorer={name}").scorer) for name in NAMES}
 
 
 def evidence(activations, image_image=None, image_text=None, exemplar_activation=2.0) -> Evidence:

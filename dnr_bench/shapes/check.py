@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from dnr_bench.captioners.blip import BlipCaptioner
+from dnr_bench.command_line import composed, exit_code_of
 from dnr_bench.config import build
 from dnr_bench.encoders.clip import ClipEncoder
-from dnr_bench.errors import DnrError
 from dnr_bench.parts import Generator
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.fidelity import (
@@ -38,8 +36,6 @@ from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units
 from dnr_bench.targets.shapes import shapes_target
 from dnr_bench.types import Image, View
-
-_CONF = Path(__file__).parents[2] / "conf"
 
 
 @dataclass(frozen=True)
@@ -214,17 +210,12 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="generator: config values such as generator.steps=4")
     arguments = parser.parse_intermixed_args()
     checkpoint = arguments.checkpoint or f"embedded:{arguments.model}"
-    try:
-        if arguments.model == "generator":
-            figures = check_generator(checkpoint, overrides=arguments.overrides, sheet=arguments.sheet)
-        elif arguments.overrides or arguments.sheet:
-            parser.error(f"--sheet and config values are for generator, not for {arguments.model}")
-        else:
-            figures = CHECKS[arguments.model](checkpoint)
-    except DnrError as error:
-        parser.exit(error.exit_code, f"{error}\n")
-    except HydraException as error:
-        parser.exit(2, f"{error}\n")
+    if arguments.model == "generator":
+        figures = check_generator(checkpoint, overrides=arguments.overrides, sheet=arguments.sheet)
+    elif arguments.overrides or arguments.sheet:
+        parser.error(f"--sheet and config values are for generator, not for {arguments.model}")
+    else:
+        figures = CHECKS[arguments.model](checkpoint)
     table = Table("figure", "value", "must reach", "n", title=f"{arguments.model}, held-out images")
     short = False
     for figure in figures:
@@ -240,8 +231,7 @@ def main() -> int:
 def _generator(checkpoint: str, overrides: Sequence[str]) -> Generator:
     """The diffusion generator as runs use it, with another checkpoint and other values."""
     given = ["generator=diffusion", f"generator.checkpoint='{checkpoint}'", *overrides]
-    with initialize_config_dir(str(_CONF), version_base="1.3"):
-        return build(compose("config", given).generator, Generator, "generator")
+    return build(composed(*given).generator, Generator, "generator")
 
 
 def _share(name: str, share: tuple[float, int], at_least: float | None = None) -> Figure:
@@ -264,4 +254,4 @@ def _single_concepts() -> list[Concept]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code_of(main))

@@ -1,0 +1,82 @@
+"""What every command does when something goes wrong: one message that helps, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dnr_bench.errors import DnrError, RunError, UsageError
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config that these overrides give, for commands that are no runs."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """Run a command; 0: fine, 1: it failed, 2: the request was wrong, 130: interrupted."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
+    debug = "debug=true" in sys.argv
+    try:
+        return command()
+    except DnrError as error:
+        report(error, debug)
+        return error.exit_code
+    except (HydraException, OmegaConfBaseException) as error:
+        report(UsageError(_composition_message(error)), debug)
+        return UsageError.exit_code
+    except OSError as error:
+        report(RunError(f"a file cannot be read or written: {error}"), debug)
+        return RunError.exit_code
+    except KeyboardInterrupt:
+        print(
+            "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+
+
+def report(error: BaseException, debug: bool) -> None:
+    """One message on stderr; with a traceback before it where it was asked for."""
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+    if not debug:
+        print("(debug=true shows where it happened)", file=sys.stderr)
+
+
+def _composition_message(error: BaseException) -> str:
+    """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
+    text = str(error).partition("Config search path:")[0]
+    lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
+    if isinstance(error, OverrideParseException):
+        lines.append("words on the command line are key=value; --help lists the keys")
+    group = re.search(r"'(\w+)/\w+'", text)
+    if group and "Available options" not in text:
+        lines.append(f"members of {group[1]}: {', '.join(path.stem for path in _members(group[1]))}")
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    parent = getattr(cause, "parent_node", None)
+    if parent is not None and hasattr(parent, "keys"):
+        where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
+        allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
+        lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
+        having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
+        if having:
+            lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
+    return "\n".join(line for line in lines if line.strip())
+
+
+def _members(group: str) -> list[Path]:
+    """The files of a config group; none for the top level."""
+    return sorted((CONF / group).glob("*.yaml")) if group else []
