@@ -107,8 +107,10 @@ def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
 def test_only_what_changes_images_changes_the_fingerprint() -> None:
     usual = generator().fingerprint
     assert generator("batch_size=3").fingerprint == usual
-    for override in ("steps=9", "guidance=2.5", "dtype=bfloat16", "size=32", "negative_prompt=red"):
+    guided = generator("guidance=2.5").fingerprint
+    for override in ("steps=9", "guidance=2.5", "dtype=bfloat16", "size=32"):
         assert generator(override).fingerprint != usual, override
+    assert generator("guidance=2.5", "negative_prompt=red").fingerprint != guided
 
 
 def test_guidance_of_one_runs_the_denoiser_once_a_step() -> None:

@@ -17,6 +17,7 @@ MODELS = {
     "captioner": "captioner",
     "autoencoder": "generator/vae",
     "generator": "generator",
+    "guidance": "generator",
     "judge": "judge",
 }
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from tqdm import trange
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
+from dnr_bench.command_line import composed
+from dnr_bench.config import build
+from dnr_bench.parts import Generator
 from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.render import SIZE
 from dnr_bench.shapes.train.autoencoder import decode, encode
 from dnr_bench.shapes.train.data import draw_scenes, turned
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
-from dnr_bench.shapes.world import CHECKPOINTS, caption
+from dnr_bench.shapes.world import CHECKPOINTS, caption, held_out_scene
+from dnr_bench.types import Image
 
 VISION = {
     "hidden_size": 160,
@@ -43,9 +49,11 @@ TEXT = {
     "hidden_dropout_prob": 0.0,
 }
 
-
 #: Of the training images looks as the text-to-image model would draw it: smooth, without noise.
 _REDRAWN_SHARE = 0.4
+#: Of the training images are drawn by it.
+_GENERATED_SHARE = 0.1
+_BATCH = 160
 
 
 class _Student(nn.Module):
@@ -73,6 +81,9 @@ def train(
     redrawn = slice(0, int(_REDRAWN_SHARE * n_images))
     data.images[redrawn] = _as_generated(data.images[redrawn])
     truth = data.truth()
+    last = range(n_images - int(_GENERATED_SHARE * n_images), n_images)
+    generated = np.array([i for i in last if not held_out_scene(data.scenes[i])])
+    data.images[generated] = _generated([caption(data.scenes[i]) for i in generated])
     tokens = tokenizer([caption(scene) for scene in data.scenes], return_tensors="pt", padding=True)
 
     def loss_of(indices: np.ndarray) -> Tensor:
@@ -93,7 +104,8 @@ def train(
             for facet, head in student.heads.items()
         ]
         cells = student.coverage(seen[:, 1:]).float()
-        where = nn.functional.binary_cross_entropy_with_logits(cells, _patches(covered))
+        known = ~np.isin(indices, generated)  # where a generated object lies is not
+        where = nn.functional.binary_cross_entropy_with_logits(cells[known], _patches(covered)[known])
         loss: Tensor = words + torch.stack(attributes).sum() / 2 + where
         return loss
 
@@ -111,6 +123,16 @@ def _as_generated(images: np.ndarray) -> np.ndarray:
     """Images [n, 64, 64, 3] through the generator's autoencoder: its look, with captions that still hold."""
     autoencoder = AutoencoderKL.from_pretrained(CHECKPOINTS / "generator" / "vae", dtype=torch.float32)
     return decode(autoencoder, encode(autoencoder, images))
+
+
+def _generated(prompts: Sequence[str]) -> np.ndarray:
+    """Images [n, 64, 64, 3] of the text-to-image model; what it draws wrongly stays, as a wrong caption."""
+    generator = build(composed().generator, Generator, "generator")
+    images: list[Image] = []
+    for start in trange(0, len(prompts), _BATCH, desc="generating", leave=False, disable=None):
+        block = prompts[start : start + _BATCH]
+        images += generator.generate(block, range(start, start + len(block)))
+    return np.stack(images)
 
 
 def _patches(covered: Tensor) -> Tensor:

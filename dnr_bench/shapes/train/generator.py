@@ -5,6 +5,7 @@ Text encoder and denoiser learn together on the latents of the trained autoencod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -71,7 +72,7 @@ SCHEDULE = {
 _UNCONDITIONAL_SHARE = 0.1  # of the captions is empty, for classifier-free guidance
 
 
-class _Painter(nn.Module):
+class Painter(nn.Module):
     """The two parts that learn together, and heads on the middle of the denoiser that are dropped afterwards.
 
     The heads name the scene's attributes: so the middle learns early to hold what text and image say.
@@ -89,7 +90,8 @@ class _Painter(nn.Module):
     ) -> tuple[Float[Tensor, "batch 8 16 16"], dict[str, Tensor]]:
         """The velocity, and logits of the attributes of each facet."""
         words = self.text_encoder(tokens).last_hidden_state
-        velocity = self.unet(noisy, times, words).sample
+        with sdpa_kernel(SDPBackend.MATH):  # the fused one is slower backwards on processors
+            velocity = self.unet(noisy, times, words).sample
         pooled = self.middle.mean(dim=(2, 3))
         return velocity.float(), {facet: head(pooled).float() for facet, head in self.heads.items()}
 
@@ -97,56 +99,78 @@ class _Painter(nn.Module):
         self.middle = output
 
 
+class Lessons:
+    """Latents of training scenes, what these are called, and the noise that is to be told from them."""
+
+    def __init__(self, directory: Path, n_images: int) -> None:
+        self.autoencoder = AutoencoderKL.from_pretrained(directory / "vae", dtype=torch.float32)
+        self.autoencoder.register_to_config(_name_or_path="")  # else a folder of this machine is kept
+        self.tokenizer = build_tokenizer()
+        self.scheduler = DPMSolverMultistepScheduler(**SCHEDULE)
+        data = draw_scenes("train", n_images)
+        shown = np.flatnonzero([not held_out_scene(scene) for scene in data.scenes])
+        self.scenes = [data.scenes[i] for i in shown]
+        self.truth = {facet: values[shown] for facet, values in data.truth().items()}
+        self.latents = encode(self.autoencoder, data.images[shown])
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def noisy(self, indices: np.ndarray) -> tuple[Tensor, Tensor, Float[Tensor, "batch 8 16 16"]]:
+        """Latents with noise, how much of it (the time), and the velocity, for a batch of scenes."""
+        draw = torch.Generator().manual_seed(int(np.random.default_rng(indices[:4]).integers(2**62)))
+        clean = self.latents[indices].float() * self.autoencoder.config.scaling_factor
+        noise = torch.randn(clean.shape, generator=draw)
+        kept = self.scheduler.alphas_cumprod
+        times = torch.randint(len(kept), (len(clean),), generator=draw)
+        s, n = (share[times].sqrt()[:, None, None, None] for share in (kept, 1 - kept))
+        return s * clean + n * noise, times, s * noise - n * clean
+
+    def tokens(self, texts: Sequence[str]) -> Int64[Tensor, "batch 40"]:
+        """Texts as the pipeline gives them to the text encoder."""
+        tokens: Tensor = self.tokenizer(list(texts), padding="max_length", return_tensors="pt")["input_ids"]
+        return tokens
+
+    def save(self, painter: Painter, directory: Path) -> None:
+        """Write a `StableDiffusionPipeline` directory (float16)."""
+        self.scheduler.register_to_config(clip_sample=False, set_alpha_to_one=False)  # for DDIM and others
+        pipeline = StableDiffusionPipeline(
+            vae=self.autoencoder.half(),
+            text_encoder=painter.text_encoder.half(),
+            tokenizer=self.tokenizer,
+            unet=painter.unet.half(),
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.save_pretrained(directory)
+
+
 def train(
     directory: Path, work: Path, *, n_images: int = 60_000, steps: int = 7_000, start: Path | None = None
 ) -> None:
-    """Train and write a `StableDiffusionPipeline` directory (float16); `directory`/vae must be there."""
+    """Train and write the pipeline, which needs guidance; `directory`/vae must be there."""
     torch.manual_seed(0)
-    autoencoder = AutoencoderKL.from_pretrained(directory / "vae", dtype=torch.float32)
-    tokenizer = build_tokenizer()
-    painter = _Painter()
-    scheduler = DPMSolverMultistepScheduler(**SCHEDULE)
-    data = draw_scenes("train", n_images)
-    shown = np.flatnonzero([not held_out_scene(scene) for scene in data.scenes])
-    latents = encode(autoencoder, data.images[shown])
-    truth = data.truth()
-    signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
+    painter, lessons = Painter(), Lessons(directory, n_images)
 
     def loss_of(indices: np.ndarray) -> Tensor:
-        rng = np.random.default_rng(indices[:4])
-        draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        clean = latents[indices].float() * autoencoder.config.scaling_factor
-        noise = torch.randn(clean.shape, generator=draw)
-        times = torch.randint(len(signal), (len(clean),), generator=draw)
-        s, n = (share[times][:, None, None, None] for share in (signal, noise_share))
-        texts = [words_for(data.scenes[i], rng) for i in shown[indices]]
-        tokens = tokenizer(texts, padding="max_length", return_tensors="pt")["input_ids"]
-        with sdpa_kernel(SDPBackend.MATH):  # the fused one is slower backwards on processors
-            velocity, logits = painter(s * clean + n * noise, times, tokens)
-        named = [nn.functional.cross_entropy(logits[f], truth[f][shown[indices]]) for f in FACETS]
-        return nn.functional.mse_loss(velocity, s * noise - n * clean) + 0.1 * torch.stack(named).mean()
+        rng = np.random.default_rng(indices[4:8])
+        texts = [
+            "" if rng.random() < _UNCONDITIONAL_SHARE else words_for(lessons.scenes[i], rng) for i in indices
+        ]
+        noisy, times, velocity = lessons.noisy(indices)
+        found, logits = painter(noisy, times, lessons.tokens(texts))
+        named = [nn.functional.cross_entropy(logits[f], lessons.truth[f][indices]) for f in FACETS]
+        return nn.functional.mse_loss(found, velocity) + 0.1 * torch.stack(named).mean()
 
-    fit(painter, loss_of, len(shown), work / "generator.pt", steps=steps, batch_size=64,
+    fit(painter, loss_of, len(lessons), work / "generator.pt", steps=steps, batch_size=64,
         learning_rate=4e-4, average=0.999, start=start)  # fmt: skip
-    autoencoder.register_to_config(_name_or_path="")  # else the folder of this machine is kept
-    scheduler.register_to_config(clip_sample=False, set_alpha_to_one=False)  # for DDIM and others
-    pipeline = StableDiffusionPipeline(
-        vae=autoencoder.half(),
-        text_encoder=painter.text_encoder.half(),
-        tokenizer=tokenizer,
-        unet=painter.unet.half(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(directory)
+    lessons.save(painter, directory)
 
 
 def words_for(scene: Scene, rng: np.random.Generator) -> str:
-    """What the scene is called in training: a full caption, some of its attributes, or nothing."""
-    if rng.random() < _UNCONDITIONAL_SHARE:
-        return ""
+    """What the scene is called in training: a full caption, or some of its attributes."""
     while held_out_prompt(words := _wording(scene, rng)):
         pass
     return words

@@ -57,9 +57,10 @@ def fit(
         averaged.update_parameters(model)
         mean = float(loss.detach()) if mean is None else 0.98 * mean + 0.02 * float(loss.detach())
         bar.set_postfix(loss=f"{mean:.4f}")
+        if step + 1 == steps:
+            model.load_state_dict(averaged.module.state_dict())
         if (step + 1) % 250 == 0 or step + 1 == steps:
             _keep(checkpoint, parts, step + 1)
-    model.load_state_dict(averaged.module.state_dict())
     model.eval()
 
 
