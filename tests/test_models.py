@@ -10,19 +10,18 @@ from safetensors import safe_open
 from dnr_bench.shapes.check import CHECKS
 from dnr_bench.shapes.world import CHECKPOINTS
 
-#: What falls short until the text-to-image model draws shapes better (model card).
-FALLS_SHORT = ("generated images", "mean over kinds", "pair", "alternatives")
+#: What is reached where it is less than asked for (model card).
+FALLS_SHORT = {"captions of generated images as asked for": 0.8}
 
 
 @pytest.mark.parametrize(
     ("model", "n"), [("target", 2000), ("clip", 1100), ("captioner", 300), ("judge", 1000), ("generator", 14)]
 )
 def test_figures_on_held_out_images(model: str, n: int) -> None:
-    # fewer images than the model card's, wider spread
-    missed = [f for f in CHECKS[model](f"embedded:{model}", n) if f.value < (f.at_least or 0) - 0.02]
-    assert [f for f in missed if not any(name in f.name for name in FALLS_SHORT)] == []
-    if missed:
-        pytest.xfail(f"longer training is needed: {missed}")
+    for figure in CHECKS[model](f"embedded:{model}", n):
+        reached = [value for name, value in FALLS_SHORT.items() if figure.name.startswith(name)]
+        wanted = min([figure.at_least or 0.0, *reached])
+        assert figure.value >= wanted - 0.02, figure  # fewer images than the model card's, wider spread
 
 
 def test_no_checkpoint_names_a_folder_of_the_machine_that_made_it() -> None:

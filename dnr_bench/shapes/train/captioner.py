@@ -50,9 +50,9 @@ TEXT = {
 }
 
 #: Of the training images looks as the text-to-image model would draw it: smooth, without noise.
-_REDRAWN_SHARE = 0.4
+_REDRAWN_SHARE = 0.25
 #: Of the training images are drawn by it.
-_GENERATED_SHARE = 0.1
+_GENERATED_SHARE = 0.15
 _BATCH = 160
 
 
