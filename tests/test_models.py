@@ -15,7 +15,7 @@ FALLS_SHORT = {"captions of generated images as asked for": 0.8}
 
 
 @pytest.mark.parametrize(
-    ("model", "n"), [("target", 2000), ("clip", 1100), ("captioner", 300), ("judge", 1000), ("generator", 14)]
+    ("model", "n"), [("target", 2000), ("clip", 1100), ("captioner", 300), ("judge", 1000), ("generator", 28)]
 )
 def test_figures_on_held_out_images(model: str, n: int) -> None:
     for figure in CHECKS[model](f"embedded:{model}", n):
