@@ -48,13 +48,13 @@ class Drawn:
         return {attribute: attribute in self.seen for attribute in sorted(self.request.concept.attributes)}
 
 
-def held_out_requests(n: int) -> list[Request]:
-    """`n` distinct prompts of each kind (fewer where there are no more) that training left out.
+def held_out_requests(n: int, kinds: Sequence[str] = KINDS) -> list[Request]:
+    """`n` distinct prompts of each of the kinds (fewer where there are no more) that training left out.
 
     No prompt was ever shown in this wording, and full descriptions are of combinations never shown at all.
     """
     found: dict[str, Request] = {}
-    wanted = dict.fromkeys(KINDS, n)
+    wanted = dict.fromkeys(kinds, n)
     for index in range(2000 * n):
         if not any(wanted.values()):
             break
