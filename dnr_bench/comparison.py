@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from dnr_bench.types import Plot
 from evaluators.metrics import Estimate, estimate
 
 _SHOWN_METRICS = (
@@ -22,8 +23,20 @@ _SHOWN_METRICS = (
     "planted.truth_in_candidates",
     "planted.chosen_given_present",
     "planted.reciprocal_rank",
+    "planted.abstained_correctly",
+    "planted.exact_gain",
+    "planted.attribute_f1_gain",
+    "refinement.changed",
+    "refinement.iterations",
+    "refinement.fresh_gain",
+    "refinement.fresh_wins",
+    "user_concepts.won",
+    "user_concepts.margin",
     "fc_layer.clip_cos",
 )
+
+LABEL_CHANGE = "label_change"
+_PLOTTED = ("planted.attribute_f1", "fc_layer.clip_cos")
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,11 @@ class Job:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds."""
+    """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
+
+    differences: of this row to the first one, paired over neurons and seeds; `label_change` is the share
+    of neurons with other labels than there.
+    """
 
     overrides: Mapping[str, str]
     status: str
@@ -46,12 +63,18 @@ class ComparisonRow:
     chance: Mapping[str, float]
     computed: int | None
     seconds: float | None
+    differences: Mapping[str, Estimate] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """The row as plain values, for a table in MLflow."""
         values = {
             f"{name}{suffix}": value
             for name, found in self.metrics.items()
+            for suffix, value in (("", found.mean), (".low", found.low), (".high", found.high))
+        }
+        values |= {
+            f"{name}.difference{suffix}": value
+            for name, found in self.differences.items()
             for suffix, value in (("", found.mean), (".low", found.low), (".high", found.high))
         }
         return {
@@ -70,7 +93,26 @@ def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
     for job in jobs:
         key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
         groups.setdefault(key, []).append(job)
-    return [_pooled(members) for members in groups.values()]
+    first, *others = groups.values()
+    return [
+        _pooled(first),
+        *(replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others),
+    ]
+
+
+def comparison_plot(rows: Sequence[ComparisonRow]) -> Plot | None:
+    """Label quality over what varies: over its numbers where it has some (blur), a line for the rest.
+
+    None where nothing varies, or no finished job has a metric of label quality.
+    """
+    names = [name for name in rows[0].overrides if name != "seed"]
+    varied = [name for name in names if len({row.overrides.get(name) for row in rows}) > 1]
+    metric = next((name for name in _PLOTTED if any(name in row.metrics for row in rows)), None)
+    if not varied or metric is None:
+        return None
+    over = next((name for name in varied if all(_is_number(r.overrides.get(name)) for r in rows)), varied[-1])
+    series = next((name for name in varied if name != over), over)
+    return Plot(x=over, y=metric, series=series, title="Label quality, mean over neurons and 95% interval")
 
 
 def job_folders(sweep: Path) -> list[Path]:
@@ -134,6 +176,40 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
     )
 
 
+def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Estimate]:
+    """Each neuron's values less those of the same neuron with the same seed in other jobs."""
+    before = _records(baseline)
+    pairs = [(record, before[key]) for key, record in _records(jobs).items() if key in before]
+    found = {}
+    for name in (*_SHOWN_METRICS, LABEL_CHANGE):
+        of_metric = [(a, b, value) for a, b in pairs if (value := _difference(name, a, b)) is not None]
+        if of_metric:
+            clusters = _clusters(
+                [
+                    (f"{a['layer']}:{a['unit']}", " | ".join([*a["labels"], "<", *b["labels"]]))
+                    for a, b, _ in of_metric
+                ]
+            )
+            found[name] = estimate(np.asarray([value for _, _, value in of_metric], float), clusters)
+    return found
+
+
+def _records(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+    return {
+        (job.overrides.get("seed", ""), record["layer"], record["unit"]): record
+        for job in jobs
+        if job.result is not None
+        for record in job.result["neurons"]
+    }
+
+
+def _difference(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
+    if metric == LABEL_CHANGE:
+        return float(a["labels"] != b["labels"]) if a["labels"] and b["labels"] else None
+    left, right = a["values"].get(metric), b["values"].get(metric)
+    return None if left is None or right is None else float(left - right)
+
+
 def _chance(metric: str, results: Sequence[Mapping[str, Any]]) -> float | None:
     levels = [result["metrics"][metric]["chance"] for result in results if metric in result["metrics"]]
     known = [level for level in levels if level is not None]
@@ -156,3 +232,11 @@ def _clusters(records: Sequence[tuple[str, str | None]]) -> list[str]:
     graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
     _, members = connected_components(graph, directed=False)
     return [str(members[nodes[0, neuron]]) for neuron, _ in records]
+
+
+def _is_number(value: str | None) -> bool:
+    try:
+        float(value or "")
+    except ValueError:
+        return False
+    return True

@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dnr_bench.errors import DnrError, UsageError
 from dnr_bench.exemplars import ExemplarSettings
+from dnr_bench.labels import LabelSettings
 from dnr_bench.neurons import NeuronSelection
 from dnr_bench.parts import (
     Captioner,
+    Corruption,
     Evaluator,
     Generator,
     ImageTextEncoder,
@@ -27,9 +29,11 @@ from dnr_bench.parts import (
     Target,
 )
 from dnr_bench.pipeline import Parts, Settings
-from dnr_bench.probes.blur import check_sigma
+from dnr_bench.probes.perturbed import BlurRegion, Perturbation
+from dnr_bench.refinement import Refinement
 from dnr_bench.renderings import DrawingSettings
 from dnr_bench.run import RunConfig
+from dnr_bench.user_concepts import user_concepts
 
 T = TypeVar("T")
 
@@ -40,6 +44,7 @@ class TopLevel:
 
     seed: int
     blur: float
+    blur_region: BlurRegion
     images_per_concept: int
     n_candidates: int
     prompt: str
@@ -51,7 +56,6 @@ class TopLevel:
             raise UsageError(f"seed={self.seed} must be at least 0")
         if not self.experiment_name:
             raise UsageError("experiment_name is empty")
-        check_sigma(self.blur)
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,16 @@ def build_run(config: DictConfig) -> RunConfig:
     drawing = _checked(
         DrawingSettings, "", {"prompt": top.prompt, "images_per_concept": top.images_per_concept}
     )
-    settings = _checked(
-        Settings,
+    labels = _checked(LabelSettings, "", {name: config[name] for name in LabelSettings.__annotations__})
+    refinement = build(config.refine, Refinement, "refine")
+    perturbation = _checked(
+        Perturbation,
         "",
-        {"exemplars": exemplars, "drawing": drawing, "n_candidates": top.n_candidates, "seed": top.seed},
+        {
+            "blur": top.blur,
+            "blur_region": top.blur_region,
+            "corruption": build(config.corruption, Corruption, "corruption"),
+        },
     )
     scorer = build(config.scorer, Scorer, "scorer")  # cheap parts first, so that their errors come at once
     probe = build(config.probe, Probe, "probe")
@@ -86,6 +96,19 @@ def build_run(config: DictConfig) -> RunConfig:
     target = build(config.target, Target, "target")
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
+    settings = _checked(
+        Settings,
+        "",
+        {
+            "exemplars": exemplars,
+            "drawing": drawing,
+            "refinement": refinement,
+            "labels": labels,
+            "user_concepts": user_concepts(_plain(config.user_concepts), neurons),
+            "n_candidates": top.n_candidates,
+            "seed": top.seed,
+        },
+    )
     parts = Parts(
         target=target,
         captioner=build(config.captioner, Captioner, "captioner"),
@@ -95,7 +118,7 @@ def build_run(config: DictConfig) -> RunConfig:
         scorer=scorer,
     )
     return RunConfig(
-        parts, settings, probe, top.blur, layers, neurons, evaluators, Path(paths.store), resolved(config)
+        parts, settings, probe, perturbation, layers, neurons, evaluators, Path(paths.store), resolved(config)
     )
 
 
@@ -104,6 +127,11 @@ def resolved(node: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(node, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _plain(node: Any) -> Any:
+    """A list of a config as a list; other values as they are."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def build(node: DictConfig, protocol: type[T], where: str) -> T:

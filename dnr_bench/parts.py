@@ -13,7 +13,18 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.types import Evidence, Explanation, Image, Layer, Neuron, ProbeSet, Scorecard, View
+from dnr_bench.types import (
+    Activations,
+    Evidence,
+    Explanation,
+    Image,
+    Layer,
+    Neuron,
+    ProbeSet,
+    Scorecard,
+    Table,
+    View,
+)
 
 
 @runtime_checkable
@@ -46,6 +57,16 @@ class Probe(Protocol):
 
     def load(self, seed: int) -> ProbeSet:
         """The images that may explain neurons."""
+
+
+@runtime_checkable
+class Corruption(Protocol):
+    """Spoils probing images; `name` tells kind and severity, None that nothing is done."""
+
+    name: str | None
+
+    def apply(self, image: Image, seed: int) -> Image:
+        """The image, changed; the same image and seed give the same pixels."""
 
 
 @runtime_checkable
@@ -93,7 +114,13 @@ class ImageTextEncoder(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Rates the candidates of one neuron; pure, and larger is always better."""
+    """Rates the candidates of one neuron; pure, and larger is always better.
+
+    `needs_probe`: whether it looks at `Evidence.probe_correlation`, which takes a pass of CLIP over the
+    probing set.
+    """
+
+    needs_probe: bool
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score a candidate, NaN where a candidate has no image."""
@@ -103,21 +130,27 @@ class Scorer(Protocol):
 class PoolScorer(Protocol):
     """Scores any concepts for neurons with the run's generator, target and scoring function."""
 
-    def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
-        """The score of each concept of each neuron's pool."""
+    def __call__(
+        self, pools: Mapping[Neuron, Sequence[str]], fresh: bool = False
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        """The score of each concept of each neuron's pool; `fresh`: on images that the run has not drawn."""
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
     """A run's explanations and what is needed to judge them.
 
-    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons.
+    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons;
+    `activations` are those of a layer on the probing set; `likeness` is each neuron's mean CLIP cosine of a
+    text with its exemplars.
     """
 
     explanations: Sequence[Explanation]
     target: Target
     embed_texts: Callable[[Sequence[str]], np.ndarray]
     score_pools: PoolScorer
+    activations: Callable[[str], Activations]
+    likeness: Callable[[Mapping[Neuron, str]], dict[Neuron, float]]
 
 
 @runtime_checkable
@@ -127,5 +160,5 @@ class Evaluator(Protocol):
     def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
         """What is known of neurons; empty where the evaluator knows nothing."""
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
-        """The evaluator's metrics; empty where none of the run's neurons can be evaluated."""
+    def evaluate(self, context: EvaluationContext) -> Sequence[Scorecard | Table]:
+        """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.activations import probe_activations
+from dnr_bench.candidates import joined, ranked
+from dnr_bench.correlations import probe_correlations
 from dnr_bench.errors import UsageError
 from dnr_bench.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
+from dnr_bench.labels import LabelSettings, drives, first_distinct
 from dnr_bench.parts import Captioner, Generator, ImageTextEncoder, Scorer, Summarizer, Target
-from dnr_bench.renderings import DrawingSettings, Studio, embed_images
+from dnr_bench.refinement import Refinement, highest_images
+from dnr_bench.renderings import DrawingSettings, Studio, embed_images, embed_texts
 from dnr_bench.store import Key, Store, pixels_digest
 from dnr_bench.types import (
+    Activations,
     Candidate,
+    Course,
     Evidence,
     Exemplars,
     Explanation,
@@ -30,6 +36,10 @@ from dnr_bench.types import (
 DEAD = "dead: the same activation on every probing image"
 NO_CANDIDATE = "the summariser proposed no concept"
 NO_SCORE = "no candidate could be scored"
+NOT_DRIVEN = "its best concept drives it no more than other neurons' concepts do"
+
+#: Added to the run's seed for images that no label was chosen by.
+_FRESH = 2**32
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,16 @@ class Parts:
 
 @dataclass(frozen=True)
 class Settings:
-    """The method's own settings; `n_candidates` is N."""
+    """The method's own settings; `n_candidates` is N.
+
+    user_concepts: concepts of the user's that compete with the machine-made ones of a neuron.
+    """
 
     exemplars: ExemplarSettings
     drawing: DrawingSettings
+    refinement: Refinement
+    labels: LabelSettings
+    user_concepts: Mapping[Neuron, Sequence[str]]
     n_candidates: int
     seed: int
 
@@ -66,42 +82,165 @@ class DescribeAndDissect:
     ) -> None:
         self.parts, self.settings, self.probe, self.store = parts, settings, probe, store
         self.layers = tuple(layers)
-        self.studio = Studio(
-            store,
-            parts.generator,
-            parts.target,
-            parts.encoder,
-            [layer.name for layer in layers],
-            settings.drawing,
-            settings.seed,
+        self.studio, self.fresh_studio = (
+            Studio(
+                store,
+                parts.generator,
+                parts.target,
+                parts.encoder,
+                [layer.name for layer in layers],
+                settings.drawing,
+                seed,
+            )
+            for seed in (settings.seed, settings.seed + _FRESH)
         )
 
     def explain(self, neurons: Sequence[Neuron]) -> list[Explanation]:
         """One explanation a neuron, in order; dead neurons are unscored with that reason."""
         exemplars = self._exemplars(neurons)
         views = self._views(exemplars)
-        proposed = self._candidates(self._captions(list(views.values())))
-        candidates = dict(zip(exemplars, proposed, strict=True))
-        concepts = {neuron: [c.text for c in of_neuron] for neuron, of_neuron in candidates.items()}
-        scores = self._scores(concepts, exemplars, views)
-        explained = {
-            neuron: _explanation(neuron, candidates[neuron], scores[neuron], exemplars[neuron])
-            for neuron in exemplars
+        proposed = self._summaries(self._captions(list(views.values())))
+        pool = {
+            neuron: joined([Candidate(text, "captions") for text in texts], self._of_user(neuron))
+            for neuron, texts in zip(exemplars, proposed, strict=True)
         }
+        scores = self._scores(_texts(pool), exemplars, views)
+        courses = self._refine(pool, scores, exemplars, views)
+        in_order = {neuron: ranked(pool[neuron], scores[neuron]) for neuron in pool}
+        explained = self._labelled(in_order, exemplars, courses)
         return [explained.get(neuron) or Explanation(neuron, (), unscored=DEAD) for neuron in neurons]
 
+    def _refine(
+        self,
+        pool: dict[Neuron, list[Candidate]],
+        scores: dict[Neuron, Float[np.ndarray, " _"]],
+        exemplars: Mapping[Neuron, Exemplars],
+        views: Mapping[Neuron, Sequence[View]],
+    ) -> dict[Neuron, Course]:
+        """DnR's loop (3.2.2): adds to each neuron's pool what captions of its best generated images say.
+
+        Every list is scored anew as a whole. All neurons that go on share the batches of an iteration.
+        """
+        refinement = self.settings.refinement
+        courses = {
+            neuron: Course(answers=(_answer(pool[neuron], scores[neuron]),))
+            for neuron in pool
+            if refinement.max_iterations and not np.isnan(scores[neuron]).all()
+        }
+        for iteration in range(1, refinement.max_iterations + 1):
+            active = [neuron for neuron, course in courses.items() if course.stopped is None]
+            found = self._summaries(self._captions(self._best_drawings({n: pool[n] for n in active})))
+            before = {neuron: len(pool[neuron]) for neuron in active}
+            for neuron, texts in zip(active, found, strict=True):
+                pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
+            scores |= self._scores(_texts({n: pool[n] for n in active}), exemplars, views)
+            for neuron in active:
+                is_new = np.arange(len(pool[neuron])) >= before[neuron]
+                course = refinement.after(courses[neuron], scores[neuron], is_new)
+                answers = (*course.answers, _answer(pool[neuron], scores[neuron]))
+                courses[neuron] = replace(course, answers=answers)
+        return courses
+
+    def _best_drawings(self, pool: Mapping[Neuron, Sequence[Candidate]]) -> list[list[View]]:
+        """The generated images, over all its concepts, that activate each neuron most."""
+        drawn = self.studio.render([candidate.text for of_neuron in pool.values() for candidate in of_neuron])
+        views = []
+        for neuron, candidates in pool.items():
+            of_neuron = [drawn[candidate.text] for candidate in candidates]
+            activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
+            best = highest_images(activations, self.settings.exemplars.n)
+            views.append([View(of_neuron[concept].images[image], None) for concept, image in best])
+        return views
+
+    def _of_user(self, neuron: Neuron) -> list[Candidate]:
+        return [Candidate(text, "user") for text in self.settings.user_concepts.get(neuron, ())]
+
+    def _labelled(
+        self,
+        in_order: Mapping[Neuron, Sequence[ScoredCandidate]],
+        exemplars: Mapping[Neuron, Exemplars],
+        courses: Mapping[Neuron, Course],
+    ) -> dict[Neuron, Explanation]:
+        """Each neuron with its labels, or the reason why it gets none."""
+        settings = self.settings.labels
+        answers = {n: c[0].text for n, c in in_order.items() if c and c[0].reason is None}
+        weak = self._not_driven(answers, exemplars) if settings.abstain_margin is not None else set()
+        explained = {}
+        for neuron, candidates in in_order.items():
+            if neuron in answers and neuron not in weak:
+                unscored, texts = None, [c.text for c in candidates if c.reason is None]
+                vectors = (
+                    embed_texts(self.store, self.parts.encoder, texts) if settings.n_labels > 1 else None
+                )
+                labels = first_distinct(texts, vectors, settings)
+            else:
+                unscored = NO_CANDIDATE if not candidates else NOT_DRIVEN if neuron in weak else NO_SCORE
+                labels = ()
+            explained[neuron] = Explanation(
+                neuron, tuple(candidates), labels, unscored, exemplars[neuron], courses.get(neuron)
+            )
+        return explained
+
+    def _not_driven(
+        self, answers: Mapping[Neuron, str], exemplars: Mapping[Neuron, Exemplars]
+    ) -> set[Neuron]:
+        """The neurons that their answer drives no more than the answers of other neurons of the layer do."""
+        margin = self.settings.labels.abstain_margin or 0.0
+        weak: set[Neuron] = set()
+        drawn = self.studio.render(list(answers.values()))
+        for layer in dict.fromkeys(neuron.layer for neuron in answers):
+            texts = list(dict.fromkeys(text for n, text in answers.items() if n.layer == layer))
+            means = np.stack([drawn[text].activations[layer].mean(axis=0) for text in texts])
+            weak |= {
+                neuron
+                for neuron, text in answers.items()
+                if neuron.layer == layer
+                and not drives(
+                    means[:, neuron.unit], texts.index(text), exemplars[neuron].mean_activation, margin
+                )
+            }
+        return weak
+
     def score_pools(
-        self, pools: Mapping[Neuron, Sequence[str]]
-    ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
-        """Scores of any concepts, each neuron's pool against itself; dead neurons are left out."""
+        self, pools: Mapping[Neuron, Sequence[str]], fresh: bool = False
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        """Scores of any concepts, each neuron's pool against itself; dead neurons are left out.
+
+        `fresh`: on newly drawn images, which no label of this run was chosen by.
+        """
         exemplars = self._exemplars(list(pools))
         concepts = {neuron: pools[neuron] for neuron in exemplars}
-        return self._scores(concepts, exemplars, self._views(exemplars))
+        studio = self.fresh_studio if fresh else self.studio
+        return self._scores(concepts, exemplars, self._views(exemplars), studio)
+
+    def likeness(self, texts: Mapping[Neuron, str]) -> dict[Neuron, float]:
+        """The mean CLIP cosine of a text with its neuron's exemplars, CLIP(n) of DnR; dead ones have none."""
+        exemplars = self._exemplars(list(texts))
+        shown = self._exemplar_embeddings(self._views(exemplars))
+        vectors = embed_texts(self.store, self.parts.encoder, [texts[neuron] for neuron in exemplars])
+        return {
+            neuron: float((shown[neuron] @ vector).mean())
+            for neuron, vector in zip(exemplars, vectors, strict=True)
+        }
+
+    def activations(self, layer: str) -> Activations:
+        """The activations of one of the run's layers on the probing set."""
+        return self._activations()[layer]
+
+    def _activations(self) -> dict[str, Activations]:
+        return probe_activations(self.store, self.parts.target, self.probe, self.layers)
+
+    def _exemplar_embeddings(
+        self, views: Mapping[Neuron, Sequence[View]]
+    ) -> dict[Neuron, Float[np.ndarray, "_ _"]]:
+        flat = [view.pixels for of_neuron in views.values() for view in of_neuron]
+        vectors = iter(embed_images(self.store, self.parts.encoder, flat) if flat else ())
+        return {neuron: np.stack([next(vectors) for _ in of_neuron]) for neuron, of_neuron in views.items()}
 
     def _exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
         """Step 1: what excites each neuron most; dead neurons are left out."""
         target, probe, store = self.parts.target, self.probe, self.store
-        activations = probe_activations(store, target, probe, self.layers)
+        activations = self._activations()
         alive = [n for n in neurons if not never_fires(activations[n.layer], n.unit)]
         found = find_exemplars(store, target, probe, activations, alive, self.settings.exemplars)
         return dict(zip(alive, found, strict=True))
@@ -123,36 +262,40 @@ class DescribeAndDissect:
         taken: Iterator[str] = iter(captions)
         return [[next(taken) for _ in of_neuron] for of_neuron in views]
 
-    def _candidates(self, captions: Sequence[Sequence[str]]) -> list[list[Candidate]]:
+    def _summaries(self, captions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Step 2B: at most N candidate concepts from each neuron's captions."""
         n, seed, summarizer = self.settings.n_candidates, self.settings.seed, self.parts.summarizer
         keys: list[Key] = [
             {"summarizer": summarizer.fingerprint, "captions": list(of_neuron), "n": n, "seed": seed}
             for of_neuron in captions
         ]
-        texts = self.store.fill(
+        found: list[list[str]] = self.store.fill(
             "candidates",
             keys,
             lambda indices: summarizer.summarize([captions[i] for i in indices], n, seed),
         )
-        return [[Candidate(text, "captions") for text in of_neuron] for of_neuron in texts]
+        return found
 
     def _scores(
         self,
         concepts: Mapping[Neuron, Sequence[str]],
         exemplars: Mapping[Neuron, Exemplars],
         views: Mapping[Neuron, Sequence[View]],
-    ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
+        studio: Studio | None = None,
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
         """Step 3: images of every concept, the neuron's activations on them, and a score for each."""
-        renderings = self.studio.render([text for texts in concepts.values() for text in texts])
-        flat = [view.pixels for neuron in concepts for view in views[neuron]]
-        vectors = iter(embed_images(self.store, self.parts.encoder, flat) if flat else ())
-        shown = {neuron: np.stack([next(vectors) for _ in views[neuron]]) for neuron in concepts}
+        renderings = (studio or self.studio).render([text for texts in concepts.values() for text in texts])
+        shown = self._exemplar_embeddings({neuron: views[neuron] for neuron in concepts})
+        correlations = self._correlations(concepts) if self.parts.scorer.needs_probe else {}
         with self.store.timed("scoring"):
             return {
                 neuron: self.parts.scorer.score(
                     gather_evidence(
-                        neuron, exemplars[neuron], shown[neuron], [renderings[text] for text in texts]
+                        neuron,
+                        exemplars[neuron],
+                        shown[neuron],
+                        [renderings[text] for text in texts],
+                        correlations.get(neuron),
                     )
                 )
                 if texts
@@ -160,12 +303,18 @@ class DescribeAndDissect:
                 for neuron, texts in concepts.items()
             }
 
+    def _correlations(
+        self, concepts: Mapping[Neuron, Sequence[str]]
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        return probe_correlations(self.store, self.parts.encoder, self.probe, self._activations(), concepts)
+
 
 def gather_evidence(
     neuron: Neuron,
     exemplars: Exemplars,
     exemplar_embeddings: Float[np.ndarray, "exemplars dim"],
     renderings: Sequence[Rendering],
+    probe_correlation: Float[np.ndarray, " concepts"] | None = None,
 ) -> Evidence:
     """What a scorer may know of one neuron and its candidates; rows are filled up with NaN."""
     n_images = max(len(rendering.images) for rendering in renderings)
@@ -178,25 +327,12 @@ def gather_evidence(
         activations[row, :n] = rendering.activations[neuron.layer][:, neuron.unit]
         image_image[row, :n] = rendering.embeddings @ center
         image_text[row] = rendering.text_embedding @ center
-    return Evidence(activations, image_image, image_text, exemplars.mean_activation)
+    return Evidence(activations, image_image, image_text, exemplars.mean_activation, probe_correlation)
 
 
-def _explanation(
-    neuron: Neuron,
-    candidates: Sequence[Candidate],
-    scores: Float[np.ndarray, " candidates"],
-    exemplars: Exemplars,
-) -> Explanation:
-    """Candidates best first, the earlier one first in a tie, unscored ones last."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = tuple(
-        ScoredCandidate(
-            candidates[i].text,
-            candidates[i].origin,
-            float(scores[i]),
-            "no image to score it on" if np.isnan(scores[i]) else None,
-        )
-        for i in order
-    )
-    unscored = NO_CANDIDATE if not ranked else NO_SCORE if ranked[0].reason else None
-    return Explanation(neuron, ranked, unscored, exemplars)
+def _texts(pool: Mapping[Neuron, Sequence[Candidate]]) -> dict[Neuron, list[str]]:
+    return {neuron: [candidate.text for candidate in candidates] for neuron, candidates in pool.items()}
+
+
+def _answer(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
+    return candidates[int(np.nanargmax(scores))].text

@@ -17,10 +17,10 @@ import numpy as np
 from dnr_bench.errors import RunError
 from dnr_bench.parts import EvaluationContext, Evaluator, Probe
 from dnr_bench.pipeline import DescribeAndDissect, Parts, Settings
-from dnr_bench.probes.blur import blurred
+from dnr_bench.probes.perturbed import Perturbation, perturbed
 from dnr_bench.renderings import embed_texts
 from dnr_bench.store import StageCount, Store
-from dnr_bench.types import Explanation, Layer, Neuron, Scorecard
+from dnr_bench.types import Explanation, Layer, Neuron, Scorecard, Table
 from evaluators.metrics import estimate, normalized
 
 _PACKAGES = (
@@ -36,7 +36,7 @@ class RunConfig:
     parts: Parts
     settings: Settings
     probe: Probe
-    blur: float
+    perturbation: Perturbation
     layers: Sequence[Layer]
     neurons: Sequence[Neuron]
     evaluators: dict[str, Evaluator]
@@ -50,11 +50,15 @@ class RunResult:
 
     metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, controls}.
     neurons: one record a neuron: labels, score, candidates, truth, unscored, and its value of each metric.
+    tables: {name, rows, plot} of what evaluators found beside metrics.
+    curves: {name: a value for each iteration of the refinement, from the first on}.
     stages: {name: seconds, hits, misses}.
     """
 
     metrics: dict[str, dict[str, Any]]
     neurons: list[dict[str, Any]]
+    tables: list[dict[str, Any]]
+    curves: dict[str, list[float]]
     stages: dict[str, dict[str, Any]]
     probe: dict[str, Any]
     config: dict[str, Any]
@@ -78,7 +82,7 @@ def run(config: RunConfig) -> RunResult:
     """Describe the neurons that the config names and evaluate their labels."""
     start = time.perf_counter()
     store = Store(config.store)
-    probe = blurred(config.probe.load(config.settings.seed), config.blur)
+    probe = perturbed(config.probe.load(config.settings.seed), config.perturbation)
     method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
     explanations = method.explain(config.neurons)
     context = EvaluationContext(
@@ -86,12 +90,15 @@ def run(config: RunConfig) -> RunResult:
         target=config.parts.target,
         embed_texts=lambda texts: embed_texts(store, config.parts.encoder, texts),
         score_pools=method.score_pools,
+        activations=method.activations,
+        likeness=method.likeness,
     )
     description, store.counts = store.counts, {}
-    cards: list[Scorecard] = []
+    found: list[Scorecard | Table] = []
     with store.timed("all"):
         for evaluator in config.evaluators.values():
-            cards += evaluator.evaluate(context)
+            found += evaluator.evaluate(context)
+    cards = [item for item in found if isinstance(item, Scorecard)]
     evaluation = StageCount(
         seconds=store.counts.pop("all").seconds,
         hits=sum(count.hits for count in store.counts.values()),
@@ -101,6 +108,8 @@ def run(config: RunConfig) -> RunResult:
     return RunResult(
         metrics={card.metric: _metric(card, seed) for card in cards},
         neurons=_neuron_records(explanations, cards, context, list(config.evaluators.values())),
+        tables=[asdict(item) for item in found if isinstance(item, Table)],
+        curves=_curves(explanations),
         stages={name: asdict(count) for name, count in {**description, "evaluation": evaluation}.items()},
         probe={"name": probe.name, "digest": probe.digest, "images": len(probe.images)},
         config=config.resolved,
@@ -155,10 +164,32 @@ def _neuron_records(
             "exemplars": [asdict(item) for item in e.exemplars.items] if e.exemplars else [],
             "truth": truths.get(e.neuron),
             "unscored": e.unscored,
+            "course": asdict(e.course) if e.course else None,
             "values": values.get(str(e.neuron), {}),
         }
         for e in explanations
     ]
+
+
+def _curves(explanations: Sequence[Explanation]) -> dict[str, list[float]]:
+    """What each iteration of the refinement brought, over the neurons that reached it."""
+    courses = [e.course for e in explanations if e.course]
+    steps = range(max((len(course.progress) for course in courses), default=0))
+    reached = [[course.progress[step] for course in courses if len(course.progress) > step] for step in steps]
+    new = [
+        [
+            course.answers[step] != course.answers[step + 1]
+            for course in courses
+            if len(course.progress) > step
+        ]
+        for step in steps
+    ]
+    curves = {
+        "refine.neurons": [float(len(values)) for values in reached],
+        "refine.progress": [float(np.mean(values)) for values in reached],
+        "refine.new_answers": [float(np.mean(values)) for values in new],
+    }
+    return curves if courses else {}
 
 
 def _versions() -> dict[str, str]:

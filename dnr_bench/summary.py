@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dnr_bench.comparison import ComparisonRow
+from dnr_bench.comparison import LABEL_CHANGE, ComparisonRow
 from dnr_bench.run import RunResult
 
 _SHOWN_NEURONS = 24
@@ -24,6 +24,9 @@ _COMPARED = (
     "planted.wrong",
     "planted.truth_in_candidates",
     "planted.reciprocal_rank",
+    "planted.exact_gain",
+    "refinement.fresh_wins",
+    "user_concepts.won",
     "fc_layer.clip_cos",
 )
 
@@ -86,12 +89,43 @@ def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], co
     table.caption = "mean over neurons, its 95% interval, and (chance); more in comparison.json in MLflow"
     table.caption_justify = "left"
     console.print(table)
+    if any(row.differences for row in rows):
+        console.print(_difference_table(rows, names))
     if parts:
         console.print(f"  all made with {_listed(parts)}\n", soft_wrap=True)
     for row in rows:
         if row.status != "finished":
             job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
             console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
+
+
+def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
+    """What each row gains or loses against the first one, neuron by neuron."""
+    first = " ".join(f"{name}={rows[0].overrides.get(name, '')}" for name in names)
+    table = Table(title=f"Differences to {escape(first)}", box=box.SIMPLE_HEAD, title_justify="left")
+    metrics = [name for name in (*_COMPARED, LABEL_CHANGE) if any(name in row.differences for row in rows)]
+    for name in names:
+        table.add_column(escape(name), no_wrap=True)
+    for name in metrics:
+        table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
+    for row in rows[1:]:
+        cells = [escape(row.overrides.get(name, "")) for name in names]
+        for name in metrics:
+            found = row.differences.get(name)
+            mean = (
+                "–"
+                if found is None
+                else f"{found.mean:.3f}"
+                if name == LABEL_CHANGE
+                else f"{found.mean:+.3f}"
+            )
+            cells.append(mean if found is None else f"{mean}\n{_short(found.low)}–{_short(found.high)}")
+        table.add_row(*cells)
+    table.caption = (
+        "paired over neurons and seeds, mean and 95% interval; label change: neurons with other labels"
+    )
+    table.caption_justify = "left"
+    return table
 
 
 def _listed(parts: Mapping[str, str]) -> str:

@@ -34,7 +34,9 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from dnr_bench.errors import RunError
+from dnr_bench.plots import draw
 from dnr_bench.run import RunResult, finite
+from dnr_bench.types import Plot
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +118,15 @@ class Tracker:
         """An open run under which the jobs of a multirun are nested; returns its id."""
         return self._start(name, time.time(), None)
 
-    def finish_parent(self, run_id: str, rows: Sequence[Mapping[str, Any]], failed: bool) -> None:
-        """Close a parent run with a table that compares its jobs."""
+    def finish_parent(
+        self, run_id: str, rows: Sequence[Mapping[str, Any]], plot: Plot | None, failed: bool
+    ) -> None:
+        """Close a parent run with a table that compares its jobs, drawn where there is something to draw."""
         status = RunStatus.FAILED if failed else RunStatus.FINISHED
         try:
             self._log_table(run_id, "comparison.json", rows)
+            if plot is not None:
+                self.client.log_figure(run_id, draw(rows, plot), "comparison.png")
         finally:
             self.client.set_terminated(run_id, RunStatus.to_string(status))
 
@@ -165,6 +171,12 @@ class Tracker:
     def _log_files(self, run_id: str, result: RunResult, folder: Path) -> None:
         self._log_table(run_id, "neurons.json", [_neuron_row(record) for record in result.neurons])
         self._log_table(run_id, "metrics.json", _metric_rows(result))
+        for table in result.tables:
+            self._log_table(run_id, f"{table['name']}.json", table["rows"])
+            if table["plot"]:
+                self.client.log_figure(
+                    run_id, draw(table["rows"], Plot(**table["plot"])), f"{table['name']}.png"
+                )
         self.client.log_dict(run_id, finite(result.config), "config.yaml")
         self._upload(run_id, folder)
 
@@ -189,13 +201,19 @@ def _metric_rows(result: RunResult) -> list[dict[str, Any]]:
 
 
 def _neuron_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    labels, candidates, course = record["labels"], record["candidates"], record["course"]
+    best = candidates[0] if labels else {}
     return {
         "neuron": f"{record['layer']}:{record['unit']}",
-        "label": "; ".join(record["labels"]),
+        "label": "; ".join(labels),
         "truth": record["truth"],
         "score": record["score"],
-        "runners_up": "; ".join(candidate["text"] for candidate in record["candidates"][1:]),
+        "origin": best.get("origin"),
+        "iteration": best.get("iteration"),
+        "runners_up": "; ".join(c["text"] for c in candidates if c["text"] not in labels),
         "unscored": record["unscored"],
+        "refinement_progress": " ".join(f"{value:.3g}" for value in course["progress"]) if course else None,
+        "refinement_stopped": course["stopped"] if course else None,
         **record["values"],
     }
 
@@ -212,7 +230,10 @@ def _metrics(result: RunResult) -> list[Metric]:
             flat[f"stages.{name}.{key}"] = float(value)
     flat["neurons.unscored"] = float(sum(record["unscored"] is not None for record in result.neurons))
     now = int(time.time() * 1000)
-    return [Metric(key, finite(value), now, 0) for key, value in flat.items() if finite(value) is not None]
+    found = [Metric(key, finite(value), now, 0) for key, value in flat.items() if finite(value) is not None]
+    for name, curve in result.curves.items():
+        found += [Metric(name, value, now, step) for step, value in enumerate(curve, start=1)]
+    return found
 
 
 def _params(config: Mapping[str, Any], prefix: str = "") -> list[Param]:

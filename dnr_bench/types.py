@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 #: One image: height, width, RGB bytes.
 Image = UInt8[np.ndarray, "_ _ 3"]
+#: True on the foreground of an image.
+Mask = Bool[np.ndarray, "_ _"]
 #: Left, top, right, bottom in pixels of the original image; right and bottom are exclusive.
 Box = tuple[int, int, int, int]
-Origin = Literal["captions"]
+#: Where a concept came from: captions of exemplars, captions of generated images, the user, or from the user
+#: and captions.
+Origin = Literal["captions", "refined", "user", "both"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,15 @@ class Neuron:
 class ProbeSet:
     """Images in a fixed order, decoded when they are asked for.
 
-    `ids` name the *content* of the images (equal ids, equal pixels); `captions` are the data set's own.
+    `ids` name the *content* of the images (equal ids, equal pixels); `captions` and `masks` (of the
+    foreground) are the data set's own.
     """
 
     name: str
     ids: Sequence[str]
     images: Sequence[Image]
     captions: Sequence[str] | None = None
+    masks: Sequence[Mask] | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -98,10 +104,11 @@ class View:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A concept that may describe a neuron, and where it came from."""
+    """A concept that may describe a neuron, where it came from, and in which iteration (0: before any)."""
 
     text: str
     origin: Origin
+    iteration: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,15 @@ class Evidence:
     image_image: mean CLIP cosine of each generated image with the neuron's exemplars.
     image_text: mean CLIP cosine of each candidate's text with the neuron's exemplars.
     exemplar_activation: the neuron's mean activation on its exemplars.
+    probe_correlation: over the probing set, of the neuron's activation with each candidate's CLIP cosine;
+        only for scorers that ask for it.
     """
 
     activations: Float[np.ndarray, "candidates images"]
     image_image: Float[np.ndarray, "candidates images"]
     image_text: Float[np.ndarray, " candidates"]
     exemplar_activation: float
+    probe_correlation: Float[np.ndarray, " candidates"] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,22 +152,35 @@ class ScoredCandidate:
     origin: Origin
     score: float
     reason: str | None = None
+    iteration: int = 0
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the refinement of a neuron went.
+
+    progress: of each iteration. stopped: why there was no further one. answers: the best concept before
+    the first iteration (the unrefined answer) and after each.
+    """
+
+    progress: tuple[float, ...] = ()
+    stopped: str | None = None
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found for one neuron: candidates best first, or the reason why there is no label."""
+    """What was found for one neuron: candidates best first, or the reason why there is no label.
+
+    `labels` are its words: the best candidate's, and further ones where several were asked for.
+    """
 
     neuron: Neuron
     candidates: tuple[ScoredCandidate, ...]
+    labels: tuple[str, ...] = ()
     unscored: str | None = None
     exemplars: Exemplars | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The neuron's labels; empty where there is none."""
-        best = self.best
-        return (best.text,) if best else ()
+    course: Course | None = None
 
     @property
     def cluster(self) -> str:
@@ -168,6 +191,26 @@ class Explanation:
     def best(self) -> ScoredCandidate | None:
         """The candidate that was chosen."""
         return None if self.unscored else self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """How a table is drawn: `y` over `x`, one line or group of points for each value of `series`."""
+
+    x: str
+    y: str
+    series: str
+    title: str
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """What an evaluator found that is no metric: rows of plain values, and how to draw them."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    plot: Plot | None = None
 
 
 @dataclass(frozen=True)

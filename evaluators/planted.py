@@ -35,12 +35,18 @@ class _Unit:
         return union([parse(label) for label in self.explanation.labels])
 
     @cached_property
+    def unrefined(self) -> Concept | None:
+        """What the answer before refinement says; None where nothing was refined."""
+        course = self.explanation.course
+        return parse(course.answers[0]) if course else None
+
+    @cached_property
     def candidates(self) -> list[Concept]:
         return [parse(candidate.text) for candidate in self.explanation.candidates]
 
 
 class Planted:
-    """exact, attribute precision, recall and F1, candidates, choice, reciprocal rank, abstention.
+    """exact, attribute precision, recall and F1, candidates, choice, reciprocal rank, gain, abstention.
 
     What is not exact is one of three: too_narrow (the label implies the truth: "solid square" for "square",
     "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
@@ -70,6 +76,8 @@ class Planted:
         cards = [*_text_cards(named), *_candidate_cards(named)] if named else []
         if named:
             cards.append(_reciprocal_rank(named, context))
+        if refined := [unit for unit in named if unit.unrefined and not unit.explanation.unscored]:
+            cards += _gain_cards(refined)
         if nothing:
             cards.append(_abstention(nothing, found))
         return cards
@@ -182,6 +190,19 @@ def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
             float(np.mean(luck)) if luck else None,
         ),
     ]
+
+
+def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
+    """How much nearer to the truth refined labels are than the unrefined answers of the same neurons."""
+    metrics: Mapping[str, Callable[[Concept, Concept], float]] = {
+        "exact": exact,
+        "attribute_f1": lambda label, truth: _attributes(label, truth)[2],
+    }
+    cards = []
+    for name, metric in metrics.items():
+        gains = [metric(u.label, u.truth) - metric(u.unrefined or _NOTHING, u.truth) for u in units]
+        cards.append(_card(f"{name}_gain", units, np.asarray(gains, float), chance=0.0, oracle=None))
+    return cards
 
 
 def _reciprocal_rank(units: Sequence[_Unit], context: EvaluationContext) -> Scorecard:

@@ -32,7 +32,7 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
             ],
         ),
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
-        (["evaluator=[nope]"], ["evaluator/nope", "members of evaluator: fc_layer, planted"]),
+        (["evaluator=[nope]"], ["evaluator/nope", "members of evaluator: fc_layer, neuron_rank, planted"]),
         (["blur"], ["blur", "key=value"]),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
     old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
     tracker = Tracker(old, "bench")
     run_id = tracker.start_parent("one")
-    tracker.finish_parent(run_id, [{"job": 0}], failed=False)
+    tracker.finish_parent(run_id, [{"job": 0}], None, failed=False)
     elsewhere = tracker.client.create_experiment("other", "file:///shared/artifacts")
     new.parent.mkdir()
     old.rename(new)

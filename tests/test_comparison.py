@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnr_bench.comparison import Job, compare
+from dnr_bench.comparison import Job, compare, comparison_plot
+from dnr_bench.plots import draw
 
 
 def job(seed: int, values: list[float], labels: list[str], scorer: str = "mean") -> Job:
@@ -47,3 +48,37 @@ def test_a_failed_seed_does_not_hide_the_others() -> None:
     (gone,) = compare([Job({"seed": "1"}, None, "no disk")])
     assert gone.status == "failed: no disk"
     assert gone.seconds is None
+
+
+def test_rows_are_compared_with_the_first_one_neuron_by_neuron() -> None:
+    first = [job(seed, [1, 0, 1, 0], list("abcd")) for seed in (0, 1)]
+    second = [job(seed, [1, 1, 1, 0], list("axcd"), "semantic") for seed in (0, 1)]
+    rows = compare([*first, *second])
+    assert rows[0].differences == {}
+    found = rows[1].differences
+    assert (found["planted.exact"].mean, found["planted.exact"].n) == (0.25, 8)
+    assert found["label_change"].mean == 0.25
+    assert rows[1].flat()["planted.exact.difference"] == 0.25
+    half = compare([first[0], *second])[1].differences["planted.exact"]
+    assert half.n == 4  # the other seed has no partner
+
+
+def test_the_plot_runs_over_numbers_where_there_are_some() -> None:
+    def with_blur(scorer: str, blur: str) -> Job:
+        found = job(0, [1.0, 0.0], ["a", "b"], scorer)
+        for record in (result := found.result)["neurons"]:
+            record["values"] = {"planted.attribute_f1": 0.5}
+        result["metrics"] = {"planted.attribute_f1": {"chance": 0.1}}
+        return Job({"scorer": scorer, "blur": blur}, result, None)
+
+    rows = compare([with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("0", "2")])
+    plot = comparison_plot(rows)
+    assert plot is not None
+    assert (plot.x, plot.y, plot.series) == ("blur", "planted.attribute_f1", "scorer")
+    axes = draw([row.flat() for row in rows], plot).axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0.0, 2.0], [0.0, 2.0]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean", "semantic"]
+    assert comparison_plot(compare([with_blur("mean", "0")])) is None
+    only = comparison_plot(compare([with_blur("mean", "0"), with_blur("semantic", "0")]))
+    assert only is not None
+    assert (only.x, only.series) == ("scorer", "scorer")

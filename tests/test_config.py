@@ -76,7 +76,7 @@ def test_encoders_give_unit_vectors_that_do_not_depend_on_the_batch() -> None:
 
 def test_ints_are_fine_where_numbers_are_asked_for() -> None:
     config = build_run(composed("scorer=semantic", "scorer.alpha=1", "blur=2"))
-    assert config.blur == 2
+    assert config.perturbation.blur == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from dnr_bench.parts import EvaluationContext
 from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.shapes.world import CLASSES, planted_units
 from dnr_bench.targets.shapes import shapes_target
-from dnr_bench.types import Explanation, Neuron, Scorecard, ScoredCandidate
+from dnr_bench.types import Activations, Course, Explanation, Neuron, Origin, Scorecard, ScoredCandidate
 from evaluators.fc_layer import FcLayer
 from evaluators.planted import POOL_SIZE, Planted, concept_pool, exact, too_narrow, too_wide, wrong
+from evaluators.refinement import Refinement
+from evaluators.user_concepts import UserConcepts
 
 PLANTED = [unit for unit in planted_units() if unit.kind not in ("dead", "random")]
 NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
@@ -22,12 +25,21 @@ NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
 
 def labelled(layer: str, unit: int, *texts: str) -> Explanation:
     candidates = [ScoredCandidate(text, "captions", -float(i)) for i, text in enumerate(texts)]
-    return Explanation(Neuron(layer, unit), tuple(candidates), unscored=None if texts else "dead")
+    unscored = None if texts else "dead"
+    return Explanation(Neuron(layer, unit), tuple(candidates), texts[:1], unscored=unscored)
 
 
-def truth_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarray]:
+def truth_scores(pools: Mapping[Neuron, Sequence[str]], fresh: bool = False) -> dict[Neuron, np.ndarray]:
     """Scores that know the truth: the first concept of each pool wins."""
     return {neuron: -np.arange(len(pool), dtype=float) for neuron, pool in pools.items()}
+
+
+def no_activations(layer: str) -> Activations:
+    raise AssertionError("these evaluators look at labels only")
+
+
+def no_likeness(texts: Mapping[Neuron, str]) -> dict[Neuron, float]:
+    raise AssertionError("these evaluators look at labels only")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,9 @@ def judge():
     encoder = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
 
     def evaluate(evaluator, explanations: Sequence[Explanation]) -> dict[str, Scorecard]:
-        context = EvaluationContext(list(explanations), target, encoder.embed_texts, truth_scores)
+        context = EvaluationContext(
+            list(explanations), target, encoder.embed_texts, truth_scores, no_activations, no_likeness
+        )
         return {card.metric: card for card in evaluator.evaluate(context)}
 
     return evaluate
@@ -161,3 +175,47 @@ def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge) -> None:
 def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge) -> None:
     assert judge(Planted("embedded:target"), [labelled("layer3", 0, "red")]) == {}
     assert judge(FcLayer(), [labelled("layer3", 0, "red")]) == {}
+
+
+def refined(unit: int, *answers: str) -> Explanation:
+    """A neuron whose answer went this way."""
+    explanation = labelled("concepts", unit, answers[-1])
+    return replace(explanation, course=Course(tuple(0.5 for _ in answers[1:]), "last iteration", answers))
+
+
+def test_refined_answers_are_held_against_the_unrefined_ones(judge) -> None:
+    red, ring = (next(u.unit for u in PLANTED if u.concept == name) for name in ("red", "striped ring"))
+    explanations = [
+        refined(red, "red circle", "red circle", "red"),
+        refined(ring, "striped ring", "striped ring"),
+    ]
+    cards = judge(Planted("embedded:target"), explanations)
+    assert cards["planted.exact_gain"].values.tolist() == [1.0, 0.0]
+    assert cards["planted.attribute_f1_gain"].values == pytest.approx([1 / 3, 0.0])
+    cards = judge(Refinement(), explanations)
+    assert cards["refinement.changed"].values.tolist() == [1.0, 0.0]
+    assert cards["refinement.iterations"].values.tolist() == [2.0, 1.0]
+    # `truth_scores` prefers the first of a pool, which is the unrefined answer
+    assert cards["refinement.fresh_wins"].values.tolist() == [0.0]
+    assert cards["refinement.fresh_gain"].values.tolist() == [-1.0, 0.0]
+    assert judge(Refinement(), [labelled("concepts", red, "red")]) == {}
+    assert "planted.exact_gain" not in judge(Planted("embedded:target"), [labelled("concepts", red, "red")])
+
+
+def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
+    def competed(unit: int, *candidates: tuple[str, Origin, float]) -> Explanation:
+        scored = tuple(ScoredCandidate(text, origin, score) for text, origin, score in candidates)
+        return Explanation(Neuron("concepts", unit), scored, (scored[0].text,))
+
+    cards = judge(
+        UserConcepts(),
+        [
+            competed(0, ("red", "user", 3.0), ("red ring", "captions", 1.0)),
+            competed(1, ("blue", "captions", 2.0), ("blue ring", "user", 1.5), ("ring", "user", 1.0)),
+            competed(2, ("star", "captions", 2.0)),
+        ],
+    )
+    assert cards["user_concepts.won"].values.tolist() == [1.0, 0.0]
+    assert cards["user_concepts.won"].chance == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert cards["user_concepts.margin"].values.tolist() == [2.0, -0.5]
+    assert judge(UserConcepts(), [competed(2, ("star", "captions", 2.0))]) == {}

@@ -5,8 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dnr_bench.errors import UsageError
-from dnr_bench.probes.blur import blur, blurred
 from dnr_bench.probes.shapes import ShapesProbe, probe_scene
 from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, parse
 from dnr_bench.shapes.render import (
@@ -76,26 +74,3 @@ def test_a_probing_set_is_named_by_its_content() -> None:
     assert np.array_equal(probe.images[7], render(probe_scene(0, 7)))
     with pytest.raises(IndexError):
         probe.images[20]
-
-
-def test_blur_zero_changes_nothing_and_other_levels_get_ids_of_their_own() -> None:
-    probe = ShapesProbe(5).load(seed=0)
-    assert blurred(probe, 0.0) is probe
-    soft = blurred(probe, 2.0)
-    assert soft.digest != probe.digest
-    assert soft.digest == blurred(probe, 2).digest
-    assert np.array_equal(soft.images[3], blur(probe.images[3], 2.0))
-    assert np.array_equal(soft.images[1:3][0], soft.images[1])
-    with pytest.raises(UsageError, match=r"blur=-1.0 must lie in 0\.\.100"):
-        blurred(probe, -1.0)
-
-
-def test_blur_is_convolution_with_a_normalised_gaussian() -> None:
-    image = np.zeros((41, 41, 3), np.uint8)
-    image[20, 20] = 255
-    offsets = np.arange(-6, 7)
-    kernel = np.exp(-(offsets**2) / (2 * 2.0**2))
-    kernel /= kernel.sum()
-    expected = 255 * np.outer(kernel, kernel)
-    assert np.abs(blur(image, 2.0)[14:27, 14:27, 0] - expected).max() <= 1
-    assert np.array_equal(blur(np.full((9, 9, 3), 77, np.uint8), 4.0), np.full((9, 9, 3), 77, np.uint8))

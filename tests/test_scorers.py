@@ -12,7 +12,10 @@ from dnr_bench.command_line import composed
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Scorer
 from dnr_bench.scorers.activations import Semantic, TopKLog
+from dnr_bench.scorers.combined import Combined
+from dnr_bench.scorers.first import First
 from dnr_bench.scorers.images import ImageProducts, TopKSquaredImageProducts
+from dnr_bench.scorers.probe import ProbeCorrelation
 from dnr_bench.scorers.ranking import mid_ranks
 from dnr_bench.scorers.ranks import MeanRank, MedianRank, SquaredMeanRank, TopKSquaredRank
 from dnr_bench.types import Evidence
@@ -22,14 +25,22 @@ NAMES = sorted(path.stem for path in (ROOT / "conf" / "scorer").glob("*.yaml"))
 SCORERS: dict[str, Scorer] = {name: instantiate(composed(f"scorer={name}").scorer) for name in NAMES}
 
 
-def evidence(activations, image_image=None, image_text=None, exemplar_activation=2.0) -> Evidence:
+def evidence(
+    activations, image_image=None, image_text=None, exemplar_activation=2.0, correlation=None
+) -> Evidence:
     activations = np.asarray(activations, float)
     if image_image is None:
         image_image = np.where(np.isnan(activations), np.nan, 0.5)
     if image_text is None:
         image_text = np.full(len(activations), 0.5)
+    if correlation is None:
+        correlation = np.full(len(activations), 0.25)
     return Evidence(
-        activations, np.asarray(image_image, float), np.asarray(image_text, float), exemplar_activation
+        activations,
+        np.asarray(image_image, float),
+        np.asarray(image_text, float),
+        exemplar_activation,
+        np.asarray(correlation, float),
     )
 
 
@@ -42,7 +53,7 @@ def test_only_the_best_images_count_wherever_they_stand() -> None:
 
 
 #: Ranks: 6 -> 1, 5 -> 2, 3 and 3 -> 3.5, 1 -> 5, 0 -> 6.
-HAND = evidence([[6, 3, 0], [5, 3, 1]], [[0.9, 0.5, 0.1], [0.4, 0.8, 0.6]], [0.6, -0.2])
+HAND = evidence([[6, 3, 0], [5, 3, 1]], [[0.9, 0.5, 0.1], [0.4, 0.8, 0.6]], [0.6, -0.2], 2.0, [0.3, 0.7])
 
 
 @pytest.mark.parametrize(
@@ -62,6 +73,10 @@ HAND = evidence([[6, 3, 0], [5, 3, 1]], [[0.9, 0.5, 0.1], [0.4, 0.8, 0.6]], [0.6
         (Semantic(alpha=0.7, k=2, normalize="none"), [0.7 * 4.5 + 0.3 * 0.36, 0.7 * 4]),
         (Semantic(alpha=0.0, k=2, normalize="none"), [0.36, 0]),
         (Semantic(alpha=1, k=1, normalize="exemplar"), [3, 2.5]),
+        (ProbeCorrelation(), [0.3, 0.7]),
+        (Combined({"squared": SquaredMeanRank(), "probe": ProbeCorrelation()}, {}), [-2, 2]),
+        (Combined({"squared": SquaredMeanRank(), "probe": ProbeCorrelation()}, {"probe": 0.5}), [-1.5, 1.5]),
+        (Combined({"median": MedianRank()}, {"median": 3}), [0, 0]),
     ],
 )
 def test_scores_by_hand(scorer: Scorer, expected: list[float]) -> None:
@@ -90,14 +105,30 @@ def test_log_ties_go_to_the_higher_mean() -> None:
 values = arrays(np.float64, (4, 12), elements=st.floats(-50, 50).map(lambda v: round(v, 2)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_broken_ties_weigh_nothing_in_a_sum() -> None:
+    never = evidence([[-2.0, -2.0], [-1.0, -1.0]], correlation=[0.7, 0.3])
+    part = TopKLog(k=2, normalize="none").score(never)
+    assert part[1] > part[0]  # both never fire: a tie, broken by the mean
+    scores = Combined({"log": TopKLog(k=2, normalize="none"), "probe": ProbeCorrelation()}, {}).score(never)
+    assert scores == pytest.approx([1.0, -1.0])
+
+
+def test_first_keeps_the_order_of_the_list() -> None:
+    scores = First().score(evidence([[1.0, 2.0], [9.0, 9.0], [np.nan, np.nan], [5.0, np.nan]]))
+    assert list(np.argsort(-scores, kind="stable")) == [0, 1, 3, 2]
+    assert np.isnan(scores[2])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "first"])  # it looks at the order alone
 class TestEveryScorer:
     @given(values=values, order=st.permutations(range(4)))
     def test_scores_follow_their_candidates(self, name: str, values: np.ndarray, order: list[int]) -> None:
-        likeness, text = np.tanh(values[::-1]), np.tanh(values[:, 0])
-        scores = SCORERS[name].score(evidence(values, likeness, text))
-        moved = SCORERS[name].score(evidence(values[order], likeness[order], text[order]))
-        assert moved == pytest.approx(scores[order])
+        likeness, text, real = np.tanh(values[::-1]), np.tanh(values[:, 0]), np.tanh(values[:, 1])
+        scores = SCORERS[name].score(evidence(values, likeness, text, correlation=real))
+        moved = SCORERS[name].score(
+            evidence(values[order], likeness[order], text[order], correlation=real[order])
+        )
+        assert moved == pytest.approx(scores[order], abs=1e-9)
 
     @given(values=values, order=st.permutations(range(12)))
     def test_the_order_of_images_does_not_matter(
@@ -120,12 +151,24 @@ class TestEveryScorer:
         led = before[0] >= before[1:]
         assert np.all(after[0] >= after[1:][led] - 1e-9)
 
-    def test_equal_candidates_score_alike(self, name: str) -> None:
-        scores = SCORERS[name].score(evidence(np.full((3, 4), 1.5)))
-        assert scores == pytest.approx(np.full(3, scores[0]))
+    @given(values=values)
+    def test_a_concept_that_stands_twice_scores_twice_the_same(self, name: str, values: np.ndarray) -> None:
+        values = np.vstack([values, values[:1]])
+        likeness = np.tanh(values / 9)
+        scores = SCORERS[name].score(evidence(values, likeness, likeness[:, 0], correlation=likeness[:, 1]))
+        assert scores[-1] == pytest.approx(scores[0])
 
-    def test_a_single_candidate_and_negative_activations_have_a_score(self, name: str) -> None:
-        assert np.isfinite(SCORERS[name].score(evidence([[-1.0, -2.0]]))).all()
+    @given(value=st.floats(-50, 50), n=st.integers(1, 5))
+    def test_a_dead_neuron_prefers_nothing(self, name: str, value: float, n: int) -> None:
+        scores = SCORERS[name].score(evidence(np.full((n, 4), value), exemplar_activation=value))
+        assert np.isfinite(scores).all()
+        assert scores == pytest.approx(np.full(n, scores[0]))
+
+    @given(values=values, n=st.integers(1, 4))
+    def test_any_number_of_candidates_and_negative_activations_have_scores(
+        self, name: str, values: np.ndarray, n: int
+    ) -> None:
+        assert np.isfinite(SCORERS[name].score(evidence(-np.abs(values[:n])))).all()
 
     def test_a_candidate_without_images_is_unscored_and_cannot_win(self, name: str) -> None:
         scores = SCORERS[name].score(evidence([[1, 2], [np.nan, np.nan], [3, np.nan]]))
@@ -145,6 +188,8 @@ class TestEveryScorer:
         (lambda: TopKLog(k=0, normalize="none"), "k=0 must be at least 1"),
         (lambda: TopKSquaredRank(beta=-1), "beta=-1 must be at least 1"),
         (lambda: ImageProducts(t=0), "t=0 must be at least 1"),
+        (lambda: Combined({}, {}), "parts is empty"),
+        (lambda: Combined({"mean": MeanRank()}, {"median": 1.0}), r"no part \['median'\]; parts are"),
     ],
 )
 def test_values_out_of_range_are_refused(build, message: str) -> None:

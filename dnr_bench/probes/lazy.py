@@ -1,29 +1,29 @@
-"""Images that are made when they are asked for, so that memory does not grow with the probing set."""
+"""What is made when it is asked for, so that memory does not grow with the probing set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
 
-from dnr_bench.types import Image
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class LazyImages(Sequence[Image]):
-    """`length` images; `load(index)` decodes, renders or changes one of them."""
+class Lazy(Sequence[T]):
+    """`length` images or masks; `load(index)` decodes, renders or changes one of them."""
 
     length: int
-    load: Callable[[int], Image]
+    load: Callable[[int], T]
 
     def __len__(self) -> int:
         return self.length
 
     @overload
-    def __getitem__(self, index: int) -> Image: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self.load(i) for i in range(*index.indices(self.length))]
         if not 0 <= index < self.length:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnr_bench.errors import UsageError
-from dnr_bench.probes.lazy import LazyImages
+from dnr_bench.probes.lazy import Lazy
 from dnr_bench.shapes import render
 from dnr_bench.shapes.render import Scene, sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, SEEN_SHAPES, caption, scene_rng
@@ -21,12 +21,13 @@ class ShapesProbe:
         self.n_images = n_images
 
     def load(self, seed: int) -> ProbeSet:
-        """The explaining split; captions come in a template that changes from image to image."""
+        """The explaining split with the objects' masks, and captions in changing templates."""
         indices = range(self.n_images)
         return ProbeSet(
             name=f"shapes-{_SPLIT}-{self.n_images}",
             ids=[f"shapes-v{render.VERSION}-{_SPLIT}-{seed}-{index}" for index in indices],
-            images=LazyImages(self.n_images, lambda index: render.render(probe_scene(seed, index))),
+            images=Lazy(self.n_images, lambda index: render.render(probe_scene(seed, index))),
+            masks=Lazy(self.n_images, lambda index: render.object_mask(probe_scene(seed, index))),
             captions=[caption(probe_scene(seed, i), template=i % len(CAPTION_TEMPLATES)) for i in indices],
         )
 

@@ -16,6 +16,8 @@ Normalize = Literal["none", "exemplar"]
 class TopKLog:
     """The mean of log(1 + max(a, 0)) over the `k` largest activations; ties by their mean."""
 
+    needs_probe = False
+
     def __init__(self, k: int, normalize: Normalize) -> None:
         self.k, self.normalize = positive_count("k", k), normalize
 
@@ -30,6 +32,8 @@ class Semantic:
 
     CLIP is the mean cosine of the concept's text with the neuron's exemplar images, which DnR leaves open.
     """
+
+    needs_probe = False
 
     def __init__(self, alpha: float, k: int, normalize: Normalize) -> None:
         self.alpha, self.k = share("alpha", alpha), positive_count("k", k)

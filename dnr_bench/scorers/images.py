@@ -14,6 +14,8 @@ from dnr_bench.types import Evidence
 class ImageProducts:
     """The mean cosine of the exemplars and the candidate's `t` most activating images (DnD A.1.4)."""
 
+    needs_probe = False
+
     def __init__(self, t: int) -> None:
         self.t = positive_count("t", t)
 
@@ -29,6 +31,8 @@ class TopKSquaredImageProducts:
     With `as_printed` the first factor is N - rank and negative products count, as in the paper; then the
     last candidate scores 0 whatever its images show.
     """
+
+    needs_probe = False
 
     def __init__(self, beta: int, t: int, as_printed: bool) -> None:
         self.topk_squared, self.image_products = TopKSquaredRank(beta), ImageProducts(t)

@@ -27,6 +27,17 @@ def row_means(values: Float[np.ndarray, "candidates images"]) -> Float[np.ndarra
     return np.where(n > 0, np.nansum(values, axis=1) / np.maximum(n, 1), np.nan)
 
 
+def spread(scores: Float[np.ndarray, " candidates"]) -> float:
+    """The standard deviation of the scores that are there; 0 where they differ by broken ties at most.
+
+    Ties are broken by the smallest steps of a float, which must not count as much as a difference does.
+    """
+    scored = scores[~np.isnan(scores)]
+    if not len(scored) or np.ptp(scored) <= 1e-9 * np.abs(scored).max() + np.finfo(float).tiny:
+        return 0.0
+    return float(np.std(scored))
+
+
 def positive_count(name: str, value: int) -> int:
     """The value, if it is at least 1."""
     if value < 1:

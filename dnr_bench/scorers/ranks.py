@@ -12,6 +12,8 @@ from dnr_bench.types import Evidence
 class MeanRank:
     """Minus the mean rank (DnD A.1.4)."""
 
+    needs_probe = False
+
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score a candidate."""
         return -row_means(mid_ranks(evidence.activations))
@@ -19,6 +21,8 @@ class MeanRank:
 
 class MedianRank:
     """Minus the median rank (after DnR's code)."""
+
+    needs_probe = False
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score a candidate."""
@@ -32,6 +36,8 @@ class MedianRank:
 class SquaredMeanRank:
     """Minus the mean squared rank (after DnR's code)."""
 
+    needs_probe = False
+
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score a candidate."""
         return -row_means(mid_ranks(evidence.activations) ** 2)
@@ -39,6 +45,8 @@ class SquaredMeanRank:
 
 class TopKSquaredRank:
     """Minus the mean squared rank of the `beta` best images (DnD A.1.4)."""
+
+    needs_probe = False
 
     def __init__(self, beta: int) -> None:
         self.beta = positive_count("beta", beta)

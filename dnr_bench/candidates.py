@@ -1,0 +1,39 @@
+"""A neuron's pool of candidate concepts: gathered from several sources, ranked by score. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.types import Candidate, ScoredCandidate
+
+
+def joined(candidates: Sequence[Candidate], more: Sequence[Candidate]) -> list[Candidate]:
+    """Both lists, each concept once, as it was first written; one of both sources is tagged so."""
+    first: dict[str, Candidate] = {}
+    for candidate in (*candidates, *more):
+        name = " ".join(candidate.text.casefold().split())
+        known = first.setdefault(name, candidate)
+        if (known.origin == "user") != (candidate.origin == "user"):
+            first[name] = replace(known, origin="both")
+    return list(first.values())
+
+
+def ranked(
+    candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]
+) -> list[ScoredCandidate]:
+    """Candidates best first, the earlier one first in a tie, unscored ones last."""
+    order = np.argsort(-scores, kind="stable")
+    return [
+        ScoredCandidate(
+            candidates[i].text,
+            candidates[i].origin,
+            float(scores[i]),
+            "no image to score it on" if np.isnan(scores[i]) else None,
+            candidates[i].iteration,
+        )
+        for i in order
+    ]

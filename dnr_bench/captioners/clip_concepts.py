@@ -1,0 +1,56 @@
+"""Captions without a captioning model: the nearest concept of a set in CLIP's eyes (DnD 4.4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dnr_bench.errors import UsageError
+from dnr_bench.fingerprints import EMBEDDED
+from dnr_bench.parts import ImageTextEncoder
+from dnr_bench.shapes.world import CHECKPOINTS
+from dnr_bench.store import digest
+from dnr_bench.types import View
+
+
+class ClipConcepts:
+    """The `top` concepts of a file (one a line) whose texts are nearest to a view, joined by commas.
+
+    `template` is what CLIP compares a concept in, e.g. "a photo of {concept}".
+    """
+
+    def __init__(self, encoder: ImageTextEncoder, concepts: str, top: int, template: str) -> None:
+        self.encoder, self.top = encoder, top
+        self.concepts = read_concepts(concepts)
+        if not 1 <= top <= len(self.concepts):
+            raise UsageError(f"top={top} must lie in 1..{len(self.concepts)}, the number of concepts")
+        if "{concept}" not in template:
+            raise UsageError(f"template={template!r} must contain {{concept}}")
+        self.texts = [template.replace("{concept}", concept) for concept in self.concepts]
+        self.vectors = encoder.embed_texts(self.texts)
+        self.fingerprint = digest(
+            {"clip_concepts": 1, "encoder": encoder.fingerprint, "texts": self.texts, "top": top}
+        )
+
+    def caption(self, views: Sequence[View]) -> list[str]:
+        """One caption a view, in order."""
+        if not views:
+            return []
+        cosines = self.encoder.embed_images([view.pixels for view in views]) @ self.vectors.T
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : self.top]
+        return [", ".join(self.concepts[index] for index in row) for row in nearest]
+
+
+def read_concepts(name: str) -> list[str]:
+    """The concepts of a file, one a line; empty lines and repetitions are passed over."""
+    path = CHECKPOINTS / name.removeprefix(EMBEDDED) if name.startswith(EMBEDDED) else Path(name)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"concepts={name!r} cannot be read: {error}") from error
+    found = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
+    if not found:
+        raise UsageError(f"concepts={name!r} holds no concept")
+    return found

@@ -1,0 +1,24 @@
+"""The data set's own captions; where they are true, an oracle that shows what a perfect captioner changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dnr_bench.errors import UsageError
+from dnr_bench.types import View
+
+
+class DatasetCaptioner:
+    """Returns the caption of the image that a view shows, also for its crops."""
+
+    fingerprint = "truth-1"
+
+    def caption(self, views: Sequence[View]) -> list[str]:
+        """One caption a view, in order; an image without one raises `UsageError`."""
+        captions = [view.caption for view in views if view.caption is not None]
+        if len(captions) != len(views):
+            raise UsageError(
+                "the data set's captions are asked for (captioner=truth or dataset), and an image has none: "
+                "probing sets without captions, and generated images (refine=iterative), need a model"
+            )
+        return captions

@@ -1,0 +1,112 @@
+"""Probing sets seen through blur and corruption (CLEAR 2.5): every part sees the same pictures.
+
+Every change has a name of its own in the images' ids, so that no stage confuses two levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import Corruption
+from dnr_bench.probes.lazy import Lazy
+from dnr_bench.types import Image, ProbeSet
+
+BlurRegion = Literal["all", "foreground", "background"]
+
+_VERSION = 1  # part of the image ids: raise it when a level would come out as other pixels
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What is done to every probing image: first the corruption, then the blur.
+
+    `blur` is the standard deviation of a Gaussian in pixels of the original image; 0 leaves it untouched.
+    """
+
+    blur: float
+    blur_region: BlurRegion
+    corruption: Corruption
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.blur <= 100:
+            raise UsageError(f"blur={self.blur} must lie in 0..100 (pixels of the original image)")
+
+
+def perturbed(probe: ProbeSet, perturbation: Perturbation) -> ProbeSet:
+    """The set with every image changed; the set itself where nothing changes."""
+    return _blurred(_corrupted(probe, perturbation.corruption), perturbation.blur, perturbation.blur_region)
+
+
+def _corrupted(probe: ProbeSet, corruption: Corruption) -> ProbeSet:
+    name = corruption.name
+    if name is None:
+        return probe
+
+    def load(index: int) -> Image:
+        seed = int.from_bytes(sha256(f"{probe.ids[index]}|{name}".encode()).digest()[:8], "big")
+        return corruption.apply(probe.images[index], seed)
+
+    return _changed(probe, name, load)
+
+
+def _blurred(probe: ProbeSet, sigma: float, region: BlurRegion) -> ProbeSet:
+    if sigma == 0:
+        return probe
+
+    def load(index: int) -> Image:
+        image = probe.images[index]
+        if region == "all":
+            return blur(image, sigma)
+        mask = probe.masks[index] if probe.masks is not None else foreground(image)
+        inside = mask if region == "foreground" else ~mask
+        return np.where(inside[..., None], blur(image, sigma), image)
+
+    where = "" if region == "all" else f"-{region}"
+    cut = "" if region == "all" or probe.masks is not None else "-grabcut"
+    return _changed(probe, f"blur{sigma:g}{where}{cut}", load)
+
+
+def _changed(probe: ProbeSet, change: str, load: Callable[[int], Image]) -> ProbeSet:
+    return replace(
+        probe,
+        name=f"{probe.name}-{change}",
+        ids=[f"{name}|{change}.v{_VERSION}" for name in probe.ids],
+        images=Lazy(len(probe.images), load),
+    )
+
+
+def blur(image: Image, sigma: float) -> Image:
+    """Convolution with a Gaussian kernel of radius 3 sigma, edges reflected."""
+    size = 2 * math.ceil(3 * sigma) + 1
+    softened: Image = cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
+    return softened
+
+
+def foreground(image: Image) -> Bool[np.ndarray, "height width"]:
+    """What OpenCV's GrabCut takes for the foreground, starting from all but a margin of a tenth.
+
+    Where it finds nothing, or the image is too small for it, the whole inner rectangle.
+    """
+    height, width = image.shape[:2]
+    top, left = max(height // 10, 1), max(width // 10, 1)
+    inner = np.zeros((height, width), bool)
+    inner[top : height - top, left : width - left] = True
+    if min(height, width) < 8:
+        return inner
+    labels = np.where(inner, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
+    cv2.setRNGSeed(0)  # GrabCut's clusters start at random
+    try:
+        cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # an image of one colour has no clusters
+        return inner
+    found: np.ndarray = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return found if found.any() else inner

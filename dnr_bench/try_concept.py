@@ -1,0 +1,107 @@
+"""Scores one concept for one neuron, beside the neuron's own candidates, from what is stored (DnR 5).
+
+`python -m dnr_bench.try_concept neuron=concepts:17 concept="striped ring"`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from dnr_bench.command_line import composed, exit_code_of
+from dnr_bench.config import build_run
+from dnr_bench.errors import UsageError
+from dnr_bench.pipeline import DescribeAndDissect
+from dnr_bench.probes.perturbed import perturbed
+from dnr_bench.run import RunConfig
+from dnr_bench.store import Store
+from dnr_bench.summary import console
+from dnr_bench.types import Neuron
+from dnr_bench.user_concepts import parse_neuron
+from evaluators.metrics import mid_rank
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A concept among the candidates of a neuron: all scored together, best first.
+
+    rows: (concept, origin or "yours", score, the neuron's activations on its images, highest first).
+    """
+
+    neuron: Neuron
+    rank: float
+    rows: tuple[tuple[str, str, float, Float[np.ndarray, " _"]], ...]
+
+
+def try_concept(config: RunConfig, neuron: Neuron, concept: str) -> Trial:
+    """Draw the concept unless its images are stored, and score it with the neuron's candidates."""
+    if not concept.strip():
+        raise UsageError("concept is empty")
+    probe = perturbed(config.probe.load(config.settings.seed), config.perturbation)
+    method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, Store(config.store))
+    (explanation,) = method.explain([neuron])
+    if explanation.exemplars is None:
+        raise UsageError(f"neuron={neuron} cannot be described: {explanation.unscored}")
+    origins = {candidate.text: candidate.origin for candidate in explanation.candidates}
+    texts = [*origins, concept] if concept not in origins else list(origins)
+    scores = method.score_pools({neuron: texts})[neuron]
+    drawn = method.studio.render(texts)
+    order = np.argsort(-scores, kind="stable")
+    return Trial(
+        neuron,
+        mid_rank(scores, texts.index(concept)),
+        tuple(
+            (
+                texts[i],
+                "yours" if texts[i] == concept else origins[texts[i]],
+                float(scores[i]),
+                _descending(drawn[texts[i]].activations[neuron.layer][:, neuron.unit]),
+            )
+            for i in order
+        ),
+    )
+
+
+def _descending(values: Sequence[float] | np.ndarray) -> Float[np.ndarray, " _"]:
+    return np.sort(np.asarray(values))[::-1]
+
+
+def _main() -> int:
+    """Parse the command line, try the concept, and print where it stands."""
+    given = [argument for argument in sys.argv[1:] if argument.startswith(("neuron=", "concept="))]
+    words = dict(argument.split("=", 1) for argument in given)
+    if words.keys() != {"neuron", "concept"}:
+        raise UsageError(
+            'what is asked for is neuron=LAYER:UNIT concept="WORDS", and any setting of a run after it: '
+            'python -m dnr_bench.try_concept neuron=concepts:17 concept="striped ring" scorer=semantic'
+        )
+    neuron = parse_neuron(words["neuron"], "neuron")
+    overrides = [argument for argument in sys.argv[1:] if argument not in given]
+    chosen = [f"neurons.layers=[{neuron.layer}]", f"neurons.units=[{neuron.unit}]", "evaluator=[]"]
+    trial = try_concept(build_run(composed(*overrides, *chosen)), neuron, words["concept"].strip())
+    _print(trial, words["concept"].strip())
+    return 0
+
+
+def _print(trial: Trial, concept: str) -> None:
+    table = Table(title=f"{trial.neuron}", box=box.SIMPLE_HEAD, title_justify="left")
+    for column in ("concept", "from", "score", "activations on its images"):
+        table.add_column(column, justify="right" if column == "score" else "left")
+    for text, origin, score, activations in trial.rows:
+        style = "bold" if text == concept else ""
+        shown = " ".join(f"{value:.2f}" for value in activations)
+        table.add_row(escape(text), origin, f"{score:.4g}", f"[dim]{shown}[/dim]", style=style)
+    out = console()
+    out.print(table)
+    out.print(f"  [bold]{escape(concept)}[/bold] has rank {trial.rank:g} of {len(trial.rows)}")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(_main))

@@ -1,0 +1,81 @@
+"""Concepts that the user supplies: for all neurons, or a file with some for each neuron (DnR 3.2.3)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from dnr_bench.errors import UsageError
+from dnr_bench.types import Neuron
+
+COLUMNS = ("layer", "unit", "concept")
+
+
+def user_concepts(given: Sequence[str] | str, neurons: Sequence[Neuron]) -> dict[Neuron, tuple[str, ...]]:
+    """The concepts for each neuron of the run that has some.
+
+    `given`: a list for all neurons, a CSV file with the columns layer, unit, concept, or a YAML file
+    {"concepts:17": [striped ring, ...]}. Lines of a file for other neurons are passed over.
+    """
+    if not isinstance(given, str):
+        concepts = tuple(_checked(text, f"user_concepts[{i}]") for i, text in enumerate(given))
+        return dict.fromkeys(neurons, concepts) if concepts else {}
+    path = Path(given)
+    readers = {".csv": _csv_lines, ".yaml": _yaml_lines, ".yml": _yaml_lines}
+    if path.suffix not in readers:
+        raise UsageError(
+            f"user_concepts={given!r} is neither a list like [striped ring,red] nor a .csv or .yaml file"
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"user_concepts={given!r} cannot be read: {error}") from error
+    found: dict[Neuron, list[str]] = {}
+    for neuron, concept in readers[path.suffix](text, given):
+        found.setdefault(neuron, []).append(concept)
+    wanted = set(neurons)
+    return {neuron: tuple(concepts) for neuron, concepts in found.items() if neuron in wanted}
+
+
+def parse_neuron(name: str, where: str) -> Neuron:
+    """The neuron of a name like concepts:17."""
+    match = re.fullmatch(r"(.+):(\d+)", str(name))
+    if match is None:
+        raise UsageError(f"{where}: {name!r} is no neuron; write layer:unit, as concepts:17")
+    return Neuron(match[1], int(match[2]))
+
+
+def _csv_lines(text: str, where: str) -> Iterator[tuple[Neuron, str]]:
+    reader = csv.DictReader(text.splitlines())
+    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+        raise UsageError(
+            f"user_concepts={where!r} lacks the columns {missing}; it needs {', '.join(COLUMNS)}"
+        )
+    for row in reader:
+        place = f"user_concepts={where!r}, line {reader.line_num}"
+        yield parse_neuron(f"{row['layer']}:{row['unit']}", place), _checked(row["concept"], place)
+
+
+def _yaml_lines(text: str, where: str) -> Iterator[tuple[Neuron, str]]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"user_concepts={where!r} is no YAML: {error}") from error
+    if not isinstance(content, Mapping) or not all(isinstance(v, list) for v in content.values()):
+        raise UsageError(
+            f'user_concepts={where!r} must hold lists of concepts: {{"concepts:17": [striped ring]}}'
+        )
+    for name, concepts in content.items():
+        place = f"user_concepts={where!r}, {name}"
+        for concept in concepts:
+            yield parse_neuron(name, place), _checked(concept, place)
+
+
+def _checked(concept: object, where: str) -> str:
+    if not isinstance(concept, str) or not concept.strip():
+        raise UsageError(f"{where}: {concept!r} is no concept")
+    return " ".join(concept.split())

@@ -1,0 +1,106 @@
+"""Where a neuron stands among the units of its layer by its activations on the probing set (DnR, table 1).
+
+Rank 1 is the highest statistic. `order: as_published` ranks as DnR's table did, which sorted four of its
+six statistics ascending and two descending, so that its 1024 of 1024 means *highest* for four of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import EvaluationContext
+from dnr_bench.scorers.ranking import largest, positive_count, share
+from dnr_bench.types import Neuron, Plot, Table
+from dnr_bench.user_concepts import parse_neuron
+
+Order = Literal["descending", "as_published"]
+
+#: The statistics that the published table sorted ascending.
+ASCENDING = ("mean", "median", "squared_mean", "topk_squared_mean")
+
+
+class NeuronRank:
+    """A table of statistic, score and rank for chosen neurons, each ranked over all units of its layer.
+
+    `neurons`: names like concepts:17, or a number: so many of the run's neurons, spread evenly over them.
+    `k` images count for the top-k statistics; `alpha` weighs the semantic one, which needs a label for
+    every living unit of the layer.
+    """
+
+    def __init__(self, neurons: Sequence[str] | int, order: Order, k: int, alpha: float) -> None:
+        self.k, self.alpha, self.order = positive_count("k", k), share("alpha", alpha), order
+        self.names = positive_count("neurons", neurons) if isinstance(neurons, int) else list(neurons)
+
+    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
+        """Nothing."""
+        return {}
+
+    def evaluate(self, context: EvaluationContext) -> list[Table]:
+        """One table, drawn as rank over statistic."""
+        chosen = self._chosen([e.neuron for e in context.explanations])
+        rows = []
+        for layer in dict.fromkeys(neuron.layer for neuron in chosen):
+            values = np.asarray(context.activations(layer).values)
+            found = {**statistics(values, self.k), **self._semantic(layer, values, context)}
+            for name, scores in found.items():
+                ranks = rank(scores, ascending=self.order == "as_published" and name in ASCENDING)
+                rows += [
+                    {
+                        "statistic": name,
+                        "neuron": str(neuron),
+                        "score": float(scores[neuron.unit]),
+                        "rank": float(ranks[neuron.unit]),
+                        "units": len(scores),
+                        "order": self.order,
+                    }
+                    for neuron in chosen
+                    if neuron.layer == layer
+                ]
+        plot = Plot("statistic", "rank", "neuron", f"Rank in the layer ({self.order}; 1 is the first)")
+        return [Table("neuron_rank", rows, plot)] if rows else []
+
+    def _chosen(self, neurons: Sequence[Neuron]) -> list[Neuron]:
+        if isinstance(self.names, int):
+            step = max(len(neurons) / self.names, 1.0)
+            return [neurons[int(i * step)] for i in range(min(self.names, len(neurons)))]
+        chosen = [parse_neuron(name, "evaluator.neuron_rank.neurons") for name in self.names]
+        if missing := [str(neuron) for neuron in chosen if neuron not in neurons]:
+            raise UsageError(f"neurons={self.names}: {missing} are not among the neurons of this run")
+        return chosen
+
+    def _semantic(
+        self, layer: str, values: Float[np.ndarray, "images units"], context: EvaluationContext
+    ) -> dict[str, Float[np.ndarray, " units"]]:
+        """alpha * top-k mean + (1 - alpha) * CLIP(n)^2, dead units counting with their activation alone."""
+        labels = {e.neuron: e.labels[0] for e in context.explanations if e.neuron.layer == layer and e.labels}
+        alive = {Neuron(layer, int(unit)) for unit in np.flatnonzero(np.ptp(values, axis=0))}
+        if not alive <= labels.keys():
+            return {}
+        likeness = context.likeness(labels)
+        clip = np.asarray([likeness.get(Neuron(layer, unit), 0.0) for unit in range(values.shape[1])])
+        top = largest(values.T, self.k).mean(axis=1)
+        return {"topk_semantic": self.alpha * top + (1 - self.alpha) * np.maximum(clip, 0) ** 2}
+
+
+def statistics(values: Float[np.ndarray, "images units"], k: int) -> dict[str, Float[np.ndarray, " units"]]:
+    """The statistics of each unit's activations; top-k ones over its `k` highest images."""
+    top = largest(values.T.astype(float), k)
+    return {
+        "mean": values.mean(axis=0, dtype=float),
+        "median": np.median(values, axis=0).astype(float),
+        "squared_mean": (values.astype(float) ** 2).mean(axis=0),
+        "topk_squared_mean": (top**2).mean(axis=1),
+        "topk_log": np.log1p(np.maximum(top, 0)).mean(axis=1),
+    }
+
+
+def rank(scores: Float[np.ndarray, " units"], ascending: bool) -> Float[np.ndarray, " units"]:
+    """Ranks from 1 on, ties sharing their mean; 1 is the highest score, or the lowest where `ascending`."""
+    ranks: np.ndarray = rankdata(scores if ascending else -scores)
+    return ranks

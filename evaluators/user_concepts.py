@@ -1,0 +1,57 @@
+"""How concepts of the user's fare against machine-made ones (DnR 3.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dnr_bench.parts import EvaluationContext
+from dnr_bench.types import Explanation, Neuron, Scorecard, ScoredCandidate
+
+
+class UserConcepts:
+    """won: the best concept is the user's. margin: of the user's best score over the best machine-made one.
+
+    Over the neurons that have concepts of both kinds; a concept that both name counts as machine-made.
+    The margin is in units of the scoring function.
+    """
+
+    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
+        """Nothing."""
+        return {}
+
+    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+        """Both metrics; none where the user supplied no concept."""
+        both = [e for e in context.explanations if _best(e, True) and _best(e, False)]
+        if not both:
+            return []
+        won = [float(e.candidates[0].origin == "user") for e in both]
+        margins = [_score(_best(e, True)) - _score(_best(e, False)) for e in both]
+        luck = [np.mean([c.origin == "user" for c in e.candidates if c.reason is None]) for e in both]
+        return [
+            _card("won", both, won, chance=float(np.mean(luck))),
+            _card("margin", both, margins, chance=None),
+        ]
+
+
+def _best(explanation: Explanation, users: bool) -> ScoredCandidate | None:
+    """The best scored candidate that is, or is not, the user's."""
+    of_kind = (c for c in explanation.candidates if c.reason is None and (c.origin == "user") == users)
+    return next(of_kind, None)
+
+
+def _score(candidate: ScoredCandidate | None) -> float:
+    return candidate.score if candidate else np.nan
+
+
+def _card(name: str, explanations: list[Explanation], values: list[float], chance: float | None) -> Scorecard:
+    return Scorecard(
+        metric=f"user_concepts.{name}",
+        higher_is_better=True,
+        item_kind="neuron",
+        items=[str(e.neuron) for e in explanations],
+        values=np.asarray(values, float),
+        clusters=[e.cluster for e in explanations],
+        chance=chance,
+    )

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dnr_bench.errors import UsageError
+from dnr_bench.labels import LabelSettings, drives, first_distinct
+
+VECTORS = np.array([[1.0, 0.0], [0.9, np.sqrt(1 - 0.81)], [0.0, 1.0], [-1.0, 0.0]])
+
+
+def settings(n: int, max_label_cosine: float = 0.81) -> LabelSettings:
+    return LabelSettings(n, max_label_cosine, None)
+
+
+def test_labels_too_close_to_a_better_one_are_left_out() -> None:
+    texts = ["red", "reddish", "star", "blue"]
+    assert first_distinct(texts, VECTORS, settings(3)) == ("red", "star", "blue")
+    assert first_distinct(texts, VECTORS, settings(2)) == ("red", "star")
+    assert first_distinct(texts, VECTORS, settings(9, max_label_cosine=0.95)) == tuple(texts)
+    assert first_distinct(texts, VECTORS, settings(9, max_label_cosine=-0.5)) == ("red", "blue")
+    assert first_distinct(texts, None, settings(1)) == ("red",)
+
+
+def test_a_neuron_is_driven_where_its_own_concept_stands_out() -> None:
+    means = np.array([0.0, 0.2, 0.4, 3.0])
+    assert drives(means, own=3, exemplar_activation=4.0, margin=0.65)
+    assert not drives(means, own=3, exemplar_activation=4.0, margin=0.75)
+    assert not drives(means, own=3, exemplar_activation=-4.0, margin=0.75)  # it never fires
+    assert not drives(means, own=0, exemplar_activation=4.0, margin=0.0)
+    assert not drives(np.array([1.0, 1.0, 1.0]), own=0, exemplar_activation=1.0, margin=0.0)
+    assert drives(np.array([1.0, 1.0]), own=0, exemplar_activation=1.0, margin=5.0)  # one other says nothing
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [((0, 0.8, None), "n_labels=0"), ((1, 1.5, None), "max_label_cosine=1.5")]
+)
+def test_wrong_settings_are_named(values: tuple[int, float, None], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LabelSettings(*values)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import EvaluationContext
+from dnr_bench.targets.shapes import shapes_target
+from dnr_bench.types import Activations, Explanation, Layer, Neuron, ScoredCandidate
+from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
+
+#: Four images, three units: often a little, once a lot, never.
+VALUES = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 8.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
+
+
+def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationContext:
+    layer = Layer("layer", values.shape[1], False, True)
+    explanations = [
+        Explanation(
+            Neuron("layer", unit),
+            (ScoredCandidate(labels[unit], "captions", 1.0),) if unit in labels else (),
+            (labels[unit],) if unit in labels else (),
+            None if unit in labels else "dead",
+        )
+        for unit in range(values.shape[1])
+    ]
+    return EvaluationContext(
+        explanations,
+        target=shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
+        embed_texts=lambda texts: np.zeros((len(texts), 2)),
+        score_pools=lambda pools, fresh=False: {},
+        activations=lambda name: Activations(layer, values, "digest"),
+        likeness=lambda texts: dict.fromkeys(texts, 0.5),
+    )
+
+
+def table(order: Order, labels: dict[int, str], values: np.ndarray = VALUES) -> dict[tuple[str, str], tuple]:
+    (found,) = NeuronRank(["layer:0", "layer:1"], order, k=2, alpha=0.7).evaluate(context(labels, values))
+    return {(row["statistic"], row["neuron"]): (row["score"], row["rank"]) for row in found.rows}
+
+
+def test_known_values_in_both_orders() -> None:
+    expected = {
+        "mean": (1.25, 2.0, 2.0, 1.0),
+        "median": (1.0, 1.0, 0.0, 2.5),
+        "squared_mean": (7 / 4, 2.0, 16.0, 1.0),
+        "topk_squared_mean": (5 / 2, 2.0, 32.0, 1.0),
+        "topk_log": ((np.log(3) + np.log(2)) / 2, 2.0, np.log(9) / 2, 1.0),
+        "topk_semantic": (0.7 * 1.5 + 0.3 * 0.25, 2.0, 0.7 * 4 + 0.3 * 0.25, 1.0),
+    }
+    found = table("descending", {0: "a", 1: "b"})
+    for name, (score0, rank0, score1, rank1) in expected.items():
+        assert found[name, "layer:0"] == pytest.approx((score0, rank0)), name
+        assert found[name, "layer:1"] == pytest.approx((score1, rank1)), name
+    published = table("as_published", {0: "a", 1: "b"})
+    for name, (score0, rank0, _, _) in expected.items():
+        flipped = name not in ("topk_log", "topk_semantic")
+        assert published[name, "layer:0"] == pytest.approx((score0, 4 - rank0 if flipped else rank0)), name
+
+
+def test_the_semantic_statistic_needs_every_living_unit_labelled() -> None:
+    assert not any(name == "topk_semantic" for name, _ in table("descending", {0: "a"}))
+
+
+def test_ties_share_their_rank() -> None:
+    assert rank(np.array([3.0, 1.0, 3.0]), ascending=False).tolist() == [1.5, 3.0, 1.5]
+    assert rank(np.array([3.0, 1.0, 3.0]), ascending=True).tolist() == [2.5, 1.0, 2.5]
+
+
+def test_k_larger_than_the_probing_set_uses_what_there_is() -> None:
+    assert statistics(VALUES, k=99)["topk_squared_mean"] == pytest.approx([7 / 4, 16.0, 0.0])
+
+
+def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named() -> None:
+    (found,) = NeuronRank(2, "descending", k=2, alpha=0.7).evaluate(context({0: "a", 1: "b"}))
+    assert list(dict.fromkeys(row["neuron"] for row in found.rows)) == ["layer:0", "layer:1"]
+    with pytest.raises(UsageError, match=r"\['layer:7'\] are not among the neurons"):
+        NeuronRank(["layer:7"], "descending", k=2, alpha=0.7).evaluate(context({0: "a"}))
+    with pytest.raises(UsageError, match="'seven' is no neuron"):
+        NeuronRank(["seven"], "descending", k=2, alpha=0.7).evaluate(context({0: "a"}))

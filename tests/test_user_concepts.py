@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dnr_bench.errors import UsageError
+from dnr_bench.types import Neuron
+from dnr_bench.user_concepts import user_concepts
+
+NEURONS = [Neuron("concepts", 0), Neuron("concepts", 17), Neuron("fc", 3)]
+
+
+def test_a_list_is_for_all_neurons() -> None:
+    found = user_concepts(["striped  ring", "red things"], NEURONS)
+    assert found == dict.fromkeys(NEURONS, ("striped ring", "red things"))
+    assert user_concepts([], NEURONS) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "mine.csv",
+            "\ufefflayer,unit,concept\nconcepts,17,striped ring\nfc,3,a star\nconcepts,17,ring\nfc,9,dog\n",
+        ),
+        ("mine.yaml", "concepts:17: [striped ring, ring]\nfc:3: [a star]\nfc:9: [dog]\n"),
+    ],
+)
+def test_a_file_has_concepts_for_each_neuron(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    found = user_concepts(str(tmp_path / name), NEURONS)
+    assert found == {NEURONS[1]: ("striped ring", "ring"), NEURONS[2]: ("a star",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("mine.csv", "neuron,concept\n1,red\n", r"lacks the columns \['layer', 'unit'\]"),
+        ("mine.csv", "layer,unit,concept\nfc,1,red\nfc,x,red\n", r"line 3: 'fc:x' is no neuron"),
+        ("mine.csv", "layer,unit,concept\nfc,1,\n", r"line 2: '' is no concept"),
+        ("mine.yaml", "[red]\n", r"must hold lists of concepts"),
+        ("mine.yaml", "seventeen: [red]\n", r"'seventeen' is no neuron; write layer:unit"),
+        ("mine.yaml", "fc:1: [3]\n", r"3 is no concept"),
+        ("mine.txt", "red\n", r"neither a list .* nor a \.csv or \.yaml file"),
+    ],
+)
+def test_wrong_files_say_where_and_what(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        user_concepts(str(tmp_path / name), NEURONS)
+
+
+def test_a_missing_file_and_an_empty_concept_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone\.csv' cannot be read"):
+        user_concepts(str(tmp_path / "gone.csv"), NEURONS)
+    with pytest.raises(UsageError, match=r"user_concepts\[1\]: ' ' is no concept"):
+        user_concepts(["red", " "], NEURONS)
