@@ -36,7 +36,7 @@ _SHOWN_METRICS = (
 )
 
 LABEL_CHANGE = "label_change"
-_PLOTTED = ("planted.attribute_f1", "fc_layer.clip_cos")
+_PLOTTED = ("planted.exact", "planted.attribute_f1", "fc_layer.clip_cos")
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,26 @@ def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
     ]
 
 
-def comparison_plot(rows: Sequence[ComparisonRow]) -> Plot | None:
-    """Label quality over what varies: over its numbers where it has some (blur), a line for the rest.
+def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
+    """Label quality and label change over what varies: over its numbers where it has some (blur).
 
-    None where nothing varies, or no finished job has a metric of label quality.
+    A line for each value of what else varies. None where nothing varies, or no finished job has a metric.
     """
     names = [name for name in rows[0].overrides if name != "seed"]
     varied = [name for name in names if len({row.overrides.get(name) for row in rows}) > 1]
-    metric = next((name for name in _PLOTTED if any(name in row.metrics for row in rows)), None)
-    if not varied or metric is None:
-        return None
+    if not varied:
+        return []
     over = next((name for name in varied if all(_is_number(r.overrides.get(name)) for r in rows)), varied[-1])
     series = next((name for name in varied if name != over), over)
-    return Plot(x=over, y=metric, series=series, title="Label quality, mean over neurons and 95% interval")
+    plots = [
+        Plot(over, name, series, f"{name}, mean over neurons and 95% interval")
+        for name in _PLOTTED
+        if any(name in row.metrics for row in rows)
+    ]
+    if plots:
+        title = "Neurons with other labels than in the first job, 95% interval"
+        plots.append(Plot(over, f"{LABEL_CHANGE}.difference", series, title))
+    return plots
 
 
 def job_folders(sweep: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dnr_bench.comparison import common_parts, compare, comparison_plot, job_folders, read_job
+from dnr_bench.comparison import common_parts, compare, comparison_plots, job_folders, read_job
 from dnr_bench.summary import console, print_comparison, print_link
 
 #: Carries the parent's id to the jobs, wherever a launcher runs them.
@@ -45,7 +45,7 @@ class ParentRun(Callback):
         rows = compare(jobs)
         print_comparison(rows, common_parts(jobs), console())
         failed = any(job.failure is not None for job in jobs)
-        self.tracker.finish_parent(self.run_id, [row.flat() for row in rows], comparison_plot(rows), failed)
+        self.tracker.finish_parent(self.run_id, [row.flat() for row in rows], comparison_plots(rows), failed)
         print_link(self.mlruns, self.run_id, self.tracker.experiment_id, console())
 
 

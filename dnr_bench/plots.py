@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dnr_bench.types import Plot
@@ -16,29 +18,38 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     Numbers on the x axis stand in order and to scale, other values side by side. Rows without y are left out.
     """
     shown = [row for row in rows if row.get(plot.y) is not None]
+    to_scale = all(_is_number(row[plot.x]) for row in shown)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name in dict.fromkeys(row[plot.series] for row in shown):
         of_series = [row for row in shown if row[plot.series] == name]
-        if all(_is_number(row[plot.x]) for row in shown):
+        if to_scale:
             of_series.sort(key=lambda row: float(row[plot.x]))
-            xs: list[Any] = [float(row[plot.x]) for row in of_series]
-        else:
-            xs = [str(row[plot.x]) for row in of_series]
-        ys = [row[plot.y] for row in of_series]
-        (line,) = axes.plot(xs, ys, marker="o", label=str(name))
-        bounds = [(row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")) for row in of_series]
-        if all(low is not None and high is not None for low, high in bounds):
-            lows, highs = zip(*bounds, strict=True)
-            axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
+        _draw_series(axes, of_series, plot, str(name), to_scale)
     axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
-    if plot.log_y:
-        axes.set_yscale("log")
-    if not all(_is_number(row[plot.x]) for row in shown):
+    if not to_scale:
         axes.tick_params(axis="x", rotation=30)
-    axes.legend(title=plot.series, fontsize="small")
+    if plot.series != plot.x and shown:
+        axes.legend(title=plot.series, fontsize="small")
     axes.grid(alpha=0.3)
     return figure
+
+
+def _draw_series(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], plot: Plot, name: str, to_scale: bool
+) -> None:
+    xs: list[Any] = [float(row[plot.x]) if to_scale else str(row[plot.x]) for row in rows]
+    ys = np.asarray([row[plot.y] for row in rows], float)
+    bounds = [(row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")) for row in rows]
+    if any(low is None or high is None for low, high in bounds):
+        axes.plot(xs, ys, marker="o", label=name)
+        return
+    lows, highs = np.asarray(bounds, float).T
+    if to_scale and len(xs) > 1:
+        (line,) = axes.plot(xs, ys, marker="o", label=name)
+        axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
+    else:
+        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=":", capsize=3, label=name)
 
 
 def _is_number(value: object) -> bool:

@@ -119,14 +119,14 @@ class Tracker:
         return self._start(name, time.time(), None)
 
     def finish_parent(
-        self, run_id: str, rows: Sequence[Mapping[str, Any]], plot: Plot | None, failed: bool
+        self, run_id: str, rows: Sequence[Mapping[str, Any]], plots: Sequence[Plot], failed: bool
     ) -> None:
-        """Close a parent run with a table that compares its jobs, drawn where there is something to draw."""
+        """Close a parent run with a table that compares its jobs, and plots of it."""
         status = RunStatus.FAILED if failed else RunStatus.FINISHED
         try:
             self._log_table(run_id, "comparison.json", rows)
-            if plot is not None:
-                self.client.log_figure(run_id, draw(rows, plot), "comparison.png")
+            for plot in plots:
+                self.client.log_figure(run_id, draw(rows, plot), f"comparison/{plot.y}.png")
         finally:
             self.client.set_terminated(run_id, RunStatus.to_string(status))
 

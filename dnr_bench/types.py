@@ -201,7 +201,6 @@ class Plot:
     y: str
     series: str
     title: str
-    log_y: bool = False
 
 
 @dataclass(frozen=True)

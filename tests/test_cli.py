@@ -96,6 +96,8 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
     assert {"result.json", "neurons.json", "metrics.json", "config.yaml"} <= names
     table = json.loads((artifacts / finished / "artifacts" / "neurons.json").read_text())
     assert {"neuron", "label", "truth", "score"} <= set(table["columns"])
+    names = {path.name for path in (artifacts / parents[0] / "artifacts" / "comparison").glob("*.png")}
+    assert {"planted.exact.png", "label_change.difference.png"} <= names
     comparison = json.loads((artifacts / parents[0] / "artifacts" / "comparison.json").read_text())
     assert len(comparison["data"]) == 4
 
@@ -106,7 +108,7 @@ def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
     old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
     tracker = Tracker(old, "bench")
     run_id = tracker.start_parent("one")
-    tracker.finish_parent(run_id, [{"job": 0}], None, failed=False)
+    tracker.finish_parent(run_id, [{"job": 0}], [], failed=False)
     elsewhere = tracker.client.create_experiment("other", "file:///shared/artifacts")
     new.parent.mkdir()
     old.rename(new)

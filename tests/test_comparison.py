@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from dnr_bench.comparison import Job, compare, comparison_plot
+from dnr_bench.comparison import Job, compare, comparison_plots
 from dnr_bench.plots import draw
 
 
@@ -63,22 +64,32 @@ def test_rows_are_compared_with_the_first_one_neuron_by_neuron() -> None:
     assert half.n == 4  # the other seed has no partner
 
 
-def test_the_plot_runs_over_numbers_where_there_are_some() -> None:
-    def with_blur(scorer: str, blur: str) -> Job:
-        found = job(0, [1.0, 0.0], ["a", "b"], scorer)
-        for record in (result := found.result)["neurons"]:
-            record["values"] = {"planted.attribute_f1": 0.5}
-        result["metrics"] = {"planted.attribute_f1": {"chance": 0.1}}
-        return Job({"scorer": scorer, "blur": blur}, result, None)
+def with_blur(scorer: str, blur: str) -> Job:
+    made = job(0, [1.0, 0.0], ["a", scorer], scorer)
+    return Job({"scorer": scorer, "blur": blur}, made.result, None)
 
-    rows = compare([with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("0", "2")])
-    plot = comparison_plot(rows)
-    assert plot is not None
-    assert (plot.x, plot.y, plot.series) == ("blur", "planted.attribute_f1", "scorer")
-    axes = draw([row.flat() for row in rows], plot).axes[0]
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[0.0, 2.0], [0.0, 2.0]]
+
+def test_plots_run_over_numbers_where_there_are_some() -> None:
+    rows = compare([with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("10", "2")])
+    quality, change = comparison_plots(rows)
+    assert (quality.x, quality.y, quality.series) == ("blur", "planted.exact", "scorer")
+    axes = draw([row.flat() for row in rows], quality).axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[2.0, 10.0], [2.0, 10.0]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean", "semantic"]
-    assert comparison_plot(compare([with_blur("mean", "0")])) is None
-    only = comparison_plot(compare([with_blur("mean", "0"), with_blur("semantic", "0")]))
-    assert only is not None
-    assert (only.x, only.series) == ("scorer", "scorer")
+    assert len(axes.collections) == 2  # an interval for each
+    axes = draw([row.flat() for row in rows], change).axes[0]
+    drawn = [np.ravel(line.get_ydata()).tolist() for line in axes.lines]
+    assert [0.0] in drawn  # the other job with the first one's scorer; the first one has no change
+    assert [0.5, 0.5] in drawn
+
+
+def test_what_has_no_numbers_stands_side_by_side_with_its_intervals() -> None:
+    rows = compare([with_blur("mean", "0"), with_blur("semantic", "0")])
+    quality, _ = comparison_plots(rows)
+    assert (quality.x, quality.series) == ("scorer", "scorer")
+    axes = draw([row.flat() for row in rows], quality).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["mean", "semantic"]
+    assert len(axes.containers) == 2  # points with error bars
+    assert axes.get_legend() is None
+    assert comparison_plots(compare([with_blur("mean", "0")])) == []
+    assert comparison_plots(compare([Job({"scorer": s}, None, "no disk") for s in "ab"])) == []
