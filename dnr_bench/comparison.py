@@ -54,7 +54,7 @@ class ComparisonRow:
     """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
 
     differences: of this row to the first one, paired over neurons and seeds; `label_change` is the share
-    of neurons with other labels than there.
+    of neurons with another first label than there.
     """
 
     overrides: Mapping[str, str]
@@ -103,23 +103,22 @@ def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
 def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
     """Label quality and label change over what varies: over its numbers where it has some (blur).
 
-    A line for each value of what else varies. None where nothing varies, or no finished job has a metric.
+    A line for each combination of what else varies. None where nothing varies, or no job has a metric.
     """
-    names = [name for name in rows[0].overrides if name != "seed"]
-    varied = [name for name in names if len({row.overrides.get(name) for row in rows}) > 1]
+    done = [row.overrides for row in rows if row.metrics]
+    names = dict.fromkeys(name for overrides in done for name in overrides if name != "seed")
+    varied = [name for name in names if len({overrides.get(name) for overrides in done}) > 1]
     if not varied:
         return []
-    over = next((name for name in varied if all(_is_number(r.overrides.get(name)) for r in rows)), varied[-1])
-    series = next((name for name in varied if name != over), over)
+    over = next((name for name in varied if all(_is_number(o.get(name)) for o in done)), varied[-1])
+    series = tuple(name for name in varied if name != over)
     plots = [
         Plot(over, name, series, f"{name}, mean over neurons and 95% interval")
         for name in _PLOTTED
         if any(name in row.metrics for row in rows)
     ]
-    if plots:
-        title = "Neurons with other labels than in the first job, 95% interval"
-        plots.append(Plot(over, f"{LABEL_CHANGE}.difference", series, title))
-    return plots
+    title = "Neurons with another first label than in the first job, 95% interval"
+    return [*plots, Plot(over, f"{LABEL_CHANGE}.difference", series, title)]
 
 
 def job_folders(sweep: Path) -> list[Path]:
@@ -175,7 +174,7 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
         {
             name: _over_neurons(name, results)
             for name in _SHOWN_METRICS
-            if all(name in r["metrics"] for r in results)
+            if any(name in r["metrics"] for r in results)
         },
         {name: level for name in _SHOWN_METRICS if (level := _chance(name, results)) is not None},
         sum(stage["misses"] for result in results for stage in result["stages"].values()),
@@ -193,7 +192,7 @@ def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Esti
         if of_metric:
             clusters = _clusters(
                 [
-                    (f"{a['layer']}:{a['unit']}", " | ".join([*a["labels"], "<", *b["labels"]]))
+                    (f"{a['layer']}:{a['unit']}", [*_labels("after", a), *_labels("before", b)])
                     for a, b, _ in of_metric
                 ]
             )
@@ -212,7 +211,7 @@ def _records(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Mapping[str, Any
 
 def _difference(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
     if metric == LABEL_CHANGE:
-        return float(a["labels"] != b["labels"]) if a["labels"] and b["labels"] else None
+        return float(a["labels"][0] != b["labels"][0]) if a["labels"] and b["labels"] else None
     left, right = a["values"].get(metric), b["values"].get(metric)
     return None if left is None or right is None else float(left - right)
 
@@ -227,18 +226,26 @@ def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate
     """The mean over all neurons of all results; what shares its neuron or its labels is one cluster."""
     records = [record for result in results for record in result["neurons"] if metric in record["values"]]
     values = [record["values"][metric] for record in records]
-    clusters = _clusters([(f"{r['layer']}:{r['unit']}", " | ".join(r["labels"]) or None) for r in records])
+    clusters = _clusters([(f"{r['layer']}:{r['unit']}", _labels("", r)) for r in records])
     return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters)
 
 
-def _clusters(records: Sequence[tuple[str, str | None]]) -> list[str]:
-    """A name for each record, the same for all that are linked by neuron or by label."""
-    nodes = {node: i for i, node in enumerate(dict.fromkeys(node for r in records for node in enumerate(r)))}
-    links = [(nodes[0, neuron], nodes[1, label]) for neuron, label in records if label is not None]
+def _labels(when: str, record: Mapping[str, Any]) -> list[str]:
+    """The record's labels as one name; empty where it has none."""
+    return [" | ".join([when, *record["labels"]])] if record["labels"] else []
+
+
+def _clusters(records: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """A name for each record (neuron, labels), the same for all that are linked by neuron or by a label."""
+    names = [[(0, neuron), *((1, label) for label in labels)] for neuron, labels in records]
+    nodes = {
+        name: i for i, name in enumerate(dict.fromkeys(name for of_record in names for name in of_record))
+    }
+    links = [(nodes[of_record[0]], nodes[name]) for of_record in names for name in of_record]
     rows, columns = zip(*links, strict=True) if links else ((), ())
     graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
     _, members = connected_components(graph, directed=False)
-    return [str(members[nodes[0, neuron]]) for neuron, _ in records]
+    return [str(members[nodes[of_record[0]]]) for of_record in names]
 
 
 def _is_number(value: str | None) -> bool:

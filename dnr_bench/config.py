@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from dnr_bench.captioners.dataset import DatasetCaptioner
 from dnr_bench.errors import DnrError, UsageError
 from dnr_bench.exemplars import ExemplarSettings
 from dnr_bench.labels import LabelSettings
@@ -96,6 +97,8 @@ def build_run(config: DictConfig) -> RunConfig:
     target = build(config.target, Target, "target")
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
+    for evaluator in evaluators.values():
+        evaluator.check(neurons)
     settings = _checked(
         Settings,
         "",
@@ -104,14 +107,20 @@ def build_run(config: DictConfig) -> RunConfig:
             "drawing": drawing,
             "refinement": refinement,
             "labels": labels,
-            "user_concepts": user_concepts(_plain(config.user_concepts), neurons),
+            "user_concepts": user_concepts(_plain(config.user_concepts), neurons, target.layers()),
             "n_candidates": top.n_candidates,
             "seed": top.seed,
         },
     )
+    captioner = build(config.captioner, Captioner, "captioner")
+    if refinement.max_iterations and isinstance(captioner, DatasetCaptioner):
+        raise UsageError(
+            "refine=iterative captions generated images, which have no captions of a data set: it needs a"
+            " captioner that is a model (captioner=blip, clip_concepts)"
+        )
     parts = Parts(
         target=target,
-        captioner=build(config.captioner, Captioner, "captioner"),
+        captioner=captioner,
         summarizer=summarizer,
         generator=build(config.generator, Generator, "generator"),
         encoder=build(config.encoder, ImageTextEncoder, "encoder"),

@@ -6,6 +6,7 @@ versions that matter); it is part of the keys under which results are stored.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -130,35 +131,40 @@ class Scorer(Protocol):
 class PoolScorer(Protocol):
     """Scores any concepts for neurons with the run's generator, target and scoring function."""
 
-    def __call__(
-        self, pools: Mapping[Neuron, Sequence[str]], fresh: bool = False
-    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
-        """The score of each concept of each neuron's pool; `fresh`: on images that the run has not drawn."""
+    def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        """The score of each concept of each neuron's pool."""
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
     """A run's explanations and what is needed to judge them.
 
-    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons;
-    `activations` are those of a layer on the probing set; `likeness` is each neuron's mean CLIP cosine of a
-    text with its exemplars.
+    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons, and
+    `score_pools_anew` does so on newly drawn images, which no label was chosen by; None where the scoring
+    function looks at the probing set, too. `activations` are those of a layer on the probing set; `likeness`
+    is each neuron's mean CLIP cosine of a text with its exemplars.
     """
 
     explanations: Sequence[Explanation]
     target: Target
     embed_texts: Callable[[Sequence[str]], np.ndarray]
     score_pools: PoolScorer
+    score_pools_anew: PoolScorer | None
     activations: Callable[[str], Activations]
     likeness: Callable[[Mapping[Neuron, str]], dict[Neuron, float]]
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Measures how good the labels of a run are."""
+    """Judges a run's labels; derive from it to take over what need not be said."""
+
+    def check(self, neurons: Sequence[Neuron]) -> None:
+        """Raises `UsageError`, before any work, for what cannot be evaluated on these neurons."""
 
     def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
         """What is known of neurons; empty where the evaluator knows nothing."""
+        return {}
 
+    @abstractmethod
     def evaluate(self, context: EvaluationContext) -> Sequence[Scorecard | Table]:
         """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""

@@ -104,7 +104,7 @@ class DescribeAndDissect:
             neuron: joined([Candidate(text, "captions") for text in texts], self._of_user(neuron))
             for neuron, texts in zip(exemplars, proposed, strict=True)
         }
-        scores = self._scores(_texts(pool), exemplars, views)
+        scores = self._scores(_texts(pool), exemplars, views, self.studio)
         courses = self._refine(pool, scores, exemplars, views)
         in_order = {neuron: ranked(pool[neuron], scores[neuron]) for neuron in pool}
         explained = self._labelled(in_order, exemplars, courses)
@@ -133,7 +133,8 @@ class DescribeAndDissect:
             before = {neuron: len(pool[neuron]) for neuron in active}
             for neuron, texts in zip(active, found, strict=True):
                 pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
-            scores |= self._scores(_texts({n: pool[n] for n in active}), exemplars, views)
+            grown = _texts({neuron: pool[neuron] for neuron in active})
+            scores |= self._scores(grown, exemplars, views, self.studio)
             for neuron in active:
                 is_new = np.arange(len(pool[neuron])) >= before[neuron]
                 course = refinement.after(courses[neuron], scores[neuron], is_new)
@@ -201,16 +202,21 @@ class DescribeAndDissect:
             }
         return weak
 
-    def score_pools(
-        self, pools: Mapping[Neuron, Sequence[str]], fresh: bool = False
-    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
-        """Scores of any concepts, each neuron's pool against itself; dead neurons are left out.
+    def score_pools(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        """Scores of any concepts, each neuron's pool against itself; dead neurons are left out."""
+        return self._pool_scores(pools, self.studio)
 
-        `fresh`: on newly drawn images, which no label of this run was chosen by.
-        """
+    def score_pools_anew(
+        self, pools: Mapping[Neuron, Sequence[str]]
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
+        """The same on newly drawn images, which no label of this run was chosen by."""
+        return self._pool_scores(pools, self.fresh_studio)
+
+    def _pool_scores(
+        self, pools: Mapping[Neuron, Sequence[str]], studio: Studio
+    ) -> dict[Neuron, Float[np.ndarray, " _"]]:
         exemplars = self._exemplars(list(pools))
         concepts = {neuron: pools[neuron] for neuron in exemplars}
-        studio = self.fresh_studio if fresh else self.studio
         return self._scores(concepts, exemplars, self._views(exemplars), studio)
 
     def likeness(self, texts: Mapping[Neuron, str]) -> dict[Neuron, float]:
@@ -281,10 +287,10 @@ class DescribeAndDissect:
         concepts: Mapping[Neuron, Sequence[str]],
         exemplars: Mapping[Neuron, Exemplars],
         views: Mapping[Neuron, Sequence[View]],
-        studio: Studio | None = None,
+        studio: Studio,
     ) -> dict[Neuron, Float[np.ndarray, " _"]]:
         """Step 3: images of every concept, the neuron's activations on them, and a score for each."""
-        renderings = (studio or self.studio).render([text for texts in concepts.values() for text in texts])
+        renderings = studio.render([text for texts in concepts.values() for text in texts])
         shown = self._exemplar_embeddings({neuron: views[neuron] for neuron in concepts})
         correlations = self._correlations(concepts) if self.parts.scorer.needs_probe else {}
         with self.store.timed("scoring"):

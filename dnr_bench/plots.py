@@ -17,20 +17,21 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
 
     Numbers on the x axis stand in order and to scale, other values side by side. Rows without y are left out.
     """
-    shown = [row for row in rows if row.get(plot.y) is not None]
+    shown = [row for row in rows if row.get(plot.x) is not None and row.get(plot.y) is not None]
     to_scale = all(_is_number(row[plot.x]) for row in shown)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(row[plot.series] for row in shown):
-        of_series = [row for row in shown if row[plot.series] == name]
+    names = [", ".join(str(row.get(column)) for column in plot.series) for row in shown]
+    for name in dict.fromkeys(names):
+        of_series = [row for row, of_row in zip(shown, names, strict=True) if of_row == name]
         if to_scale:
             of_series.sort(key=lambda row: float(row[plot.x]))
-        _draw_series(axes, of_series, plot, str(name), to_scale)
+        _draw_series(axes, of_series, plot, name, to_scale)
     axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
     if not to_scale:
         axes.tick_params(axis="x", rotation=30)
-    if plot.series != plot.x and shown:
-        axes.legend(title=plot.series, fontsize="small")
+    if plot.series and shown:
+        axes.legend(title=", ".join(plot.series), fontsize="small")
     axes.grid(alpha=0.3)
     return figure
 
@@ -49,7 +50,8 @@ def _draw_series(
         (line,) = axes.plot(xs, ys, marker="o", label=name)
         axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
     else:
-        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=":", capsize=3, label=name)
+        line = ":" if plot.series else "none"
+        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=line, capsize=3, label=name)
 
 
 def _is_number(value: object) -> bool:

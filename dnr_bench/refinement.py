@@ -58,14 +58,12 @@ def progress(
 ) -> float:
     """How much the new concepts raise the mean of the `top_m` best scores, in spreads of all scores.
 
-    Both means are of one joint scoring, since ranks grow with the number of concepts. 0 where all scores
-    are equal, or none of the old or of all concepts has a score.
+    Both means are of one joint scoring, since ranks grow with the number of concepts, and at most of as many
+    concepts as there are old ones with a score. 0 where all scores are equal, or no old concept has one.
     """
     old = scores[~is_new]
-    scale = spread(scores)
-    if not scale or np.isnan(old).all():
-        return 0.0
-    return (_top_mean(scores, top_m) - _top_mean(old, top_m)) / scale
+    scale, m = spread(scores), min(top_m, int((~np.isnan(old)).sum()))
+    return (_top_mean(scores, m) - _top_mean(old, m)) / scale if scale and m else 0.0
 
 
 def highest_images(activations: Sequence[Float[np.ndarray, " _"]], n: int) -> list[tuple[int, int]]:

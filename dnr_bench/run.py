@@ -90,6 +90,7 @@ def run(config: RunConfig) -> RunResult:
         target=config.parts.target,
         embed_texts=lambda texts: embed_texts(store, config.parts.encoder, texts),
         score_pools=method.score_pools,
+        score_pools_anew=None if config.parts.scorer.needs_probe else method.score_pools_anew,
         activations=method.activations,
         likeness=method.likeness,
     )

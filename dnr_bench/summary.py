@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dnr_bench.comparison import LABEL_CHANGE, ComparisonRow
 from dnr_bench.run import RunResult
+from evaluators.metrics import Estimate
 
 _SHOWN_NEURONS = 24
 _WIDTH_OF_LOGS = 120
@@ -24,10 +25,14 @@ _COMPARED = (
     "planted.wrong",
     "planted.truth_in_candidates",
     "planted.reciprocal_rank",
+    "fc_layer.clip_cos",
+)
+_COMPARED_WHERE_THERE = (
     "planted.exact_gain",
+    "planted.attribute_f1_gain",
+    "refinement.changed",
     "refinement.fresh_wins",
     "user_concepts.won",
-    "fc_layer.clip_cos",
 )
 
 
@@ -69,26 +74,11 @@ def print_job(result: RunResult, folder: Path, console: Console) -> None:
 
 def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], console: Console) -> None:
     """The jobs of a multirun side by side, each metric with its 95% interval; `parts`: what all share."""
-    table = Table(title="Jobs of this multirun", box=box.SIMPLE_HEAD, title_justify="left")
     names = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
-    metrics = [name for name in _COMPARED if any(name in row.metrics for row in rows)]
     names = names or list(rows[0].overrides)
-    for name in names:
-        table.add_column(escape(name), no_wrap=True)
-    for name in metrics:
-        table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
-    for name in ("computed", "seconds"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        cells = [escape(row.overrides.get(name, "")) for name in names]
-        if row.seconds is None:
-            table.add_row(*cells, "[red]failed[/red]")
-            continue
-        cells += [_comparison_cell(row, name) for name in metrics]
-        table.add_row(*cells, str(row.computed), f"{row.seconds:.1f}")
-    table.caption = "mean over neurons, its 95% interval, and (chance); more in comparison.json in MLflow"
-    table.caption_justify = "left"
-    console.print(table)
+    console.print(_jobs_table(rows, names))
+    if further := [row for row in rows if not row.metrics.keys().isdisjoint(_COMPARED_WHERE_THERE)]:
+        console.print(_further_table(further, names))
     if any(row.differences for row in rows):
         console.print(_difference_table(rows, names))
     if parts:
@@ -99,33 +89,66 @@ def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], co
             console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
 
 
+def _jobs_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
+    metrics = [name for name in _COMPARED if any(name in row.metrics for row in rows)]
+    table = _comparison_table("Jobs of this multirun", names, metrics)
+    for name in ("computed", "seconds"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        if row.seconds is None:
+            table.add_row(*_values_of(row, names), "[red]failed[/red]")
+            continue
+        cells = [_comparison_cell(row, name) for name in metrics]
+        table.add_row(*_values_of(row, names), *cells, str(row.computed), f"{row.seconds:.1f}")
+    table.caption = "mean over neurons, its 95% interval, and (chance); more in comparison.json in MLflow"
+    return table
+
+
+def _further_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
+    """What only some jobs have: refinement and concepts of the user."""
+    metrics = [name for name in _COMPARED_WHERE_THERE if any(name in row.metrics for row in rows)]
+    table = _comparison_table("Refinement and concepts of the user", names, metrics)
+    for row in rows:
+        table.add_row(*_values_of(row, names), *(_comparison_cell(row, name) for name in metrics))
+    table.caption = (
+        "gain: of the refined over the unrefined answer, on truth; fresh wins: on newly drawn images;"
+        " won: the best concept is the user's"
+    )
+    return table
+
+
 def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
     """What each row gains or loses against the first one, neuron by neuron."""
     first = " ".join(f"{name}={rows[0].overrides.get(name, '')}" for name in names)
-    table = Table(title=f"Differences to {escape(first)}", box=box.SIMPLE_HEAD, title_justify="left")
     metrics = [name for name in (*_COMPARED, LABEL_CHANGE) if any(name in row.differences for row in rows)]
+    table = _comparison_table(f"Differences to {escape(first)}", names, metrics)
+    for row in rows[1:]:
+        table.add_row(*_values_of(row, names), *(_difference_cell(row, name) for name in metrics))
+    table.caption = (
+        "paired over neurons and seeds, mean and 95% interval; label change: neurons with another first label"
+    )
+    return table
+
+
+def _comparison_table(title: str, names: Sequence[str], metrics: Sequence[str]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for name in names:
         table.add_column(escape(name), no_wrap=True)
     for name in metrics:
         table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
-    for row in rows[1:]:
-        cells = [escape(row.overrides.get(name, "")) for name in names]
-        for name in metrics:
-            found = row.differences.get(name)
-            mean = (
-                "–"
-                if found is None
-                else f"{found.mean:.3f}"
-                if name == LABEL_CHANGE
-                else f"{found.mean:+.3f}"
-            )
-            cells.append(mean if found is None else f"{mean}\n{_short(found.low)}–{_short(found.high)}")
-        table.add_row(*cells)
-    table.caption = (
-        "paired over neurons and seeds, mean and 95% interval; label change: neurons with other labels"
-    )
-    table.caption_justify = "left"
     return table
+
+
+def _values_of(row: ComparisonRow, names: Sequence[str]) -> list[str]:
+    return [escape(row.overrides.get(name, "")) for name in names]
+
+
+def _difference_cell(row: ComparisonRow, metric: str) -> str:
+    found = row.differences.get(metric)
+    if found is None:
+        return "–"
+    mean = f"{found.mean:.3f}" if metric == LABEL_CHANGE else f"{found.mean:+.3f}"
+    return f"{mean}\n{_interval(found)}"
 
 
 def _listed(parts: Mapping[str, str]) -> str:
@@ -136,8 +159,13 @@ def _comparison_cell(row: ComparisonRow, metric: str) -> str:
     found = row.metrics.get(metric)
     if found is None:
         return "–"
-    interval, chance = f"{_short(found.low)}–{_short(found.high)}", _short(row.chance.get(metric))
-    return f"[bold]{found.mean:.3f}[/bold]\n{interval}\n[dim]({chance})[/dim]"
+    chance = _short(row.chance.get(metric))
+    return f"[bold]{found.mean:.3f}[/bold]\n{_interval(found)}\n[dim]({chance})[/dim]"
+
+
+def _interval(found: Estimate) -> str:
+    to = " to " if found.low < 0 else "–"
+    return f"{_short(found.low)}{to}{_short(found.high)}"
 
 
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:

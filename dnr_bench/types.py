@@ -195,11 +195,11 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Plot:
-    """How a table is drawn: `y` over `x`, one line or group of points for each value of `series`."""
+    """How a table is drawn: `y` over `x`, a line for each combination of values of the columns `series`."""
 
     x: str
     y: str
-    series: str
+    series: tuple[str, ...]
     title: str
 
 
@@ -216,12 +216,13 @@ class Table:
 class Scorecard:
     """One metric of one evaluator: a value for each item, NaN where an item is unscored.
 
-    `clusters` names items whose values are not independent (same label, same images). `chance` and
-    `oracle` are the metric's means for shuffled and for true labels; `controls` hold further baselines.
+    `higher_is_better` is None for what only describes. `clusters` names items whose values are not
+    independent (same label, same images). `chance` and `oracle` are the metric's means for shuffled and for
+    true labels; `controls` hold further baselines.
     """
 
     metric: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     item_kind: Literal["neuron", "class", "pair", "condition"]
     items: Sequence[str]
     values: Float[np.ndarray, " items"]

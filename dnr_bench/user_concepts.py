@@ -5,26 +5,30 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import yaml
 
 from dnr_bench.errors import UsageError
-from dnr_bench.types import Neuron
+from dnr_bench.types import Layer, Neuron
 
 COLUMNS = ("layer", "unit", "concept")
 
 
-def user_concepts(given: Sequence[str] | str, neurons: Sequence[Neuron]) -> dict[Neuron, tuple[str, ...]]:
+def user_concepts(
+    given: object, neurons: Sequence[Neuron], layers: Sequence[Layer]
+) -> dict[Neuron, tuple[str, ...]]:
     """The concepts for each neuron of the run that has some.
 
     `given`: a list for all neurons, a CSV file with the columns layer, unit, concept, or a YAML file
-    {"concepts:17": [striped ring, ...]}. Lines of a file for other neurons are passed over.
+    {"concepts:17": [striped ring, ...]}. A file may speak of all neurons of the target, whose `layers` are
+    these; those that the run does not describe are passed over.
     """
-    if not isinstance(given, str):
+    if isinstance(given, list):
         concepts = tuple(_checked(text, f"user_concepts[{i}]") for i, text in enumerate(given))
         return dict.fromkeys(neurons, concepts) if concepts else {}
-    path = Path(given)
+    path = Path(given if isinstance(given, str) else "")
     readers = {".csv": _csv_lines, ".yaml": _yaml_lines, ".yml": _yaml_lines}
     if path.suffix not in readers:
         raise UsageError(
@@ -34,14 +38,18 @@ def user_concepts(given: Sequence[str] | str, neurons: Sequence[Neuron]) -> dict
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"user_concepts={given!r} cannot be read: {error}") from error
+    units = {layer.name: layer.units for layer in layers}
     found: dict[Neuron, list[str]] = {}
-    for neuron, concept in readers[path.suffix](text, given):
+    for neuron, concept, place in readers[path.suffix](text, str(given)):
+        if neuron.unit >= units.get(neuron.layer, 0):
+            allowed = ", ".join(f"{name}:0-{count - 1}" for name, count in units.items())
+            raise UsageError(f"{place}: the target has no neuron {neuron}; it has {allowed}")
         found.setdefault(neuron, []).append(concept)
     wanted = set(neurons)
     return {neuron: tuple(concepts) for neuron, concepts in found.items() if neuron in wanted}
 
 
-def parse_neuron(name: str, where: str) -> Neuron:
+def parse_neuron(name: object, where: str) -> Neuron:
     """The neuron of a name like concepts:17."""
     match = re.fullmatch(r"(.+):(\d+)", str(name))
     if match is None:
@@ -49,18 +57,25 @@ def parse_neuron(name: str, where: str) -> Neuron:
     return Neuron(match[1], int(match[2]))
 
 
-def _csv_lines(text: str, where: str) -> Iterator[tuple[Neuron, str]]:
-    reader = csv.DictReader(text.splitlines())
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise UsageError(
-            f"user_concepts={where!r} lacks the columns {missing}; it needs {', '.join(COLUMNS)}"
-        )
-    for row in reader:
-        place = f"user_concepts={where!r}, line {reader.line_num}"
-        yield parse_neuron(f"{row['layer']}:{row['unit']}", place), _checked(row["concept"], place)
+def _csv_lines(text: str, where: str) -> Iterator[tuple[Neuron, str, str]]:
+    reader = csv.DictReader(StringIO(text, newline=""))
+    try:
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise UsageError(
+                f"user_concepts={where!r} lacks the columns {missing}; it needs {', '.join(COLUMNS)}"
+            )
+        for row in reader:
+            place = f"user_concepts={where!r}, line {reader.line_num}"
+            if None in row:
+                raise UsageError(f"{place}: more values than columns; a comma within a concept needs quotes")
+            layer, unit, concept = ((row[name] or "").strip() for name in COLUMNS)
+            if layer or unit or concept:
+                yield parse_neuron(f"{layer}:{unit}", place), _checked(concept, place), place
+    except csv.Error as error:
+        raise UsageError(f"user_concepts={where!r}, line {reader.line_num}: {error}") from error
 
 
-def _yaml_lines(text: str, where: str) -> Iterator[tuple[Neuron, str]]:
+def _yaml_lines(text: str, where: str) -> Iterator[tuple[Neuron, str, str]]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -72,7 +87,7 @@ def _yaml_lines(text: str, where: str) -> Iterator[tuple[Neuron, str]]:
     for name, concepts in content.items():
         place = f"user_concepts={where!r}, {name}"
         for concept in concepts:
-            yield parse_neuron(name, place), _checked(concept, place)
+            yield parse_neuron(name, place), _checked(concept, place), place
 
 
 def _checked(concept: object, where: str) -> str:

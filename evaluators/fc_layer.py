@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnr_bench.parts import EvaluationContext
+from dnr_bench.parts import EvaluationContext, Evaluator
 from dnr_bench.types import Neuron, Scorecard
 from evaluators.metrics import shuffled_mean, word_controls
 
 
-class FcLayer:
-    """clip_cos: the cosine of label and true name in CLIP's text space."""
+class FcLayer(Evaluator):
+    """clip_cos: the cosine of the (first) label and the true name in CLIP's text space."""
 
     def truth(self, context: EvaluationContext) -> dict[Neuron, str]:
         """The true names of all units that have one."""
@@ -29,7 +29,7 @@ class FcLayer:
         if all(e.unscored is not None for e in named):
             return []
         true = [names[e.neuron] for e in named]
-        labels = [" ".join(e.labels) for e in named]
+        labels = [e.labels[0] if e.labels else "" for e in named]
         words = sorted({word for name in names.values() for word in name.split()})
         vectors = _unit_vectors(context, [*true, *labels, *words])
         truth = np.stack([vectors[name] for name in true])

@@ -6,7 +6,7 @@ six statistics ascending and two descending, so that its 1024 of 1024 means *hig
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext
+from dnr_bench.parts import EvaluationContext, Evaluator
 from dnr_bench.scorers.ranking import largest, positive_count, share
 from dnr_bench.types import Neuron, Plot, Table
 from dnr_bench.user_concepts import parse_neuron
@@ -25,7 +25,7 @@ Order = Literal["descending", "as_published"]
 ASCENDING = ("mean", "median", "squared_mean", "topk_squared_mean")
 
 
-class NeuronRank:
+class NeuronRank(Evaluator):
     """A table of statistic, score and rank for chosen neurons, each ranked over all units of its layer.
 
     `neurons`: names like concepts:17, or a number: so many of the run's neurons, spread evenly over them.
@@ -35,11 +35,21 @@ class NeuronRank:
 
     def __init__(self, neurons: Sequence[str] | int, order: Order, k: int, alpha: float) -> None:
         self.k, self.alpha, self.order = positive_count("k", k), share("alpha", alpha), order
-        self.names = positive_count("neurons", neurons) if isinstance(neurons, int) else list(neurons)
+        self.neurons: int | list[Neuron]
+        if isinstance(neurons, int):
+            self.neurons = positive_count("neurons", neurons)
+        elif isinstance(neurons, str) or not neurons:
+            raise UsageError(f'neurons={neurons!r} must be a number, or a list like ["concepts:17"]')
+        else:
+            self.neurons = [parse_neuron(name, "neurons") for name in neurons]
 
-    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
-        """Nothing."""
-        return {}
+    def check(self, neurons: Sequence[Neuron]) -> None:
+        """All neurons that are named must be among the run's."""
+        if isinstance(self.neurons, list) and (missing := sorted(set(self.neurons) - set(neurons))):
+            names = ", ".join(map(str, missing))
+            raise UsageError(
+                f"neuron_rank: {names} not among the neurons of this run (neurons.layers, units)"
+            )
 
     def evaluate(self, context: EvaluationContext) -> list[Table]:
         """One table, drawn as rank over statistic."""
@@ -62,17 +72,14 @@ class NeuronRank:
                     for neuron in chosen
                     if neuron.layer == layer
                 ]
-        plot = Plot("statistic", "rank", "neuron", f"Rank in the layer ({self.order}; 1 is the first)")
+        plot = Plot("statistic", "rank", ("neuron",), f"Rank in the layer ({self.order}; 1 is the first)")
         return [Table("neuron_rank", rows, plot)] if rows else []
 
     def _chosen(self, neurons: Sequence[Neuron]) -> list[Neuron]:
-        if isinstance(self.names, int):
-            step = max(len(neurons) / self.names, 1.0)
-            return [neurons[int(i * step)] for i in range(min(self.names, len(neurons)))]
-        chosen = [parse_neuron(name, "evaluator.neuron_rank.neurons") for name in self.names]
-        if missing := [str(neuron) for neuron in chosen if neuron not in neurons]:
-            raise UsageError(f"neurons={self.names}: {missing} are not among the neurons of this run")
-        return chosen
+        if isinstance(self.neurons, list):
+            return self.neurons
+        step = max(len(neurons) / self.neurons, 1.0)
+        return [neurons[int(i * step)] for i in range(min(self.neurons, len(neurons)))]
 
     def _semantic(
         self, layer: str, values: Float[np.ndarray, "images units"], context: EvaluationContext
@@ -80,7 +87,7 @@ class NeuronRank:
         """alpha * top-k mean + (1 - alpha) * CLIP(n)^2, dead units counting with their activation alone."""
         labels = {e.neuron: e.labels[0] for e in context.explanations if e.neuron.layer == layer and e.labels}
         alive = {Neuron(layer, int(unit)) for unit in np.flatnonzero(np.ptp(values, axis=0))}
-        if not alive <= labels.keys():
+        if not alive or not alive <= labels.keys():
             return {}
         likeness = context.likeness(labels)
         clip = np.asarray([likeness.get(Neuron(layer, unit), 0.0) for unit in range(values.shape[1])])

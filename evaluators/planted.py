@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.fingerprints import checkpoint_path
-from dnr_bench.parts import EvaluationContext
+from dnr_bench.parts import EvaluationContext, Evaluator
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
 from dnr_bench.types import Explanation, Neuron, Scorecard
 from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean, word_controls
@@ -31,22 +31,26 @@ class _Unit:
 
     @cached_property
     def label(self) -> Concept:
-        """What the unit's labels say together: all their alternatives."""
-        return union([parse(label) for label in self.explanation.labels])
+        """What the label says; for units with alternatives all labels together."""
+        labels = self.explanation.labels
+        return union([parse(label) for label in (labels if self.kind == "or" else labels[:1])])
 
     @cached_property
-    def unrefined(self) -> Concept | None:
-        """What the answer before refinement says; None where nothing was refined."""
+    def answers(self) -> tuple[Concept, Concept] | None:
+        """What the answers before and after refinement say; None where nothing was refined."""
         course = self.explanation.course
-        return parse(course.answers[0]) if course else None
+        return (parse(course.answers[0]), parse(course.answers[-1])) if course else None
 
     @cached_property
     def candidates(self) -> list[Concept]:
         return [parse(candidate.text) for candidate in self.explanation.candidates]
 
 
-class Planted:
+class Planted(Evaluator):
     """exact, attribute precision, recall and F1, candidates, choice, reciprocal rank, gain, abstention.
+
+    Where a neuron has several labels the first one counts, and for units that detect alternatives all of them
+    together; further_wrong says how many of the others are wrong.
 
     What is not exact is one of three: too_narrow (the label implies the truth: "solid square" for "square",
     "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
@@ -76,8 +80,10 @@ class Planted:
         cards = [*_text_cards(named), *_candidate_cards(named)] if named else []
         if named:
             cards.append(_reciprocal_rank(named, context))
-        if refined := [unit for unit in named if unit.unrefined and not unit.explanation.unscored]:
+        if refined := [unit for unit in named if unit.answers and not unit.explanation.unscored]:
             cards += _gain_cards(refined)
+        if several := [unit for unit in named if len(unit.explanation.labels) > 1]:
+            cards.append(_further_labels(several))
         if nothing:
             cards.append(_abstention(nothing, found))
         return cards
@@ -200,18 +206,31 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     }
     cards = []
     for name, metric in metrics.items():
-        gains = [metric(u.label, u.truth) - metric(u.unrefined or _NOTHING, u.truth) for u in units]
+        gains = [metric(u.answers[1], u.truth) - metric(u.answers[0], u.truth) for u in units if u.answers]
         cards.append(_card(f"{name}_gain", units, np.asarray(gains, float), chance=0.0, oracle=None))
     return cards
 
 
+def _further_labels(units: Sequence[_Unit]) -> Scorecard:
+    """The share of a unit's labels after the first that are wrong."""
+    values = [np.mean([wrong(parse(label), u.truth) for label in u.explanation.labels[1:]]) for u in units]
+    return _card("further_wrong", units, np.asarray(values), None, higher_is_better=False, oracle=0.0)
+
+
 def _reciprocal_rank(units: Sequence[_Unit], context: EvaluationContext) -> Scorecard:
     """1 / rank of the truth in a fixed pool with its super-, sub- and sibling concepts."""
-    pools = {u.neuron: concept_pool(u.truth, np.random.default_rng([11, u.neuron.unit])) for u in units}
+    pools: dict[Neuron, list[Concept]] = {}
+    for unit in units:
+        rng = np.random.default_rng([11, unit.neuron.unit])
+        pools[unit.neuron] = concept_pool(unit.truth, rng)
+        rng.shuffle(pools[unit.neuron])  # the truth has no place of its own, which a scorer might prefer
     scores = context.score_pools(
         {neuron: [str(concept) for concept in pool] for neuron, pool in pools.items()}
     )
-    values = [1 / mid_rank(scores[u.neuron], 0) if u.neuron in scores else np.nan for u in units]
+    values = [
+        1 / mid_rank(scores[u.neuron], pools[u.neuron].index(u.truth)) if u.neuron in scores else np.nan
+        for u in units
+    ]
     luck = [float(np.mean(1 / np.arange(1, len(pool) + 1))) for pool in pools.values()]
     return _card("reciprocal_rank", units, np.asarray(values), float(np.mean(luck)))
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from dnr_bench.parts import EvaluationContext
-from dnr_bench.types import Course, Explanation, Neuron, Scorecard
+from dnr_bench.parts import EvaluationContext, Evaluator
+from dnr_bench.types import Course, Explanation, Scorecard
 
 
-class Refinement:
+class Refinement(Evaluator):
     """changed, iterations, and how the refined answer fares against the unrefined one on fresh images.
 
     A maximum over more concepts looks better by chance, so both answers are drawn anew with other seeds and
     scored against each other. fresh_wins: 1 where the refined answer is ahead, 0.5 for a tie, over neurons
     whose answer changed. fresh_gain: by how much, in units of the scoring function, 0 where it is the same.
+    Both are left out for scoring functions that look at the probing set, which is never fresh.
     """
-
-    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
-        """Nothing."""
-        return {}
 
     def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
         """The metrics over refined neurons; none where nothing was refined."""
@@ -28,26 +23,29 @@ class Refinement:
         if not refined:
             return []
         changed = [(e, course) for e, course in refined if course.answers[0] != course.answers[-1]]
-        pools = {e.neuron: [course.answers[0], course.answers[-1]] for e, course in changed}
-        scores = context.score_pools(pools, fresh=True) if pools else {}
-        gains = {neuron: float(pair[1] - pair[0]) for neuron, pair in scores.items()}
+        names = {e.neuron for e, _ in changed}
         cards = [
-            _card("changed", refined, [float(e.neuron in gains) for e, _ in refined]),
-            _card("iterations", refined, [float(len(course.answers) - 1) for _, course in refined]),
-            _card("fresh_gain", refined, [gains.get(e.neuron, 0.0) for e, _ in refined], chance=0.0),
+            _card("changed", refined, [float(e.neuron in names) for e, _ in refined], None),
+            _card("iterations", refined, [float(len(course.answers) - 1) for _, course in refined], None),
         ]
+        if context.score_pools_anew is None:
+            return cards
+        pools = {e.neuron: [course.answers[0], course.answers[-1]] for e, course in changed}
+        scores = context.score_pools_anew(pools) if pools else {}
+        gains = {neuron: float(pair[1] - pair[0]) for neuron, pair in scores.items()}
+        cards.append(_card("fresh_gain", refined, [gains.get(e.neuron, 0.0) for e, _ in refined], 0.0))
         if changed:
-            wins = [np.sign(gains[e.neuron]) / 2 + 0.5 for e, _ in changed]
-            cards.append(_card("fresh_wins", changed, wins, chance=0.5))
+            wins = [float(np.sign(gains[e.neuron])) / 2 + 0.5 for e, _ in changed]
+            cards.append(_card("fresh_wins", changed, wins, 0.5))
         return cards
 
 
 def _card(
-    name: str, items: list[tuple[Explanation, Course]], values: list[float], chance: float | None = None
+    name: str, items: list[tuple[Explanation, Course]], values: list[float], chance: float | None
 ) -> Scorecard:
     return Scorecard(
         metric=f"refinement.{name}",
-        higher_is_better=True,
+        higher_is_better=None if chance is None else True,
         item_kind="neuron",
         items=[str(e.neuron) for e, _ in items],
         values=np.asarray(values, float),

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from dnr_bench.parts import EvaluationContext
-from dnr_bench.types import Explanation, Neuron, Scorecard, ScoredCandidate
+from dnr_bench.parts import EvaluationContext, Evaluator
+from dnr_bench.types import Explanation, Scorecard, ScoredCandidate
 
 
-class UserConcepts:
+class UserConcepts(Evaluator):
     """won: the best concept is the user's. margin: of the user's best score over the best machine-made one.
 
     Over the neurons that have concepts of both kinds; a concept that both name counts as machine-made.
     The margin is in units of the scoring function.
     """
-
-    def truth(self, context: EvaluationContext) -> Mapping[Neuron, str]:
-        """Nothing."""
-        return {}
 
     def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
         """Both metrics; none where the user supplied no concept."""
@@ -48,7 +42,7 @@ def _score(candidate: ScoredCandidate | None) -> float:
 def _card(name: str, explanations: list[Explanation], values: list[float], chance: float | None) -> Scorecard:
     return Scorecard(
         metric=f"user_concepts.{name}",
-        higher_is_better=True,
+        higher_is_better=None,
         item_kind="neuron",
         items=[str(e.neuron) for e in explanations],
         values=np.asarray(values, float),

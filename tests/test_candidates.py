@@ -26,7 +26,7 @@ def test_each_concept_stands_once_as_first_written() -> None:
     assert [(c.text, c.origin, c.iteration) for c in later] == [
         ("Red ring", "both", 0),
         ("star", "captions", 0),
-        ("blue", "both", 0),
+        ("blue", "user", 0),
     ]
 
 

@@ -72,7 +72,7 @@ def with_blur(scorer: str, blur: str) -> Job:
 def test_plots_run_over_numbers_where_there_are_some() -> None:
     rows = compare([with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("10", "2")])
     quality, change = comparison_plots(rows)
-    assert (quality.x, quality.y, quality.series) == ("blur", "planted.exact", "scorer")
+    assert (quality.x, quality.y, quality.series) == ("blur", "planted.exact", ("scorer",))
     axes = draw([row.flat() for row in rows], quality).axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[2.0, 10.0], [2.0, 10.0]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean", "semantic"]
@@ -86,10 +86,55 @@ def test_plots_run_over_numbers_where_there_are_some() -> None:
 def test_what_has_no_numbers_stands_side_by_side_with_its_intervals() -> None:
     rows = compare([with_blur("mean", "0"), with_blur("semantic", "0")])
     quality, _ = comparison_plots(rows)
-    assert (quality.x, quality.series) == ("scorer", "scorer")
+    assert (quality.x, quality.series) == ("scorer", ())
     axes = draw([row.flat() for row in rows], quality).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["mean", "semantic"]
-    assert len(axes.containers) == 2  # points with error bars
+    assert len(axes.containers) == 1  # points with error bars
     assert axes.get_legend() is None
     assert comparison_plots(compare([with_blur("mean", "0")])) == []
     assert comparison_plots(compare([Job({"scorer": s}, None, "no disk") for s in "ab"])) == []
+
+
+def test_a_job_that_never_ran_spoils_no_plot() -> None:
+    gone = Job({"job": "0"}, None, "interrupted")
+    quality, _ = comparison_plots(compare([gone, with_blur("mean", "0"), with_blur("mean", "2")]))
+    assert (quality.x, quality.series) == ("blur", ())
+
+
+def test_each_combination_of_what_else_varies_is_a_line() -> None:
+    jobs = []
+    for captioner in ("truth", "blip"):
+        for of_scorer in (with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("0", "2")):
+            jobs.append(Job({**of_scorer.overrides, "captioner": captioner}, of_scorer.result, None))
+    rows = compare(jobs)
+    axes = draw([row.flat() for row in rows], comparison_plots(rows)[0]).axes[0]
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 2, 2, 2]
+
+
+def test_a_metric_that_one_seed_lacks_is_there_for_the_others() -> None:
+    first, second = job(0, [1.0], ["a"]), job(1, [1.0], ["b"])
+    first.result["metrics"]["refinement.fresh_wins"] = {"chance": 0.5}
+    first.result["neurons"][0]["values"]["refinement.fresh_wins"] = 1.0
+    (row,) = compare([first, second])
+    assert row.metrics["refinement.fresh_wins"].n == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "together"),
+    [
+        (["red", "red"], ["b", "c"], True),  # the images of one baseline label count for both
+        (["b", "c"], ["red", "red"], True),
+        (["b", "red"], ["red", "c"], False),  # drawn in other runs, scored in other company
+        (["a", "b"], ["c", "d"], False),
+        ([None, None], [None, None], False),  # neurons without labels share nothing
+    ],
+)
+def test_pairs_that_share_a_label_on_one_side_are_one_cluster(
+    before: list[str | None], after: list[str | None], together: bool
+) -> None:
+    jobs = [job(0, [0, 0], list("ab")), job(0, [1, 0], list("ab"), "semantic")]
+    for one, labels in zip(jobs, (before, after), strict=True):
+        for record, label in zip(one.result["neurons"], labels, strict=True):
+            record["labels"] = [label] if label else []
+    found = compare(jobs)[1].differences["planted.exact"]
+    assert np.isnan(found.low) == together  # a single cluster says nothing of the spread

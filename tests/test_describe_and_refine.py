@@ -83,9 +83,15 @@ def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: Bui
 
     probe = config.probe.load(0)
     method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, Store(config.store))
-    method.score_pools({neuron: ["red", "striped ring"]}, fresh=True)
+    method.score_pools_anew({neuron: ["red", "striped ring"]})
     assert drawn
     assert not used & set(drawn)
+
+
+def test_scores_on_the_probing_set_are_never_called_fresh(small_run: BuildRun) -> None:
+    result = run(small_run(*REFINED, "scorer=probe_correlation", "neurons.units=[13,20,27]"))
+    assert "refinement.changed" in result.metrics
+    assert not {"refinement.fresh_wins", "refinement.fresh_gain"} & result.metrics.keys()
 
 
 def test_concepts_of_the_user_are_tagged_and_can_win(small_run: BuildRun, tmp_path: Path) -> None:
@@ -176,8 +182,8 @@ def test_the_nearest_concept_of_a_file_is_the_caption(small_run: BuildRun, tmp_p
 
 
 def test_generated_images_have_no_captions_of_a_data_set(small_run: BuildRun) -> None:
-    with pytest.raises(UsageError, match=r"generated images \(refine=iterative\), need a model"):
-        run(small_run("refine=iterative", "captioner=dataset", "neurons.units=[0]"))
+    with pytest.raises(UsageError, match="it needs a captioner that is a model"):
+        small_run("refine=iterative", "captioner=dataset")
 
 
 def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnr_bench.encoders.clip import ClipEncoder
-from dnr_bench.parts import EvaluationContext
+from dnr_bench.parts import EvaluationContext, PoolScorer
 from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.shapes.world import CLASSES, planted_units
 from dnr_bench.targets.shapes import shapes_target
@@ -29,8 +29,17 @@ def labelled(layer: str, unit: int, *texts: str) -> Explanation:
     return Explanation(Neuron(layer, unit), tuple(candidates), texts[:1], unscored=unscored)
 
 
-def truth_scores(pools: Mapping[Neuron, Sequence[str]], fresh: bool = False) -> dict[Neuron, np.ndarray]:
-    """Scores that know the truth: the first concept of each pool wins."""
+def truth_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarray]:
+    """Scores that know the truth: of each pool, wherever it stands."""
+    truths = {Neuron("concepts", unit.unit): unit.truth for unit in PLANTED}
+    return {
+        neuron: np.array([float(parse(text) == truths[neuron]) for text in pool])
+        for neuron, pool in pools.items()
+    }
+
+
+def first_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarray]:
+    """Scores that look at the order alone: the first of each pool wins."""
     return {neuron: -np.arange(len(pool), dtype=float) for neuron, pool in pools.items()}
 
 
@@ -47,9 +56,17 @@ def judge():
     target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
     encoder = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
 
-    def evaluate(evaluator, explanations: Sequence[Explanation]) -> dict[str, Scorecard]:
+    def evaluate(
+        evaluator, explanations: Sequence[Explanation], pool_scores: PoolScorer = truth_scores
+    ) -> dict[str, Scorecard]:
         context = EvaluationContext(
-            list(explanations), target, encoder.embed_texts, truth_scores, no_activations, no_likeness
+            list(explanations),
+            target,
+            encoder.embed_texts,
+            pool_scores,
+            first_scores,
+            no_activations,
+            no_likeness,
         )
         return {card.metric: card for card in evaluator.evaluate(context)}
 
@@ -195,7 +212,7 @@ def test_refined_answers_are_held_against_the_unrefined_ones(judge) -> None:
     cards = judge(Refinement(), explanations)
     assert cards["refinement.changed"].values.tolist() == [1.0, 0.0]
     assert cards["refinement.iterations"].values.tolist() == [2.0, 1.0]
-    # `truth_scores` prefers the first of a pool, which is the unrefined answer
+    # `first_scores` prefers the first of a pool, which is the unrefined answer
     assert cards["refinement.fresh_wins"].values.tolist() == [0.0]
     assert cards["refinement.fresh_gain"].values.tolist() == [-1.0, 0.0]
     assert judge(Refinement(), [labelled("concepts", red, "red")]) == {}
@@ -219,3 +236,21 @@ def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
     assert cards["user_concepts.won"].chance == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert cards["user_concepts.margin"].values.tolist() == [2.0, -0.5]
     assert judge(UserConcepts(), [competed(2, ("star", "captions", 2.0))]) == {}
+
+
+def test_the_order_of_a_pool_says_nothing(judge) -> None:
+    explanations = [labelled("concepts", unit.unit, unit.concept) for unit in PLANTED]
+    card = judge(Planted("embedded:target"), explanations, first_scores)["planted.reciprocal_rank"]
+    assert card.values.mean() == pytest.approx(card.chance, abs=0.1)
+
+
+def test_of_several_labels_the_first_counts_but_for_alternatives(judge) -> None:
+    red, either = (next(u for u in PLANTED if u.concept == name) for name in ("red", "star or cross"))
+    both = [labelled("concepts", red.unit, "red", "blue"), labelled("concepts", either.unit, "cross", "star")]
+    several = [replace(e, labels=tuple(c.text for c in e.candidates)) for e in both]
+    one, two = (judge(Planted("embedded:target"), explanations) for explanations in (both, several))
+    assert one["planted.exact"].values.tolist() == [1.0, 0.0]
+    assert two["planted.exact"].values.tolist() == [1.0, 1.0]
+    assert "planted.further_wrong" not in one
+    assert two["planted.further_wrong"].values.tolist() == [1.0, 0.0]
+    assert not two["planted.further_wrong"].higher_is_better

@@ -28,7 +28,8 @@ def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationCo
         explanations,
         target=shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
         embed_texts=lambda texts: np.zeros((len(texts), 2)),
-        score_pools=lambda pools, fresh=False: {},
+        score_pools=lambda pools: {},
+        score_pools_anew=None,
         activations=lambda name: Activations(layer, values, "digest"),
         likeness=lambda texts: dict.fromkeys(texts, 0.5),
     )
@@ -74,7 +75,16 @@ def test_k_larger_than_the_probing_set_uses_what_there_is() -> None:
 def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named() -> None:
     (found,) = NeuronRank(2, "descending", k=2, alpha=0.7).evaluate(context({0: "a", 1: "b"}))
     assert list(dict.fromkeys(row["neuron"] for row in found.rows)) == ["layer:0", "layer:1"]
-    with pytest.raises(UsageError, match=r"\['layer:7'\] are not among the neurons"):
-        NeuronRank(["layer:7"], "descending", k=2, alpha=0.7).evaluate(context({0: "a"}))
+    with pytest.raises(UsageError, match=r"layer:7 not among the neurons of this run"):
+        NeuronRank(["layer:0", "layer:7"], "descending", k=2, alpha=0.7).check([Neuron("layer", 0)])
     with pytest.raises(UsageError, match="'seven' is no neuron"):
-        NeuronRank(["seven"], "descending", k=2, alpha=0.7).evaluate(context({0: "a"}))
+        NeuronRank(["seven"], "descending", k=2, alpha=0.7)
+    for wrong in ("layer:0", []):
+        with pytest.raises(UsageError, match=r"must be a number, or a list like"):
+            NeuronRank(wrong, "descending", k=2, alpha=0.7)
+
+
+def test_a_dead_layer_has_no_semantic_statistic() -> None:
+    found = table("descending", {}, np.zeros((4, 3), np.float32))
+    assert found["mean", "layer:0"] == (0.0, 2.0)
+    assert not any(name == "topk_semantic" for name, _ in found)

@@ -190,6 +190,10 @@ class TestEveryScorer:
         (lambda: ImageProducts(t=0), "t=0 must be at least 1"),
         (lambda: Combined({}, {}), "parts is empty"),
         (lambda: Combined({"mean": MeanRank()}, {"median": 1.0}), r"no part \['median'\]; parts are"),
+        (
+            lambda: Combined({"mean": MeanRank()}, {"mean": float("nan")}),
+            r"weights\.mean=nan must be a number",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(build, message: str) -> None:

@@ -28,10 +28,15 @@ class ClipConcepts:
             raise UsageError(f"top={top} must lie in 1..{len(self.concepts)}, the number of concepts")
         if "{concept}" not in template:
             raise UsageError(f"template={template!r} must contain {{concept}}")
-        self.texts = [template.replace("{concept}", concept) for concept in self.concepts]
-        self.vectors = encoder.embed_texts(self.texts)
+        self.vectors = encoder.embed_texts([template.replace("{concept}", c) for c in self.concepts])
         self.fingerprint = digest(
-            {"clip_concepts": 1, "encoder": encoder.fingerprint, "texts": self.texts, "top": top}
+            {
+                "clip_concepts": 1,
+                "encoder": encoder.fingerprint,
+                "concepts": self.concepts,
+                "template": template,
+                "top": top,
+            }
         )
 
     def caption(self, views: Sequence[View]) -> list[str]:

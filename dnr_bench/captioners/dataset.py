@@ -18,7 +18,6 @@ class DatasetCaptioner:
         captions = [view.caption for view in views if view.caption is not None]
         if len(captions) != len(views):
             raise UsageError(
-                "the data set's captions are asked for (captioner=truth or dataset), and an image has none: "
-                "probing sets without captions, and generated images (refine=iterative), need a model"
+                "the data set's captions are asked for (captioner=truth or dataset), but it has none here"
             )
         return captions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -27,6 +28,9 @@ class Combined:
             raise UsageError(
                 f"weights={dict(weights)}: there is no part {unknown}; parts are {sorted(parts)}"
             )
+        for name, weight in weights.items():
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise UsageError(f"weights.{name}={weight!r} must be a number")
         self.parts, self.weights = dict(parts), {name: weights.get(name, 1.0) for name in parts}
         self.needs_probe = any(part.needs_probe for part in parts.values())
 

@@ -12,5 +12,11 @@ class CaptionsAsCandidates:
     fingerprint = "captions-1"
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
-        """For each neuron's captions the `n` most frequent ones."""
-        return [[caption for caption, _ in Counter(of_neuron).most_common(n)] for of_neuron in captions]
+        """For each neuron's captions the `n` most frequent ones, whatever their case and spaces."""
+        return [_most_frequent(of_neuron, n) for of_neuron in captions]
+
+
+def _most_frequent(captions: Sequence[str], n: int) -> list[str]:
+    written = [" ".join(caption.split()) for caption in captions if caption.strip()]
+    first = {caption.casefold(): caption for caption in reversed(written)}
+    return [first[name] for name, _ in Counter(caption.casefold() for caption in written).most_common(n)]
