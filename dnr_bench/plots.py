@@ -50,8 +50,8 @@ def _draw_series(
         (line,) = axes.plot(xs, ys, marker="o", label=name)
         axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
     else:
-        line = ":" if plot.series else "none"
-        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=line, capsize=3, label=name)
+        style = ":" if plot.series else "none"
+        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=style, capsize=3, label=name)
 
 
 def _is_number(value: object) -> bool:
