@@ -196,7 +196,8 @@ def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Esti
                     for a, b, _ in of_metric
                 ]
             )
-            found[name] = estimate(np.asarray([value for _, _, value in of_metric], float), clusters)
+            values = np.asarray([value for _, _, value in of_metric], float)
+            found[name] = estimate(values, clusters, signed=name != LABEL_CHANGE)
     return found
 
 
@@ -227,7 +228,8 @@ def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate
     records = [record for result in results for record in result["neurons"] if metric in record["values"]]
     values = [record["values"][metric] for record in records]
     clusters = _clusters([(f"{r['layer']}:{r['unit']}", _labels("", r)) for r in records])
-    return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters)
+    signed = any(result["metrics"][metric].get("signed") for result in results if metric in result["metrics"])
+    return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters, signed=signed)
 
 
 def _labels(when: str, record: Mapping[str, Any]) -> list[str]:

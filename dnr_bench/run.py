@@ -48,7 +48,8 @@ class RunConfig:
 class RunResult:
     """Everything that a run found out, as plain values; `write` makes it result.json.
 
-    metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, controls}.
+    metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, signed,
+        controls}.
     neurons: one record a neuron: labels, score, candidates, truth, unscored, and its value of each metric.
     tables: {name, rows, plot} of what evaluators found beside metrics.
     curves: {name: a value for each iteration of the refinement, from the first on}.
@@ -131,7 +132,7 @@ def finite(value: Any) -> Any:
 
 
 def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
-    found = estimate(card.values, card.clusters, seed)
+    found = estimate(card.values, card.clusters, seed, card.signed)
     return {
         **asdict(found),
         "chance": card.chance,
@@ -139,6 +140,7 @@ def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
         "normalized": normalized(found.mean, card.chance, card.oracle),
         "unscored": int(np.isnan(card.values).sum()),
         "higher_is_better": card.higher_is_better,
+        "signed": card.signed,
         "item_kind": card.item_kind,
         "controls": dict(card.controls),
     }

@@ -218,7 +218,7 @@ class Scorecard:
 
     `higher_is_better` is None for what only describes. `clusters` names items whose values are not
     independent (same label, same images). `chance` and `oracle` are the metric's means for shuffled and for
-    true labels; `controls` hold further baselines.
+    true labels; `controls` hold further baselines. `signed`: values are differences, 0 where there is none.
     """
 
     metric: str
@@ -230,3 +230,4 @@ class Scorecard:
     chance: float | None = None
     oracle: float | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
+    signed: bool = False

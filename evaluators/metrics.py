@@ -24,12 +24,15 @@ class Estimate:
     n: int
 
 
-def estimate(values: Float[np.ndarray, " items"], clusters: Sequence[str], seed: int = 0) -> Estimate:
+def estimate(
+    values: Float[np.ndarray, " items"], clusters: Sequence[str], seed: int = 0, signed: bool = False
+) -> Estimate:
     """The mean of the values that are there, with a BCa bootstrap interval over clusters.
 
     Values of one cluster are drawn together. Where all values are equal, BCa is undefined: a share of 0 or
-    1 gets Wilson's interval over the clusters, anything else an interval of width 0. Where the clusters do
-    not differ although values do, as with a single cluster, nothing is known of the spread: NaN.
+    1 gets Wilson's interval over the clusters, anything else an interval of width 0. A difference (`signed`)
+    that is always 0 may still be there in Wilson's share of the others, on either side. Where the clusters
+    do not differ although values do, as with a single cluster, nothing is known of the spread: NaN.
     """
     scored = ~np.isnan(values)
     kept, names = values[scored], np.asarray(clusters)[scored]
@@ -38,7 +41,7 @@ def estimate(values: Float[np.ndarray, " items"], clusters: Sequence[str], seed:
     mean = float(kept.mean())
     _, membership = np.unique(names, return_inverse=True)
     if np.ptp(kept) == 0:
-        return Estimate(mean, *_constant_interval(mean, int(membership.max()) + 1), len(kept))
+        return Estimate(mean, *_constant_interval(mean, int(membership.max()) + 1, signed), len(kept))
     sums, sizes = np.bincount(membership, kept), np.bincount(membership).astype(float)
     if len(sums) < 2 or np.ptp(sums / sizes) == 0:
         return Estimate(mean, np.nan, np.nan, len(kept))
@@ -105,8 +108,8 @@ def mid_rank(scores: Float[np.ndarray, " pool"], index: int) -> float:
     return 1 + above + tied / 2
 
 
-def _constant_interval(mean: float, n: int) -> tuple[float, float]:
-    if mean not in (0.0, 1.0):
+def _constant_interval(mean: float, n: int, signed: bool) -> tuple[float, float]:
+    if mean not in (0.0, 1.0) or (signed and mean):
         return mean, mean
     interval = binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    return float(-interval.high if signed else interval.low), float(interval.high)

@@ -207,7 +207,7 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     cards = []
     for name, metric in metrics.items():
         gains = [metric(u.answers[1], u.truth) - metric(u.answers[0], u.truth) for u in units if u.answers]
-        cards.append(_card(f"{name}_gain", units, np.asarray(gains, float), chance=0.0, oracle=None))
+        cards.append(_card(f"{name}_gain", units, np.asarray(gains, float), 0.0, oracle=None, signed=True))
     return cards
 
 
@@ -250,6 +250,7 @@ def _card(
     controls: Mapping[str, float] | None = None,
     higher_is_better: bool = True,
     oracle: float | None = 1.0,
+    signed: bool = False,
 ) -> Scorecard:
     return Scorecard(
         metric=f"planted.{metric}",
@@ -261,6 +262,7 @@ def _card(
         chance=chance,
         oracle=oracle,
         controls=controls or {},
+        signed=signed,
     )
 
 

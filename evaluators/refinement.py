@@ -51,4 +51,5 @@ def _card(
         values=np.asarray(values, float),
         clusters=[e.cluster for e, _ in items],
         chance=chance,
+        signed=chance == 0.0,  # a gain
     )

@@ -24,8 +24,8 @@ class UserConcepts(Evaluator):
         margins = [_score(_best(e, True)) - _score(_best(e, False)) for e in both]
         luck = [np.mean([c.origin == "user" for c in e.candidates if c.reason is None]) for e in both]
         return [
-            _card("won", both, won, chance=float(np.mean(luck))),
-            _card("margin", both, margins, chance=None),
+            _card("won", both, won, chance=float(np.mean(luck)), signed=False),
+            _card("margin", both, margins, chance=None, signed=True),
         ]
 
 
@@ -39,7 +39,9 @@ def _score(candidate: ScoredCandidate | None) -> float:
     return candidate.score if candidate else np.nan
 
 
-def _card(name: str, explanations: list[Explanation], values: list[float], chance: float | None) -> Scorecard:
+def _card(
+    name: str, explanations: list[Explanation], values: list[float], chance: float | None, signed: bool
+) -> Scorecard:
     return Scorecard(
         metric=f"user_concepts.{name}",
         higher_is_better=None,
@@ -48,4 +50,5 @@ def _card(name: str, explanations: list[Explanation], values: list[float], chanc
         values=np.asarray(values, float),
         clusters=[e.cluster for e in explanations],
         chance=chance,
+        signed=signed,
     )

@@ -52,6 +52,10 @@ def test_constant_values_get_wilsons_interval_or_none() -> None:
     assert (flat.low, flat.high) == (pytest.approx(0.3), pytest.approx(0.3))
     shared = estimate(np.ones(20), [str(i // 4) for i in range(20)])
     assert shared.low == pytest.approx(binomtest(5, 5).proportion_ci(method="wilson").low)
+    none = estimate(np.zeros(20), [str(i) for i in range(20)], signed=True)
+    assert (none.low, none.high) == pytest.approx((-1 + wilson.low, 1 - wilson.low))
+    always = estimate(np.ones(20), [str(i) for i in range(20)], signed=True)
+    assert (always.low, always.high) == (1.0, 1.0)
     alike = estimate(np.asarray([0.0, 1.0, 0.0, 1.0]), ["a", "a", "b", "b"])
     assert alike.mean == 0.5
     assert np.isnan([alike.low, alike.high]).all()
