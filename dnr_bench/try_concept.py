@@ -1,6 +1,9 @@
 """Scores one concept for one neuron, beside the neuron's own candidates, from what is stored (DnR 5).
 
-`python -m dnr_bench.try_concept neuron=concepts:17 concept="striped ring"`
+    python -m dnr_bench.try_concept neuron=concepts:17 concept="striped ring"
+
+Give the settings of your run after it (scorer=semantic blur=2 ...), so that its stored images and candidates
+are used; what is not stored is computed.
 """
 
 from __future__ import annotations
@@ -73,15 +76,15 @@ def _descending(values: Sequence[float] | np.ndarray) -> Float[np.ndarray, " _"]
     return np.sort(np.asarray(values))[::-1]
 
 
-def _main() -> int:
+def main() -> int:
     """Parse the command line, try the concept, and print where it stands."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return 0
     given = [argument for argument in sys.argv[1:] if argument.startswith(("neuron=", "concept="))]
     words = dict(argument.split("=", 1) for argument in given)
     if words.keys() != {"neuron", "concept"}:
-        raise UsageError(
-            'what is asked for is neuron=LAYER:UNIT concept="WORDS", and any setting of a run after it: '
-            'python -m dnr_bench.try_concept neuron=concepts:17 concept="striped ring" scorer=semantic'
-        )
+        raise UsageError('needed are neuron=LAYER:UNIT and concept="WORDS"; see --help')
     neuron = parse_neuron(words["neuron"], "neuron")
     overrides = [argument for argument in sys.argv[1:] if argument not in given]
     chosen = [f"neurons.layers=[{neuron.layer}]", f"neurons.units=[{neuron.unit}]", "evaluator=[]"]
@@ -104,4 +107,4 @@ def _print(trial: Trial, concept: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(_main))
+    sys.exit(exit_code_of(main))

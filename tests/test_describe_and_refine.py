@@ -14,8 +14,9 @@ from dnr_bench.errors import UsageError
 from dnr_bench.pipeline import DEAD, NOT_DRIVEN
 from dnr_bench.refinement import LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS
 from dnr_bench.run import RunConfig, RunResult, run
-from dnr_bench.try_concept import try_concept
+from dnr_bench.try_concept import main, try_concept
 from dnr_bench.types import Neuron
+from tests.conftest import SMALL
 
 BuildRun = Callable[..., RunConfig]
 REFINED = ("refine=iterative", "refine.max_iterations=2", "refine.threshold=0.05")
@@ -202,3 +203,20 @@ def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
     assert try_concept(config, Neuron("concepts", 0), "red").rank == 1  # one of its own candidates
     with pytest.raises(UsageError, match=r"neuron=concepts:60 cannot be described: dead"):
         try_concept(config, Neuron("concepts", 60), "red")
+
+
+def test_the_command_shows_where_the_concept_stands(
+    small_run: BuildRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [*SMALL, f"paths.store={tmp_path / 'store'}", "captioner=truth"]
+    monkeypatch.setattr("sys.argv", ["try_concept", "neuron=concepts:0", "concept=a [red] thing", *small])
+    assert main() == 0
+    shown = capsys.readouterr().out
+    assert "a [red] thing has rank" in shown
+    assert "yours" in shown
+    monkeypatch.setattr("sys.argv", ["try_concept", "neuron=concepts:0", *small])
+    with pytest.raises(UsageError, match="needed are neuron=LAYER:UNIT and concept"):
+        main()
+    monkeypatch.setattr("sys.argv", ["try_concept", "--help"])
+    assert main() == 0
+    assert "python -m dnr_bench.try_concept neuron=concepts:17" in capsys.readouterr().out
