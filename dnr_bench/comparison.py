@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from dnr_bench.types import Plot
 from evaluators.metrics import Estimate, estimate
+from evaluators.paired import LABEL_CHANGE, Difference, Records, difference, holm, linked_by_label
 
 _SHOWN_METRICS = (
     "planted.exact",
@@ -35,7 +34,6 @@ _SHOWN_METRICS = (
     "fc_layer.clip_cos",
 )
 
-LABEL_CHANGE = "label_change"
 _PLOTTED = ("planted.exact", "planted.attribute_f1", "fc_layer.clip_cos")
 
 
@@ -54,7 +52,7 @@ class ComparisonRow:
     """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
 
     differences: of this row to the first one, paired over neurons and seeds; `label_change` is the share
-    of neurons with another first label than there.
+    of neurons with another first label than there. p_holm: of each difference, adjusted for the rows.
     """
 
     overrides: Mapping[str, str]
@@ -63,7 +61,8 @@ class ComparisonRow:
     chance: Mapping[str, float]
     computed: int | None
     seconds: float | None
-    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    p_holm: Mapping[str, float] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """The row as plain values, for a table in MLflow."""
@@ -75,7 +74,12 @@ class ComparisonRow:
         values |= {
             f"{name}.difference{suffix}": value
             for name, found in self.differences.items()
-            for suffix, value in (("", found.mean), (".low", found.low), (".high", found.high))
+            for suffix, value in (
+                ("", found.mean),
+                (".low", found.low),
+                (".high", found.high),
+                (".p_holm", self.p_holm[name]),
+            )
         }
         return {
             **self.overrides,
@@ -94,10 +98,18 @@ def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
         key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
         groups.setdefault(key, []).append(job)
     first, *others = groups.values()
-    return [
-        _pooled(first),
-        *(replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others),
-    ]
+    rows = [replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
+    return [_pooled(first), *_adjusted(rows)]
+
+
+def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rows with P values that allow for how many rows are held against the first one."""
+    p_values: list[dict[str, float]] = [{} for _ in rows]
+    for name in dict.fromkeys(name for row in rows for name in row.differences):
+        having = [i for i, row in enumerate(rows) if name in row.differences]
+        for i, p in zip(having, holm([rows[i].differences[name].p for i in having]), strict=True):
+            p_values[i][name] = p
+    return [replace(row, p_holm=of_row) for row, of_row in zip(rows, p_values, strict=True)]
 
 
 def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
@@ -182,39 +194,20 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
     )
 
 
-def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Estimate]:
+def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Difference]:
     """Each neuron's values less those of the same neuron with the same seed in other jobs."""
-    before = _records(baseline)
-    pairs = [(record, before[key]) for key, record in _records(jobs).items() if key in before]
-    found = {}
-    for name in (*_SHOWN_METRICS, LABEL_CHANGE):
-        of_metric = [(a, b, value) for a, b in pairs if (value := _difference(name, a, b)) is not None]
-        if of_metric:
-            clusters = _clusters(
-                [
-                    (f"{a['layer']}:{a['unit']}", [*_labels("after", a), *_labels("before", b)])
-                    for a, b, _ in of_metric
-                ]
-            )
-            values = np.asarray([value for _, _, value in of_metric], float)
-            found[name] = estimate(values, clusters, signed=name != LABEL_CHANGE)
-    return found
+    before, after = _records(baseline), _records(jobs)
+    found = {name: difference(name, before, after) for name in (*_SHOWN_METRICS, LABEL_CHANGE)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _records(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+def _records(jobs: Sequence[Job]) -> Records:
     return {
         (job.overrides.get("seed", ""), record["layer"], record["unit"]): record
         for job in jobs
         if job.result is not None
         for record in job.result["neurons"]
     }
-
-
-def _difference(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
-    if metric == LABEL_CHANGE:
-        return float(a["labels"][0] != b["labels"][0]) if a["labels"] and b["labels"] else None
-    left, right = a["values"].get(metric), b["values"].get(metric)
-    return None if left is None or right is None else float(left - right)
 
 
 def _chance(metric: str, results: Sequence[Mapping[str, Any]]) -> float | None:
@@ -227,27 +220,9 @@ def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate
     """The mean over all neurons of all results; what shares its neuron or its labels is one cluster."""
     records = [record for result in results for record in result["neurons"] if metric in record["values"]]
     values = [record["values"][metric] for record in records]
-    clusters = _clusters([(f"{r['layer']}:{r['unit']}", _labels("", r)) for r in records])
+    clusters = linked_by_label(records)
     signed = any(result["metrics"][metric].get("signed") for result in results if metric in result["metrics"])
     return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters, signed=signed)
-
-
-def _labels(when: str, record: Mapping[str, Any]) -> list[str]:
-    """The record's labels as one name; empty where it has none."""
-    return [" | ".join([when, *record["labels"]])] if record["labels"] else []
-
-
-def _clusters(records: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """A name for each record (neuron, labels), the same for all that are linked by neuron or by a label."""
-    names = [[(0, neuron), *((1, label) for label in labels)] for neuron, labels in records]
-    nodes = {
-        name: i for i, name in enumerate(dict.fromkeys(name for of_record in names for name in of_record))
-    }
-    links = [(nodes[of_record[0]], nodes[name]) for of_record in names for name in of_record]
-    rows, columns = zip(*links, strict=True) if links else ((), ())
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
-    _, members = connected_components(graph, directed=False)
-    return [str(members[nodes[of_record[0]]]) for of_record in names]
 
 
 def _is_number(value: str | None) -> bool:

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dnr_bench.comparison import LABEL_CHANGE, ComparisonRow
+from dnr_bench.comparison import ComparisonRow
 from dnr_bench.run import RunResult
 from evaluators.metrics import Estimate
+from evaluators.paired import LABEL_CHANGE
 
 _SHOWN_NEURONS = 24
 _WIDTH_OF_LOGS = 120
@@ -26,6 +27,13 @@ _COMPARED = (
     "planted.truth_in_candidates",
     "planted.reciprocal_rank",
     "fc_layer.clip_cos",
+)
+_DIFFERENCES = (
+    "planted.exact",
+    "planted.attribute_f1",
+    "planted.reciprocal_rank",
+    "fc_layer.clip_cos",
+    LABEL_CHANGE,
 )
 _COMPARED_WHERE_THERE = (
     "planted.exact_gain",
@@ -120,12 +128,13 @@ def _further_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table
 def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
     """What each row gains or loses against the first one, neuron by neuron."""
     first = " ".join(f"{name}={rows[0].overrides.get(name, '')}" for name in names)
-    metrics = [name for name in (*_COMPARED, LABEL_CHANGE) if any(name in row.differences for row in rows)]
+    metrics = [name for name in _DIFFERENCES if any(name in row.differences for row in rows)]
     table = _comparison_table(f"Differences to {escape(first)}", names, metrics)
     for row in rows[1:]:
         table.add_row(*_values_of(row, names), *(_difference_cell(row, name) for name in metrics))
     table.caption = (
-        "paired over neurons and seeds, mean and 95% interval; label change: neurons with another first label"
+        "paired over neurons and seeds: mean, 95% interval, and P adjusted for the rows (sign flips, Holm);"
+        " label change: neurons with another first label"
     )
     return table
 
@@ -147,8 +156,9 @@ def _difference_cell(row: ComparisonRow, metric: str) -> str:
     found = row.differences.get(metric)
     if found is None:
         return "–"
-    mean = f"{found.mean:.3f}" if metric == LABEL_CHANGE else f"{found.mean:+.3f}"
-    return f"{mean}\n{_interval(found)}"
+    if metric == LABEL_CHANGE:
+        return f"{found.mean:.3f}\n{_interval(found)}"
+    return f"{found.mean:+.3f}\n{_interval(found)}\n[dim]P {row.p_holm[metric]:.2g}[/dim]"
 
 
 def _listed(parts: Mapping[str, str]) -> str:
