@@ -93,13 +93,18 @@ class ComparisonRow:
 
 def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
     """One row for each combination of overrides; jobs that differ only in their seed are pooled."""
+    first, *others = grouped(jobs)
+    rows = [replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
+    return [_pooled(first), *_adjusted(rows)]
+
+
+def grouped(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs that differ only in their seed together, in the order of the first of each."""
     groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in jobs:
         key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
         groups.setdefault(key, []).append(job)
-    first, *others = groups.values()
-    rows = [replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
-    return [_pooled(first), *_adjusted(rows)]
+    return list(groups.values())
 
 
 def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
@@ -196,12 +201,13 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
 
 def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Difference]:
     """Each neuron's values less those of the same neuron with the same seed in other jobs."""
-    before, after = _records(baseline), _records(jobs)
+    before, after = records_of(baseline), records_of(jobs)
     found = {name: difference(name, before, after) for name in (*_SHOWN_METRICS, LABEL_CHANGE)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _records(jobs: Sequence[Job]) -> Records:
+def records_of(jobs: Sequence[Job]) -> Records:
+    """The neurons of finished jobs, each under its seed, layer and unit."""
     return {
         (job.overrides.get("seed", ""), record["layer"], record["unit"]): record
         for job in jobs

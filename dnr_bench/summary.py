@@ -181,7 +181,7 @@ def _interval(found: Estimate) -> str:
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:
     """Where to look at the run."""
     command = "make ui" if mlruns == Path("mlruns") else f"python -m dnr_bench.tracking {mlruns}"
-    console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at")
+    console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
     console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
 
 

@@ -14,16 +14,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from filelock import FileLock
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
@@ -33,7 +36,8 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
-from dnr_bench.errors import RunError
+from dnr_bench.comparison import Job, read_job
+from dnr_bench.errors import RunError, UsageError
 from dnr_bench.plots import draw
 from dnr_bench.run import RunResult, finite
 from dnr_bench.types import Plot
@@ -129,6 +133,40 @@ class Tracker:
                 self.client.log_figure(run_id, draw(rows, plot), f"comparison/{plot.y}.png")
         finally:
             self.client.set_terminated(run_id, RunStatus.to_string(status))
+
+    def jobs(self, run_id: str) -> list[Job]:
+        """What a run, or each job of a multirun, left behind."""
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            raise UsageError(
+                f"{run_id} is neither a folder nor the id of a run in {self.uri.removeprefix('sqlite:///')}"
+            ) from error
+        children = self.client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'",
+            order_by=["attributes.start_time ASC"],
+        )
+        return [self._job(child) for child in children or [run]]
+
+    def _job(self, run: Run) -> Job:
+        if not any(item.path == "outcome.json" for item in self.client.list_artifacts(run.info.run_id)):
+            return Job({}, None, run.data.tags.get("failure", "it has no result"))
+        with TemporaryDirectory() as folder:
+            for name in ("outcome.json", "result.json"):
+                self.client.download_artifacts(run.info.run_id, name, folder)
+            return read_job(Path(folder))
+
+    def log_tables(
+        self, name: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], tags: Mapping[str, str]
+    ) -> str:
+        """A finished run that holds nothing but tables; returns its id."""
+        run_id = self._start(name, time.time(), None)
+        with self._finishing(run_id):
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            for table, rows in tables.items():
+                self._log_table(run_id, f"{table}.json", rows)
+        return run_id
 
     def delete(self, run_id: str) -> None:
         """Remove a parent that never had a job."""

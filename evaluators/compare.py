@@ -1,0 +1,232 @@
+"""Do runs differ in more than chance? Neuron by neuron, with P values that allow for how many are compared.
+
+    python -m evaluators.compare RUN_A RUN_B      two runs: what B gains or loses against A
+    python -m evaluators.compare SWEEP            every pair of a multirun's jobs, seeds pooled
+
+A run is its id in MLflow (as in the address of its page) or its folder (mlruns/runs/<time>). The result is
+printed, and logged to MLflow as a run of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dnr_bench.command_line import exit_code_of
+from dnr_bench.comparison import Job, grouped, job_folders, read_job, records_of
+from dnr_bench.errors import UsageError
+from dnr_bench.summary import console, print_link
+from evaluators.paired import LABEL_CHANGE, Difference, difference, holm
+
+_SHOWN_P = 0.05
+
+
+@dataclass(frozen=True)
+class Side:
+    """Jobs that differ in nothing but their seed, under a name for people."""
+
+    name: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two sides; `better` is None for what has no direction. p_holm: over all pairs."""
+
+    before: str
+    after: str
+    metric: str
+    found: Difference
+    higher_is_better: bool | None
+    p_holm: float
+
+    def row(self) -> dict[str, Any]:
+        """The comparison as plain values."""
+        found = asdict(self.found)
+        return {
+            "before": self.before,
+            "after": self.after,
+            "metric": self.metric,
+            "value_before": found.pop("before"),
+            "value_after": found.pop("after"),
+            "difference": found.pop("mean"),
+            **found,
+            "p_holm": self.p_holm,
+            "higher_is_better": self.higher_is_better,
+        }
+
+
+def compare_sides(sides: Sequence[Side]) -> list[Comparison]:
+    """Every metric of every pair of sides that has it in both, the earlier side before the later one."""
+    found = []
+    for before, after in combinations(sides, 2):
+        directions = _directions([*before.jobs, *after.jobs])
+        left, right = records_of(before.jobs), records_of(after.jobs)
+        for metric, direction in {**directions, LABEL_CHANGE: None}.items():
+            value = difference(metric, left, right)
+            if value is not None:
+                found.append(Comparison(before.name, after.name, metric, value, direction, value.p))
+    return _adjusted(found)
+
+
+def changed_labels(before: Side, after: Side) -> list[dict[str, Any]]:
+    """The neurons whose labels differ, with both."""
+    left = records_of(before.jobs)
+    return [
+        {
+            "seed": str(key[0]) if isinstance(key, tuple) else "",
+            "neuron": f"{record['layer']}:{record['unit']}",
+            "before": "; ".join(left[key]["labels"]),
+            "after": "; ".join(record["labels"]),
+            "truth": record.get("truth"),
+        }
+        for key, record in records_of(after.jobs).items()
+        if key in left and left[key]["labels"] != record["labels"]
+    ]
+
+
+def main() -> int:
+    """Compare what the command line names, print it, log it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluators.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="MLflow id or folder of a run or multirun")
+    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="where MLflow keeps its runs")
+    parser.add_argument("--experiment", default="dnr_bench", help="where the comparison is logged")
+    arguments = parser.parse_args()
+    from dnr_bench.tracking import Tracker
+
+    tracker = Tracker(arguments.mlruns, arguments.experiment)
+    runs = [name for name in arguments.runs if name != "debug=true"]
+    sides = [side for name in runs for side in _sides(name, _jobs(name, tracker))]
+    if len(sides) < 2:
+        raise UsageError(f"{' '.join(runs)} is a single run: name another one to compare it with")
+    comparisons = compare_sides(sides)
+    if not comparisons:
+        raise UsageError("these runs have no neuron with a label or metric in common")
+    out = console()
+    _print(comparisons, sides, out)
+    tables = {"differences": [comparison.row() for comparison in comparisons]}
+    if len(sides) == 2:
+        tables["changed_labels"] = changed_labels(*sides)
+    title = f"compare {' with '.join(runs)}"
+    run_id = tracker.log_tables(title, tables, {"compared": ", ".join(runs)})
+    print_link(arguments.mlruns, run_id, tracker.experiment_id, out)
+    return 0
+
+
+def _jobs(name: str, tracker: Any) -> list[Job]:
+    folder = Path(name)
+    if not folder.exists():
+        return list(tracker.jobs(name))
+    folder = folder.parent if folder.name == "result.json" else folder
+    if (folder / "outcome.json").exists():
+        return [read_job(folder)]
+    return [read_job(job) for job in job_folders(folder)]
+
+
+def _sides(name: str, jobs: Sequence[Job]) -> list[Side]:
+    """A run as one side; a multirun as one for each of its settings."""
+    finished = [job for job in jobs if job.result is not None]
+    if not finished:
+        raise UsageError(f"{name} has no finished job")
+    if len(finished) == 1:  # compared with a run of another seed, or without one: by neuron alone
+        overrides = {key: value for key, value in finished[0].overrides.items() if key != "seed"}
+        title = " ".join(f"{key}={value}" for key, value in finished[0].overrides.items()) or "defaults"
+        return [Side(title, (replace(finished[0], overrides=overrides),))]
+    groups = list(grouped(finished))
+    varied = [
+        key
+        for key in dict.fromkeys(key for group in groups for key in group[0].overrides)
+        if key != "seed" and len({group[0].overrides.get(key) for group in groups}) > 1
+    ]
+    return [
+        Side(" ".join(f"{key}={group[0].overrides.get(key, '')}" for key in varied) or name, tuple(group))
+        for group in groups
+    ]
+
+
+def _directions(jobs: Sequence[Job]) -> dict[str, bool | None]:
+    """The metrics of the jobs but for those of single kinds of unit, and whether more is better."""
+    return {
+        metric: values["higher_is_better"]
+        for job in jobs
+        if job.result is not None
+        for metric, values in job.result["metrics"].items()
+        if metric.count(".") == 1
+    }
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    adjusted = list(comparisons)
+    for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
+        places = [i for i, comparison in enumerate(comparisons) if comparison.metric == metric]
+        for i, p in zip(places, holm([comparisons[i].found.p for i in places]), strict=True):
+            adjusted[i] = replace(comparisons[i], p_holm=p)
+    return adjusted
+
+
+def _print(comparisons: Sequence[Comparison], sides: Sequence[Side], out: Console) -> None:
+    """Two sides: a row a metric. More: a table for each metric in which some pair differs."""
+    metrics = list(dict.fromkeys(comparison.metric for comparison in comparisons))
+    if len(sides) == 2:
+        out.print(f"before: [bold]{escape(sides[0].name)}[/bold]", soft_wrap=True)
+        out.print(f"after:  [bold]{escape(sides[1].name)}[/bold]", soft_wrap=True)
+        out.print(_table(None, ["metric"], [([c.metric], c) for c in comparisons]))
+    else:
+        differing = {c.metric for c in comparisons if c.p_holm < _SHOWN_P}
+        for metric in (name for name in metrics if name in differing):
+            rows = [([c.before, c.after], c) for c in comparisons if c.metric == metric]
+            out.print(_table(metric, ["before", "after"], rows))
+        others = [name for name in metrics if name not in differing]
+        out.print(f"No pair differs at P < {_SHOWN_P} in: {', '.join(others) or '–'}", soft_wrap=True)
+    out.print(
+        "Paired over neurons; P by sign flips, adjusted for the number of pairs (Holm); effect in standard\n"
+        "deviations of the differences; detectable: what so many neurons show in 80 of 100 experiments;\n"
+        f"n: neurons (clusters of those with one label). Green: better, red: worse, at P < {_SHOWN_P}.\n",
+        style="dim",
+    )
+
+
+def _table(title: str | None, names: Sequence[str], rows: Sequence[tuple[list[str], Comparison]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name in ("before", "after", "difference", "95% interval", "P", "effect", "detectable", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cells, comparison in rows:
+        f, style = comparison.found, _style(comparison)
+        table.add_row(
+            *map(escape, cells),
+            f"{f.before:.3f}",
+            f"{f.after:.3f}",
+            f"[{style}]{f.mean:+.3f}[/{style}]",
+            f"{f.low:+.3f} to {f.high:+.3f}",
+            f"{comparison.p_holm:.2g}",
+            "–" if isnan(f.effect) else f"{f.effect:+.2f}",
+            "–" if isnan(f.detectable) else f"{f.detectable:.3f}",
+            f"{f.n} ({f.clusters})",
+        )
+    return table
+
+
+def _style(comparison: Comparison) -> str:
+    if comparison.higher_is_better is None or comparison.p_holm >= _SHOWN_P:
+        return "default"
+    return "green" if (comparison.found.mean > 0) == comparison.higher_is_better else "bold red"
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code_of(main))
