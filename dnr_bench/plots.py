@@ -30,6 +30,8 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
     if not to_scale:
         axes.tick_params(axis="x", rotation=30)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
     if plot.series and shown:
         axes.legend(title=", ".join(plot.series), fontsize="small")
     axes.grid(alpha=0.3)
