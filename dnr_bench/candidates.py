@@ -14,14 +14,14 @@ from dnr_bench.types import Candidate, ScoredCandidate
 def joined(candidates: Sequence[Candidate], more: Sequence[Candidate]) -> list[Candidate]:
     """Both lists, each concept once, as it was first written.
 
-    What captions of exemplars and the user both name is tagged so; a concept of the user's that captions of
-    images of itself repeat stays the user's.
+    What the user and captions of exemplars (or another method) both name is tagged so; a concept of the
+    user's that captions of images of itself repeat stays the user's.
     """
     first: dict[str, Candidate] = {}
     for candidate in (*candidates, *more):
         name = " ".join(candidate.text.casefold().split())
         known = first.setdefault(name, candidate)
-        if known.origin == "captions" and candidate.origin == "user":
+        if known.origin in ("captions", "method") and candidate.origin == "user":
             first[name] = replace(known, origin="both")
     return list(first.values())
 

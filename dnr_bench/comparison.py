@@ -202,8 +202,19 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
 def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Difference]:
     """Each neuron's values less those of the same neuron with the same seed in other jobs."""
     before, after = records_of(baseline), records_of(jobs)
-    found = {name: difference(name, before, after) for name in (*_SHOWN_METRICS, LABEL_CHANGE)}
+    apart = judged_apart([*baseline, *jobs])
+    names = [name for name in (*_SHOWN_METRICS, LABEL_CHANGE) if name not in apart]
+    found = {name: difference(name, before, after) for name in names}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def judged_apart(jobs: Sequence[Job]) -> set[str]:
+    """The metrics that different models judged in different jobs: their values must not be compared."""
+    judges: dict[str, set[str]] = {}
+    for job in jobs:
+        for name, values in (job.result["metrics"] if job.result else {}).items():
+            judges.setdefault(name, set()).add(values.get("judge", ""))
+    return {name for name, found in judges.items() if len(found) > 1}
 
 
 def records_of(jobs: Sequence[Job]) -> Records:

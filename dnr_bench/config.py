@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -25,15 +26,17 @@ from dnr_bench.parts import (
     Generator,
     ImageTextEncoder,
     Probe,
+    Proposals,
     Scorer,
     Summarizer,
     Target,
 )
-from dnr_bench.pipeline import Parts, Settings
+from dnr_bench.pipeline import Method, Parts, Settings
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation
 from dnr_bench.refinement import Refinement
 from dnr_bench.renderings import DrawingSettings
 from dnr_bench.run import RunConfig
+from dnr_bench.types import Candidate, Layer, Neuron
 from dnr_bench.user_concepts import user_concepts
 
 T = TypeVar("T")
@@ -97,6 +100,8 @@ def build_run(config: DictConfig) -> RunConfig:
     target = build(config.target, Target, "target")
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
+    method = build(config.method, Method, "method")
+    method.check(neurons)
     for evaluator in evaluators.values():
         evaluator.check(neurons)
     settings = _checked(
@@ -107,7 +112,7 @@ def build_run(config: DictConfig) -> RunConfig:
             "drawing": drawing,
             "refinement": refinement,
             "labels": labels,
-            "user_concepts": user_concepts(_plain(config.user_concepts), neurons, target.layers()),
+            "proposed": _proposed(config, neurons, target.layers()),
             "n_candidates": top.n_candidates,
             "seed": top.seed,
         },
@@ -127,8 +132,37 @@ def build_run(config: DictConfig) -> RunConfig:
         scorer=scorer,
     )
     return RunConfig(
-        parts, settings, probe, perturbation, layers, neurons, evaluators, Path(paths.store), resolved(config)
+        method,
+        parts,
+        settings,
+        probe,
+        perturbation,
+        layers,
+        neurons,
+        evaluators,
+        Path(paths.store),
+        resolved(config),
     )
+
+
+def _proposed(
+    config: DictConfig, neurons: Sequence[Neuron], layers: Sequence[Layer]
+) -> dict[Neuron, list[Candidate]]:
+    """The candidates of another method, then the user's, of each neuron that has some."""
+    theirs = build(config.proposals, Proposals, "proposals").read()
+    mine = user_concepts(_plain(config.user_concepts), neurons, layers)
+    if theirs and not any(theirs.get(neuron) for neuron in neurons):
+        raise UsageError(
+            f"proposals.path={config.proposals.path!r} has labels for {next(iter(theirs))} ..., but for none"
+            f" of this run's neurons ({neurons[0]} ...)"
+        )
+    return {
+        neuron: [
+            *(Candidate(text, "method") for text in theirs.get(neuron, ())),
+            *(Candidate(text, "user") for text in mine.get(neuron, ())),
+        ]
+        for neuron in neurons
+    }
 
 
 def resolved(node: DictConfig) -> dict[str, Any]:

@@ -101,16 +101,41 @@ class Generator(Protocol):
 
 
 @runtime_checkable
-class ImageTextEncoder(Protocol):
-    """Embeds images and texts in one space, as unit vectors."""
+class TextEncoder(Protocol):
+    """Turns texts into unit vectors; `name` tells people which model it is."""
 
+    name: str
     fingerprint: str
 
-    def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
-        """One unit vector an image."""
-
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector a text."""
+        """One unit vector a text, float32."""
+
+
+@runtime_checkable
+class ImageTextEncoder(TextEncoder, Protocol):
+    """Turns images and texts into unit vectors of one space."""
+
+    def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
+        """One unit vector an image, float32."""
+
+
+@runtime_checkable
+class TextMatcher(Protocol):
+    """Tells how well texts match references, word by word."""
+
+    name: str
+    fingerprint: str
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " pairs"]:
+        """F1 of each text against the reference at its place."""
+
+
+@runtime_checkable
+class Proposals(Protocol):
+    """Candidate concepts from elsewhere."""
+
+    def read(self) -> Mapping[Neuron, Sequence[str]]:
+        """The concepts of each neuron that has some, best first."""
 
 
 @runtime_checkable
@@ -128,6 +153,14 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class TextEmbedder(Protocol):
+    """Turns texts into vectors, from what is stored."""
+
+    def __call__(self, texts: Sequence[str], encoder: TextEncoder | None = None) -> np.ndarray:
+        """Unit vectors [texts, dim]; of the run's CLIP unless another encoder is given."""
+
+
+@runtime_checkable
 class PoolScorer(Protocol):
     """Scores any concepts for neurons with the run's generator, target and scoring function."""
 
@@ -139,15 +172,19 @@ class PoolScorer(Protocol):
 class EvaluationContext:
     """A run's explanations and what is needed to judge them.
 
-    `embed_texts` gives CLIP unit vectors [texts, dim]; `score_pools` scores any concepts for neurons, and
-    `score_pools_anew` does so on newly drawn images, which no label was chosen by; None where the scoring
-    function looks at the probing set, too. `activations` are those of a layer on the probing set; `likeness`
-    is each neuron's mean CLIP cosine of a text with its exemplars.
+    `encoder` is the run's CLIP; `embed_texts` and `match_texts` compute only what is not stored.
+    `score_pools` scores any concepts for neurons, and `score_pools_anew` does so on newly drawn images, which
+    no label was chosen by; None where the scoring function looks at the probing set, too. `activations` are
+    those of a layer on the probing set; `likeness` is each neuron's mean CLIP cosine of a text with its
+    exemplars.
     """
 
     explanations: Sequence[Explanation]
     target: Target
-    embed_texts: Callable[[Sequence[str]], np.ndarray]
+    encoder: ImageTextEncoder
+    seed: int
+    embed_texts: TextEmbedder
+    match_texts: Callable[[TextMatcher, Sequence[str], Sequence[str]], np.ndarray]
     score_pools: PoolScorer
     score_pools_anew: PoolScorer | None
     activations: Callable[[str], Activations]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -58,14 +59,14 @@ class Parts:
 class Settings:
     """The method's own settings; `n_candidates` is N.
 
-    user_concepts: concepts of the user's that compete with the machine-made ones of a neuron.
+    proposed: further candidates of a neuron, of another method or the user's.
     """
 
     exemplars: ExemplarSettings
     drawing: DrawingSettings
     refinement: Refinement
     labels: LabelSettings
-    user_concepts: Mapping[Neuron, Sequence[str]]
+    proposed: Mapping[Neuron, Sequence[Candidate]]
     n_candidates: int
     seed: int
 
@@ -101,7 +102,9 @@ class DescribeAndDissect:
         views = self._views(exemplars)
         proposed = self._summaries(self._captions(list(views.values())))
         pool = {
-            neuron: joined([Candidate(text, "captions") for text in texts], self._of_user(neuron))
+            neuron: joined(
+                [Candidate(text, "captions") for text in texts], self.settings.proposed.get(neuron, ())
+            )
             for neuron, texts in zip(exemplars, proposed, strict=True)
         }
         scores = self._scores(_texts(pool), exemplars, views, self.studio)
@@ -152,9 +155,6 @@ class DescribeAndDissect:
             best = highest_images(activations, self.settings.exemplars.n)
             views.append([View(of_neuron[concept].images[image], None) for concept, image in best])
         return views
-
-    def _of_user(self, neuron: Neuron) -> list[Candidate]:
-        return [Candidate(text, "user") for text in self.settings.user_concepts.get(neuron, ())]
 
     def _labelled(
         self,
@@ -313,6 +313,17 @@ class DescribeAndDissect:
         self, concepts: Mapping[Neuron, Sequence[str]]
     ) -> dict[Neuron, Float[np.ndarray, " _"]]:
         return probe_correlations(self.store, self.parts.encoder, self.probe, self._activations(), concepts)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to come to labels."""
+
+    def check(self, neurons: Sequence[Neuron]) -> None:
+        """Raises `UsageError`, before any work, for neurons that it has nothing to say of."""
+
+    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
+        """One explanation a neuron, in order; `pipeline` is that of the run's settings."""
 
 
 def gather_evidence(

@@ -12,9 +12,10 @@ from hashlib import sha256
 from string import Formatter
 
 import numpy as np
+from jaxtyping import Float
 
 from dnr_bench.errors import RunError, UsageError
-from dnr_bench.parts import Generator, ImageTextEncoder, Target
+from dnr_bench.parts import Generator, ImageTextEncoder, Target, TextEncoder, TextMatcher
 from dnr_bench.store import Key, Store, pixels_digest
 from dnr_bench.types import Image, Rendering
 
@@ -146,7 +147,7 @@ def embed_images(store: Store, encoder: ImageTextEncoder, images: Sequence[Image
     return np.stack([entry["vectors"] for entry in entries])
 
 
-def embed_texts(store: Store, encoder: ImageTextEncoder, texts: Sequence[str]) -> np.ndarray:
+def embed_texts(store: Store, encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Unit vectors [texts, dim], stored one by one."""
     keys: list[Key] = [{"encoder": encoder.fingerprint, "text": text} for text in texts]
 
@@ -156,6 +157,22 @@ def embed_texts(store: Store, encoder: ImageTextEncoder, texts: Sequence[str]) -
 
     entries = store.fill("text_embeddings", keys, compute, batch=256)
     return np.stack([entry["vectors"] for entry in entries])
+
+
+def match_texts(
+    store: Store, matcher: TextMatcher, texts: Sequence[str], references: Sequence[str]
+) -> Float[np.ndarray, " pairs"]:
+    """F1 of each text against the reference at its place, stored pair by pair."""
+    keys: list[Key] = [
+        {"matcher": matcher.fingerprint, "text": text, "reference": reference}
+        for text, reference in zip(texts, references, strict=True)
+    ]
+
+    def compute(indices: list[int]) -> list[float]:
+        found = matcher.f1([texts[i] for i in indices], [references[i] for i in indices])
+        return [float(value) for value in found]
+
+    return np.asarray(store.fill("text_matches", keys, compute, batch=1024), float)
 
 
 def image_seed(seed: int, prompt: str, index: int) -> int:

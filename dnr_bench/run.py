@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from dnr_bench.errors import RunError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe
-from dnr_bench.pipeline import DescribeAndDissect, Parts, Settings
+from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder
+from dnr_bench.pipeline import DescribeAndDissect, Method, Parts, Settings
 from dnr_bench.probes.perturbed import Perturbation, perturbed
-from dnr_bench.renderings import embed_texts
+from dnr_bench.renderings import embed_texts, match_texts
 from dnr_bench.store import StageCount, Store
 from dnr_bench.types import Explanation, Layer, Neuron, Scorecard, Table
 from evaluators.metrics import estimate, normalized
@@ -33,6 +34,7 @@ _PACKAGES = (
 class RunConfig:
     """Everything that a run needs, built and checked."""
 
+    method: Method
     parts: Parts
     settings: Settings
     probe: Probe
@@ -49,7 +51,7 @@ class RunResult:
     """Everything that a run found out, as plain values; `write` makes it result.json.
 
     metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, signed,
-        controls}.
+        judge, controls}.
     neurons: one record a neuron: labels, score, candidates, truth, unscored, and its value of each metric.
     tables: {name, rows, plot} of what evaluators found beside metrics.
     curves: {name: a value for each iteration of the refinement, from the first on}.
@@ -84,16 +86,19 @@ def run(config: RunConfig) -> RunResult:
     start = time.perf_counter()
     store = Store(config.store)
     probe = perturbed(config.probe.load(config.settings.seed), config.perturbation)
-    method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
-    explanations = method.explain(config.neurons)
+    pipeline = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
+    explanations = config.method.explain(config.neurons, pipeline)
     context = EvaluationContext(
         explanations=explanations,
         target=config.parts.target,
-        embed_texts=lambda texts: embed_texts(store, config.parts.encoder, texts),
-        score_pools=method.score_pools,
-        score_pools_anew=None if config.parts.scorer.needs_probe else method.score_pools_anew,
-        activations=method.activations,
-        likeness=method.likeness,
+        encoder=config.parts.encoder,
+        seed=config.settings.seed,
+        embed_texts=partial(_embed_texts, store, config.parts.encoder),
+        match_texts=partial(match_texts, store),
+        score_pools=pipeline.score_pools,
+        score_pools_anew=None if config.parts.scorer.needs_probe else pipeline.score_pools_anew,
+        activations=pipeline.activations,
+        likeness=pipeline.likeness,
     )
     description, store.counts = store.counts, {}
     found: list[Scorecard | Table] = []
@@ -131,6 +136,12 @@ def finite(value: Any) -> Any:
     return value
 
 
+def _embed_texts(
+    store: Store, default: TextEncoder, texts: Sequence[str], encoder: TextEncoder | None = None
+) -> np.ndarray:
+    return embed_texts(store, encoder or default, texts)
+
+
 def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
     found = estimate(card.values, card.clusters, seed, card.signed)
     return {
@@ -141,6 +152,7 @@ def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
         "unscored": int(np.isnan(card.values).sum()),
         "higher_is_better": card.higher_is_better,
         "signed": card.signed,
+        "judge": card.judge,
         "item_kind": card.item_kind,
         "controls": dict(card.controls),
     }

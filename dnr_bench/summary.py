@@ -72,7 +72,8 @@ def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], cons
 def print_job(result: RunResult, folder: Path, console: Console) -> None:
     """One line on a job of a multirun; its tables are in MLflow."""
     computed = sum(stage["misses"] for stage in result.stages.values())
-    passes = "one probing pass" if result.stages["activations"]["misses"] else "no probing pass"
+    probed = result.stages.get("activations", {}).get("misses")
+    passes = "one probing pass" if probed else "no probing pass"
     console.print(
         f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {passes}, {computed} items computed; "
         f"{_short_path(folder)}",
@@ -227,6 +228,10 @@ def _metric_table(result: RunResult) -> Table:
         "chance: labels dealt at random (or a random choice, or rank); constant: one word for all; "
         "norm.: 0 at chance, 1 at the true labels; n: neurons + those unscored"
     )
+    judges = {name: values["judge"] for name, values in result.metrics.items() if values["judge"]}
+    if judges:
+        listed = "; ".join(f"{name.rsplit('.', 1)[-1]} by {judge}" for name, judge in judges.items())
+        table.caption += f"\nmodels that judge, whose figures compare with no other's: {escape(listed)}"
     table.caption_justify = "left"
     return table
 

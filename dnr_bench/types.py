@@ -17,9 +17,9 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 Mask = Bool[np.ndarray, "_ _"]
 #: Left, top, right, bottom in pixels of the original image; right and bottom are exclusive.
 Box = tuple[int, int, int, int]
-#: Where a concept came from: captions of exemplars, captions of generated images, the user, or from the user
-#: and captions.
-Origin = Literal["captions", "refined", "user", "both"]
+#: Where a concept came from: captions of exemplars, captions of generated images, another method, the user,
+#: or from the user and one of the others.
+Origin = Literal["captions", "refined", "method", "user", "both"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,7 @@ class Scorecard:
     `higher_is_better` is None for what only describes. `clusters` names items whose values are not
     independent (same label, same images). `chance` and `oracle` are the metric's means for shuffled and for
     true labels; `controls` hold further baselines. `signed`: values are differences, 0 where there is none.
+    `judge` names the model by which values were given, where they compare with no other model's.
     """
 
     metric: str
@@ -231,3 +232,4 @@ class Scorecard:
     oracle: float | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
     signed: bool = False
+    judge: str = ""

@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.command_line import exit_code_of
-from dnr_bench.comparison import Job, grouped, job_folders, read_job, records_of
+from dnr_bench.comparison import Job, grouped, job_folders, judged_apart, read_job, records_of
 from dnr_bench.errors import UsageError
 from dnr_bench.summary import console, print_link
 from evaluators.paired import LABEL_CHANGE, Difference, difference, holm
@@ -67,10 +67,15 @@ class Comparison:
 
 
 def compare_sides(sides: Sequence[Side]) -> list[Comparison]:
-    """Every metric of every pair of sides that has it in both, the earlier side before the later one."""
+    """Every metric of every pair of sides that has it in both, the earlier side before the later one.
+
+    Metrics that different models judged are left out.
+    """
     found = []
     for before, after in combinations(sides, 2):
-        directions = _directions([*before.jobs, *after.jobs])
+        jobs = [*before.jobs, *after.jobs]
+        apart = judged_apart(jobs)
+        directions = {name: better for name, better in _directions(jobs).items() if name not in apart}
         left, right = records_of(before.jobs), records_of(after.jobs)
         for metric, direction in {**directions, LABEL_CHANGE: None}.items():
             value = difference(metric, left, right)
@@ -118,6 +123,8 @@ def main() -> int:
         raise UsageError("these runs have no neuron with a label or metric in common")
     out = console()
     _print(comparisons, sides, out)
+    if apart := sorted(judged_apart([job for side in sides for job in side.jobs])):
+        out.print(f"[yellow]judged by different models, not compared: {', '.join(apart)}[/yellow]")
     tables = {"differences": [comparison.row() for comparison in comparisons]}
     if len(sides) == 2:
         tables["changed_labels"] = changed_labels(*sides)

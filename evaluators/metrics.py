@@ -77,6 +77,17 @@ def shuffled_mean(scores: Float[np.ndarray, "items labels"], of_item: Collection
     return float(np.mean(rows)) if rows else np.nan
 
 
+def dealt_elsewhere(n: int, deals: int, rng: np.random.Generator) -> list[list[int]]:
+    """Up to `deals` ways to deal n labels to n items at random, none to its own item."""
+    order = rng.permutation(n)
+    found = []
+    for shift in range(1, min(deals, n - 1) + 1):
+        dealt = np.empty(n, int)
+        dealt[order] = np.roll(order, shift)
+        found.append(dealt.tolist())
+    return found
+
+
 def word_controls(
     scores: Float[np.ndarray, "items words"], higher_is_better: bool = True
 ) -> dict[str, float]:

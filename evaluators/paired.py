@@ -43,15 +43,22 @@ class Difference(Estimate):
     detectable: float
 
 
-def difference(metric: str, before: Records, after: Records, seed: int = 0) -> Difference | None:
-    """How a metric differs, neuron by neuron; None where no neuron has it in both runs."""
+def difference(
+    metric: str, before: Records, after: Records, seed: int = 0, link_labels: bool = True
+) -> Difference | None:
+    """How a metric differs, neuron by neuron; None where no neuron has it in both runs.
+
+    `link_labels=False` takes every neuron as a witness of its own: for the question whether *these* neurons
+    fared worse, where all of them getting one bad label is not a single event.
+    """
     pairs = [(before[key], record) for key, record in after.items() if key in before]
     values = [(a, b, _values(metric, a, b)) for a, b in pairs]
     known = [(a, b, pair) for a, b, pair in values if pair is not None]
     if not known:
         return None
     left, right = np.asarray([pair for _, _, pair in known], float).T
-    clusters = linked([(_neuron(b), [*_labels("before", a), *_labels("after", b)]) for a, b, _ in known])
+    labels = [[*_labels("before", a), *_labels("after", b)] if link_labels else [] for a, b, _ in known]
+    clusters = linked([(_neuron(b), of_pair) for (_, b, _), of_pair in zip(known, labels, strict=True)])
     return _difference(left, right, clusters, seed, signed=metric != LABEL_CHANGE)
 
 

@@ -56,12 +56,14 @@ class Planted(Evaluator):
     "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
 
     `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
-    planted unit. Words of a label that name no attribute of the world count neither for nor against it.
+    planted unit. `reciprocal_rank` draws images of ten concepts a unit. Words of a label that name no
+    attribute of the world count neither for nor against it.
     """
 
-    def __init__(self, truth: str) -> None:
+    def __init__(self, truth: str, reciprocal_rank: bool = True) -> None:
         path = checkpoint_path(truth) / "planted.json"
         self.units: list[dict[str, Any]] = json.loads(path.read_text())
+        self.with_pools = reciprocal_rank
 
     def truth(self, context: EvaluationContext) -> dict[Neuron, str]:
         """The planted concept of each unit; dead and random units say so."""
@@ -78,7 +80,7 @@ class Planted(Evaluator):
         named = [unit for unit in found if unit.truth != _NOTHING]
         nothing = [unit for unit in found if unit.truth == _NOTHING]
         cards = [*_text_cards(named), *_candidate_cards(named)] if named else []
-        if named:
+        if named and self.with_pools:
             cards.append(_reciprocal_rank(named, context))
         if refined := [unit for unit in named if unit.answers and not unit.explanation.unscored]:
             cards += _gain_cards(refined)

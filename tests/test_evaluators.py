@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.parts import EvaluationContext, PoolScorer
 from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.shapes.world import CLASSES, planted_units
@@ -60,13 +62,16 @@ def judge():
         evaluator, explanations: Sequence[Explanation], pool_scores: PoolScorer = truth_scores
     ) -> dict[str, Scorecard]:
         context = EvaluationContext(
-            list(explanations),
-            target,
-            encoder.embed_texts,
-            pool_scores,
-            first_scores,
-            no_activations,
-            no_likeness,
+            explanations=list(explanations),
+            target=target,
+            encoder=encoder,
+            seed=0,
+            embed_texts=lambda texts, other=None: (other or encoder).embed_texts(texts),
+            match_texts=lambda matcher, texts, references: matcher.f1(texts, references),
+            score_pools=pool_scores,
+            score_pools_anew=first_scores,
+            activations=no_activations,
+            likeness=no_likeness,
         )
         return {card.metric: card for card in evaluator.evaluate(context)}
 
@@ -180,18 +185,38 @@ def test_pools_hold_the_truth_once_and_its_easy_rivals(unit) -> None:
     assert any(other.attributes > unit.truth.attributes for other in pool), "a narrower concept"
 
 
-def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge) -> None:
-    (card,) = judge(FcLayer(), [labelled("fc", i, name) for i, name in enumerate(CLASSES)]).values()
-    assert card.metric == "fc_layer.clip_cos"
-    assert mean(card) == pytest.approx(1.0, abs=1e-5)
-    assert card.chance < 0.9
-    constant = judge(FcLayer(), [labelled("fc", i, "striped circle") for i in range(len(CLASSES))])
-    assert mean(constant["fc_layer.clip_cos"]) < 0.9
+def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge, fc_layer: FcLayer) -> None:
+    cards = judge(fc_layer, [labelled("fc", i, name) for i, name in enumerate(CLASSES)])
+    constant = judge(fc_layer, [labelled("fc", i, "striped circle") for i in range(len(CLASSES))])
+    assert list(cards) == ["fc_layer.clip_cos", "fc_layer.sentence_cos", "fc_layer.bertscore_f1"]
+    assert [card.judge for card in cards.values()] == ["embedded:clip", "embedded:sentences", "embedded:bert"]
+    for name, card in cards.items():
+        assert mean(card) == pytest.approx(1.0, abs=1e-5)
+        assert card.chance < 0.9
+        assert card.controls["random_word"] < card.controls["best_constant"] < 0.95
+        assert mean(constant[name]) < 0.95
 
 
-def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge) -> None:
+def test_a_unit_without_a_label_is_unscored_for_every_judge(judge, fc_layer: FcLayer) -> None:
+    cards = judge(fc_layer, [labelled("fc", 0, "red"), labelled("fc", 1), labelled("fc", 2, "blue star")])
+    for card in cards.values():
+        assert np.isnan(card.values).tolist() == [False, True, False]
+    assert judge(fc_layer, [labelled("fc", 0)]) == {}
+    (alone,) = judge(fc_layer, [labelled("fc", 0, CLASSES[0])])["fc_layer.bertscore_f1"].values
+    assert alone == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fc_layer() -> FcLayer:
+    return FcLayer(
+        SentenceEncoder("embedded:sentences", device="cpu", batch_size=64),
+        BertScore("embedded:bert", layer=2, device="cpu", batch_size=64),
+    )
+
+
+def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge, fc_layer: FcLayer) -> None:
     assert judge(Planted("embedded:target"), [labelled("layer3", 0, "red")]) == {}
-    assert judge(FcLayer(), [labelled("layer3", 0, "red")]) == {}
+    assert judge(fc_layer, [labelled("layer3", 0, "red")]) == {}
 
 
 def refined(unit: int, *answers: str) -> Explanation:

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dnr_bench.encoders.clip import ClipEncoder
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import EvaluationContext
 from dnr_bench.targets.shapes import shapes_target
 from dnr_bench.types import Activations, Explanation, Layer, Neuron, ScoredCandidate
 from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
 
+ENCODER = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
 #: Four images, three units: often a little, once a lot, never.
 VALUES = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 8.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
 
@@ -27,7 +29,10 @@ def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationCo
     return EvaluationContext(
         explanations,
         target=shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
-        embed_texts=lambda texts: np.zeros((len(texts), 2)),
+        encoder=ENCODER,
+        seed=0,
+        embed_texts=lambda texts, encoder=None: np.zeros((len(texts), 2)),
+        match_texts=lambda matcher, texts, references: np.zeros(len(texts)),
         score_pools=lambda pools: {},
         score_pools_anew=None,
         activations=lambda name: Activations(layer, values, "digest"),

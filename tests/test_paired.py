@@ -71,6 +71,16 @@ def test_the_detectable_difference_is_found_in_four_of_five_experiments() -> Non
     assert np.isnan(detectable_difference(np.array([1.0]), ["a"]))
 
 
+def test_one_bad_label_for_all_is_many_witnesses_where_asked_for() -> None:
+    before, after = records([1.0] * 12, list("abcdefghijkl")), records([0.0] * 12, ["bad"] * 12)
+    linked_by_label, apart = (difference("m", before, after, link_labels=link) for link in (True, False))
+    assert linked_by_label is not None
+    assert apart is not None
+    assert (linked_by_label.clusters, apart.clusters) == (1, 12)
+    assert linked_by_label.p == 1.0
+    assert apart.p < 0.001
+
+
 def test_only_neurons_of_both_runs_count() -> None:
     before = records([0.0, 1.0, None, 0.5], ["a", "b", "c", "d"])
     after = {**records([1.0, 1.0, 1.0], ["a", "x", "c"]), 9: records([1.0], ["z"])[0]}

@@ -25,7 +25,7 @@ class ClipEncoder:
             raise UsageError(f"batch_size={batch_size} must be at least 1")
         path = checkpoint_path(checkpoint)
         name = f"local-dir:{path}"
-        self.device, self.batch_size = torch.device(device), batch_size
+        self.name, self.device, self.batch_size = checkpoint, torch.device(device), batch_size
         self.model, self.preprocess = open_clip.create_model_from_pretrained(
             name, precision="fp32", device=device, return_transform=True
         )

@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
 from dnr_bench.captioners.blip import BlipCaptioner
 from dnr_bench.command_line import composed, exit_code_of
 from dnr_bench.config import build
+from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.parts import Generator
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.fidelity import (
@@ -32,8 +35,11 @@ from dnr_bench.shapes.fidelity import (
     paint,
 )
 from dnr_bench.shapes.judge import Judge
+from dnr_bench.shapes.phrases import partial_concept, phrase
+from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
-from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units
+from dnr_bench.shapes.train.sentences import shared_attributes
+from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units, scene_rng
 from dnr_bench.targets.shapes import shapes_target
 from dnr_bench.types import Image, View
 
@@ -192,12 +198,57 @@ def check_generator(
     ]
 
 
+def check_sentences(checkpoint: str, n: int = 400) -> list[Figure]:
+    """How well the cosine of two held-out phrases follows the attributes that they share."""
+    concepts, phrases = _held_out_phrases(n)
+    vectors = SentenceEncoder(checkpoint, device="cpu", batch_size=128).embed_texts(phrases)
+    pairs = np.triu_indices(n, 1)
+    cosines, shared = (vectors @ vectors.T)[pairs], shared_attributes(concepts)[pairs]
+    return [
+        Figure(
+            "correlation of cosine and shared attributes",
+            float(pearsonr(cosines, shared)[0]),
+            0.9,
+            len(shared),
+        ),
+        Figure("mean difference of the two", float(np.abs(cosines - shared).mean()), None, len(shared)),
+    ]
+
+
+def check_bert(checkpoint: str, n: int = 400) -> list[Figure]:
+    """Whether BERTScore tells another wording of a concept from another concept."""
+    concepts, phrases = _held_out_phrases(n)
+    others = [phrase(concept, scene_rng("evaluation", 5, i)) for i, concept in enumerate(concepts)]
+    bert = BertScore(checkpoint, layer=2, device="cpu", batch_size=128)
+    same, shifted = bert.f1(phrases, others), bert.f1(phrases, [*others[1:], others[0]])
+    differ = [a != b for a, b in zip(concepts, [*concepts[1:], concepts[0]], strict=True)]
+    truth, scores = np.r_[np.ones(n), np.zeros(sum(differ))], np.r_[same, shifted[differ]]
+    return [
+        Figure(
+            "AUROC of F1: same concept against another", float(roc_auc_score(truth, scores)), 0.6, len(truth)
+        ),
+        Figure("mean F1 of the same concept in other words", float(same.mean()), None, n),
+        Figure("mean F1 of another concept", float(shifted[differ].mean()), None, sum(differ)),
+    ]
+
+
+def _held_out_phrases(n: int) -> tuple[list[Concept], list[str]]:
+    concepts, phrases = [], []
+    for index in range(n):
+        rng = scene_rng("evaluation", 4, index)
+        concepts.append(partial_concept(sample_scene(rng), rng))
+        phrases.append(phrase(concepts[-1], rng))
+    return concepts, phrases
+
+
 CHECKS: dict[str, Callable[[str], list[Figure]]] = {
     "target": check_target,
     "clip": check_clip,
     "captioner": check_captioner,
     "judge": check_judge,
     "generator": check_generator,
+    "sentences": check_sentences,
+    "bert": check_bert,
 }
 
 

@@ -19,6 +19,8 @@ MODELS = {
     "generator": "generator",
     "guidance": "generator",
     "judge": "judge",
+    "bert": "bert",
+    "sentences": "sentences",
 }
 
 

@@ -1,0 +1,73 @@
+"""BERTScore (Zhang et al. 2020) through bert-score: how well the words of two texts match for a BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bert_score
+import numpy as np
+import transformers
+from bert_score import BERTScorer
+from bert_score.utils import model2layers
+from jaxtyping import Float
+from transformers import AutoConfig
+
+from dnr_bench.errors import UsageError
+from dnr_bench.hub import model_directory
+from dnr_bench.store import digest
+
+
+class BertScore:
+    """BERTScore's F1, without idf weights and without rescaling, as DnD reports it.
+
+    `checkpoint` is the directory of a BERT or a name on the hub. `layer`: the layer whose states are
+    compared; None: what bert-score holds best for models that it knows by name.
+    """
+
+    def __init__(self, checkpoint: str, layer: int | None, device: str, batch_size: int) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size} must be at least 1")
+        path, weights = model_directory(checkpoint)
+        layer = layer or model2layers.get(checkpoint) or model2layers.get(checkpoint.split("/")[-1])
+        self.name, self.batch_size = checkpoint, batch_size
+        transformers.utils.logging.disable_progress_bar()  # of loading
+        self.scorer = BERTScorer(
+            str(_plain(path)),
+            num_layers=_checked(layer, checkpoint, path),
+            device=device,
+            batch_size=batch_size,
+        )
+        self.scorer._model.float()
+        self.scorer._tokenizer.model_max_length = min(self.scorer._tokenizer.model_max_length, 512)
+        self.fingerprint = digest(
+            {
+                "weights": weights,
+                "layer": layer,
+                "dtype": "float32",
+                "bert-score": bert_score.__version__,
+                "transformers": transformers.__version__,
+            }
+        )
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " pairs"]:
+        """F1 of each text against the reference at its place; no text may be empty."""
+        if not texts:
+            return np.empty(0)
+        _, _, f1 = self.scorer.score(list(texts), list(references), batch_size=self.batch_size)
+        found: np.ndarray = f1.numpy().astype(float)
+        return found
+
+
+def _checked(layer: int | None, checkpoint: str, path: Path) -> int:
+    n_layers = AutoConfig.from_pretrained(path).num_hidden_layers
+    if layer is None or not 1 <= layer <= n_layers:
+        raise UsageError(f"layer={layer} must lie in 1..{n_layers} for checkpoint={checkpoint!r}")
+    return layer
+
+
+def _plain(path: Path) -> Path:
+    """The path, which bert-score must not take for a T5 or SciBERT because of what its folders are called."""
+    if "t5" in str(path) or str(path).startswith("scibert"):
+        raise UsageError(f"bert-score takes {path} for a T5 model because of 't5' in its name: move it")
+    return path.resolve()

@@ -1,0 +1,44 @@
+"""Sentence embeddings through sentence-transformers (all-mpnet-base-v2 in DnD)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import sentence_transformers
+import transformers
+from jaxtyping import Float
+from sentence_transformers import SentenceTransformer
+
+from dnr_bench.errors import UsageError
+from dnr_bench.hub import model_directory
+from dnr_bench.store import digest
+
+
+class SentenceEncoder:
+    """Unit vectors of texts; `checkpoint` is a sentence-transformers directory or a name on the hub."""
+
+    def __init__(self, checkpoint: str, device: str, batch_size: int) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size={batch_size} must be at least 1")
+        path, weights = model_directory(checkpoint)
+        if not (path / "modules.json").exists():
+            raise UsageError(f"checkpoint={checkpoint!r} has no modules.json: no sentence-transformers model")
+        self.name, self.batch_size = checkpoint, batch_size
+        transformers.utils.logging.disable_progress_bar()  # of loading
+        self.model = SentenceTransformer(str(path), device=device, local_files_only=True)
+        self.model.float()
+        self.fingerprint = digest(
+            {
+                "weights": weights,
+                "dtype": "float32",
+                "sentence-transformers": sentence_transformers.__version__,
+            }
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+        """One unit vector a text."""
+        vectors: np.ndarray = self.model.encode(
+            list(texts), batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors.astype(np.float32)

@@ -1,0 +1,43 @@
+"""Models by name: embedded ones, directories of yours, and names on the model hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.fingerprints import EMBEDDED, checkpoint_path, directory_digest
+
+#: What is never fetched: weights in formats that need pickle, or are for other frameworks.
+_LEFT_OUT = (
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.ot",
+    "onnx/*",
+    "openvino/*",
+)
+
+
+def model_directory(checkpoint: str) -> tuple[Path, str]:
+    """The directory of a model, fetched if it is a name like owner/model, and what identifies its weights."""
+    if checkpoint.startswith(EMBEDDED) or Path(checkpoint).is_dir():
+        path = checkpoint_path(checkpoint)
+        return path, directory_digest(path)
+    if Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
+        raise UsageError(
+            f"checkpoint={checkpoint!r} is neither a directory nor a name on the model hub like owner/model"
+        )
+    try:
+        snapshot = Path(snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT)))
+    except Exception as error:  # the hub's client and its network library have no common class
+        raise RunError(
+            f"checkpoint={checkpoint!r} is no directory here and could not be had from the hub: "
+            f"{' '.join(str(error.__cause__ or error).split()) or type(error).__name__}"
+        ) from error
+    return snapshot, snapshot.name  # the commit

@@ -1,0 +1,19 @@
+"""Describe-and-Dissect, Describe-and-Refine, CLEAR: what the settings of the run make of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dnr_bench.pipeline import DescribeAndDissect
+from dnr_bench.types import Explanation, Neuron
+
+
+class Describe:
+    """Runs the pipeline."""
+
+    def check(self, neurons: Sequence[Neuron]) -> None:
+        """Every neuron can be described."""
+
+    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
+        """One explanation a neuron, in order."""
+        return pipeline.explain(neurons)

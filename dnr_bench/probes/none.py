@@ -1,0 +1,13 @@
+"""A probing set without images."""
+
+from __future__ import annotations
+
+from dnr_bench.types import ProbeSet
+
+
+class NoImages:
+    """Nothing to probe with."""
+
+    def load(self, seed: int) -> ProbeSet:
+        """An empty set."""
+        return ProbeSet(name="none", ids=[], images=[])

@@ -1,0 +1,70 @@
+"""How often the gate errs: `python -m dnr_bench.shapes.check_gate`, about 20 minutes on two cores.
+
+An unchanged pipeline with another seed (other probing images, other drawings) must pass; the same run with
+the labels of one neuron in five swapped for another unit's must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dnr_bench.command_line import CONF, composed, exit_code_of
+from dnr_bench.config import build, build_run
+from dnr_bench.gate import Baseline, judge
+from dnr_bench.pipeline import Method
+from dnr_bench.run import RunConfig, run
+
+SWAPPED_SHARE = 0.2
+
+
+def swapped(result: Mapping[str, Any], seed: int, config: RunConfig, folder: Path) -> dict[str, Any]:
+    """The run with the labels of one labelled neuron in five dealt to another of them, judged anew."""
+    rng = np.random.default_rng([13, seed])
+    labelled = [record for record in result["neurons"] if record["labels"]]
+    chosen = rng.permutation(len(labelled))[: round(SWAPPED_SHARE * len(labelled))]
+    labels = [record["labels"][0] for record in labelled]
+    for place, source in zip(chosen, np.roll(chosen, 1), strict=True):
+        labels[place] = labelled[source]["labels"][0]
+    path = folder / "labels.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["layer", "unit", "label"])
+        writer.writerows(
+            [record["layer"], record["unit"], label] for record, label in zip(labelled, labels, strict=True)
+        )
+    node = composed("method=precomputed", f"method.path={path}").method
+    return asdict(run(replace(config, method=build(node, Method, "method"))))
+
+
+def main() -> int:
+    """Print both rates; the exit code is 1 where more than one of 20 runs goes wrong either way."""
+    parser = argparse.ArgumentParser(prog="python -m dnr_bench.shapes.check_gate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("overrides", nargs="*", help="config values such as paths.store=DIR")
+    arguments = parser.parse_intermixed_args()
+    baseline = Baseline.read(CONF / "baselines" / "shapes.yaml")
+    alarms, found = [], []
+    for seed in tqdm(range(1, arguments.seeds + 1), desc="seeds", disable=None):
+        config = build_run(composed("+experiment=gate", f"seed={seed}", *arguments.overrides))
+        result = asdict(run(config))
+        alarms.append(any(verdict.worse for verdict in judge(baseline, result)))
+        with TemporaryDirectory() as folder:
+            other = swapped(result, seed, config, Path(folder))
+        found.append(any(verdict.worse for verdict in judge(baseline, other)))
+    n = arguments.seeds
+    print(f"false alarms of an unchanged pipeline: {sum(alarms)} of {n} seeds")
+    print(f"runs with swapped labels that are found: {sum(found)} of {n} seeds")
+    return int(sum(alarms) > n / 20 or sum(found) < n - n / 20)
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code_of(main))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dnr_bench.command_line import CONF
+from dnr_bench.errors import UsageError
+from dnr_bench.gate import TOLERANCES, Baseline, judge, main
+from dnr_bench.run import RunConfig, run
+from dnr_bench.shapes.check_gate import swapped
+
+BuildRun = Callable[..., RunConfig]
+#: The gate's settings, drawn by the oracle: all units, few images.
+QUICK = (
+    "+experiment=gate",
+    "generator=renderer",
+    "neurons.units=all",
+    "neurons.layers=[concepts,fc]",
+    "images_per_concept=2",
+    "captioner=truth",
+    "n_candidates=3",
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunConfig]:
+    from dnr_bench.command_line import composed
+    from dnr_bench.config import build_run
+
+    store = tmp_path_factory.mktemp("gate") / "store"
+    return lambda *overrides: build_run(composed(*QUICK, f"paths.store={store}", *overrides))
+
+
+@pytest.fixture(scope="module")
+def result(built: Callable[..., RunConfig]) -> dict[str, Any]:
+    return plain(asdict(run(built())))
+
+
+def plain(result: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(json.dumps(result, default=str))
+    return content
+
+
+def worse(baseline: Baseline, result: Mapping[str, Any]) -> set[str]:
+    return {verdict.metric for verdict in judge(baseline, result) if verdict.worse}
+
+
+def test_the_same_run_and_another_seed_pass(built: Callable[..., RunConfig], result: dict[str, Any]) -> None:
+    baseline = Baseline.of(result)
+    assert set(baseline.tolerances) == set(TOLERANCES)
+    assert worse(baseline, result) == set()
+    assert worse(baseline, plain(asdict(run(built("seed=3"))))) == set()
+
+
+def test_swapped_labels_of_one_neuron_in_five_are_found(
+    built: Callable[..., RunConfig], result: dict[str, Any], tmp_path: Path
+) -> None:
+    other = plain(swapped(result, 0, built(), tmp_path))
+    changed = sum(
+        a["labels"] != b["labels"] for a, b in zip(result["neurons"], other["neurons"], strict=True)
+    )
+    assert 10 <= changed <= 19
+    assert "planted.attribute_f1" in worse(Baseline.of(result), other)
+
+
+def test_a_baseline_comes_back_from_its_file(result: dict[str, Any], tmp_path: Path) -> None:
+    baseline = Baseline.of(result)
+    baseline.write(tmp_path / "mine.yaml")
+    assert Baseline.read(tmp_path / "mine.yaml") == baseline
+    (tmp_path / "bad.yaml").write_text("date: today\n")
+    with pytest.raises(UsageError, match="is no baseline"):
+        Baseline.read(tmp_path / "bad.yaml")
+    with pytest.raises(UsageError, match=r"cannot be read: .* there are shapes"):
+        Baseline.read(tmp_path / "gone.yaml")
+
+
+def test_what_does_not_compare_is_refused(result: dict[str, Any]) -> None:
+    baseline = Baseline.of(result)
+    few = {**result, "neurons": result["neurons"][:20]}
+    with pytest.raises(UsageError, match="the run has 20 of the baseline's 92 neurons"):
+        judge(baseline, few)
+    other = copy.deepcopy(result)
+    other["metrics"]["fc_layer.sentence_cos"]["judge"] = "all-mpnet-base-v2"
+    with pytest.raises(UsageError, match=r"sentence_cos was judged by embedded:sentences for the baseline"):
+        judge(baseline, other)
+    bare = copy.deepcopy(result)
+    for record in bare["neurons"]:
+        record["values"].pop("planted.exact", None)
+    with pytest.raises(UsageError, match=r"the run has no planted\.exact"):
+        judge(baseline, bare)
+
+
+def test_the_command_judges_a_run_and_writes_a_summary_for_ci(
+    result: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, baseline = tmp_path / "run", tmp_path / "mine.yaml"
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(result))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+
+    def call(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["gate", *words])
+        return main()
+
+    assert call(f"run={folder}", "update=true", f"baseline={baseline}") == 0
+    assert call(f"run={folder}", f"baseline={baseline}") == 0
+    bad = copy.deepcopy(result)
+    for record in bad["neurons"][:30]:
+        record["labels"] = ["<b>|bad"]
+        record["values"] |= {name: 0.0 for name in TOLERANCES if name in record["values"]}
+    (folder / "result.json").write_text(json.dumps(bad))
+    assert call(f"run={folder / 'result.json'}", f"baseline={baseline}") == 1
+    assert "worse" in capsys.readouterr().out
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| planted.exact |" in summary
+    assert "&lt;b>\\|bad" in summary
+    for words, message in (
+        (("update=maybe",), "update=maybe must be true or false"),
+        ((f"run={folder}", "scorer=mean", f"baseline={baseline}"), "is done: it takes no scorer=mean"),
+        (("baseline=other",), "there are shapes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            call(*words)
+    assert call("--help") == 0
+    assert "GITHUB_STEP_SUMMARY" in os.environ
+
+
+def test_the_committed_baseline_is_one_of_the_gates_setting() -> None:
+    baseline = Baseline.read(CONF / "baselines" / "shapes.yaml")
+    assert len(baseline.neurons) == 92
+    assert set(baseline.tolerances) == set(TOLERANCES)
