@@ -4,7 +4,7 @@ BIN := .venv/bin
 # the name holds the folder, since an environment does not work in another one
 INSTALLED := .venv/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
 
-.PHONY: help install run test check ui lock clean
+.PHONY: help install run test check gate ui lock clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
@@ -28,6 +28,9 @@ check: install ## everything that CI checks: format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
+	$(BIN)/python -m dnr_bench.gate $(ARGS)
 
 ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
 	$(BIN)/python -m dnr_bench.tracking

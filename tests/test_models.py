@@ -15,7 +15,16 @@ FALLS_SHORT = {"captions of generated images as asked for": 0.8}
 
 
 @pytest.mark.parametrize(
-    ("model", "n"), [("target", 2000), ("clip", 1100), ("captioner", 300), ("judge", 1000), ("generator", 28)]
+    ("model", "n"),
+    [
+        ("target", 2000),
+        ("clip", 1100),
+        ("captioner", 300),
+        ("judge", 1000),
+        ("generator", 28),
+        ("sentences", 200),
+        ("bert", 200),
+    ],
 )
 def test_figures_on_held_out_images(model: str, n: int) -> None:
     for figure in CHECKS[model](f"embedded:{model}", n):
