@@ -234,6 +234,11 @@ class DescribeAndDissect:
         return self._activations()[layer]
 
     def _activations(self) -> dict[str, Activations]:
+        if not self.probe.images:
+            raise UsageError(
+                "something asks for activations, but the probing set has no images (probe=none): choose a"
+                " probe, or evaluators that look at labels only"
+            )
         return probe_activations(self.store, self.parts.target, self.probe, self.layers)
 
     def _exemplar_embeddings(

@@ -16,9 +16,9 @@ from dnr_bench.types import Neuron
 BuildRun = Callable[..., RunConfig]
 
 
-def label_file(path: Path, content: str, **changes: object) -> LabelFile:
-    path.write_text(content)
-    plain = LabelFile(str(path), ["label"], "unit", "layer", None, 0)
+def label_file(file: Path, content: str, **changes: object) -> LabelFile:
+    file.write_text(content)
+    plain = LabelFile(str(file), ["label"], "unit", "layer", None, 0)
     return replace(plain, **changes)
 
 
@@ -89,8 +89,8 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
             f"method.path={tmp_path / 'labels.csv'}",
             "method.layer_column=null",
             "method.layer=fc",
-            "target=class_names",
-            f"target.names={tmp_path / 'names.txt'}",
+            "target=none",
+            f"target.layers={{fc:{tmp_path / 'names.txt'}}}",
             "probe=none",
             "neurons.layers=[fc]",
             "evaluator=[fc_layer]",
@@ -108,7 +108,7 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
         assert wrong["mean"] < 0.95
         assert perfect["judge"].startswith("embedded:")
     assert right.probe["images"] == 0
-    with pytest.raises(UsageError, match="no network, but something asks for activations"):
+    with pytest.raises(UsageError, match="the probing set has no images"):
         run(built("evaluator=[neuron_rank]"))
     with pytest.raises(UsageError, match=r"has labels for the layers conv, but for none of this run's"):
         built("method.layer=conv")

@@ -25,6 +25,8 @@ def test_terms_are_words_without_stop_words_and_heads_with_theirs(consensus: Con
         "striped",
     ]
     assert consensus.terms("a background of the image") == []
+    assert consensus.terms("") == []
+    assert consensus.summarize([["", "", "a red ring"], ["", ""], []], n=2, seed=0)[1:] == [[], []]
 
 
 def test_what_all_captions_share_comes_first(consensus: ConsensusSummarizer) -> None:

@@ -47,7 +47,7 @@ class ConsensusSummarizer:
         """The distinct terms of a caption in order: its words without stop words, heads with theirs."""
         words = re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", caption.lower())
         found = []
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in zip(words, [*words[1:], ""], strict=False):  # a caption may be empty
             if word not in self.stopwords and word not in self.heads:
                 found.append(f"{word} {following}" if following in self.heads else word)
         return list(dict.fromkeys(found))

@@ -1,0 +1,73 @@
+"""Layers without their network: for labels from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.errors import UsageError
+from dnr_bench.store import digest
+from dnr_bench.types import Image, Layer
+
+_PLAIN = (False, False)  # neither feature maps nor known to be positive
+
+
+class NoNetwork:
+    """`layers`: of each layer a file with the names of its units, one a line in order, or their number."""
+
+    def __init__(self, layers: Mapping[str, str | int]) -> None:
+        if not layers:
+            raise UsageError("layers={} must name at least one layer")
+        self._names = {layer: _names(layer, of_layer) for layer, of_layer in layers.items()}
+        self._layers = [
+            Layer(layer, of_layer if isinstance(of_layer, int) else len(self._names[layer] or ()), *_PLAIN)
+            for layer, of_layer in layers.items()
+        ]
+        self.fingerprint = digest({"no_network": 1, "layers": [layer.name for layer in self._layers]})
+
+    def layers(self) -> list[Layer]:
+        """The layers that were given."""
+        return self._layers
+
+    def unit_names(self, layer: str) -> tuple[str, ...] | None:
+        """The names of a layer's units, where a file told them."""
+        return self._names.get(layer)
+
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
+        """There is no network: raises `UsageError`."""
+        raise _no_network()
+
+    def maps(
+        self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]
+    ) -> list[Float[np.ndarray, "map_height map_width"]]:
+        """There is no network: raises `UsageError`."""
+        raise _no_network()
+
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The whole image, as nothing looks at it."""
+        return (0.0, 0.0, float(width), float(height))
+
+
+def _names(layer: str, given: str | int) -> tuple[str, ...] | None:
+    if isinstance(given, int):
+        if given < 1:
+            raise UsageError(f"layers.{layer}={given} must be at least 1, or a file of names")
+        return None
+    try:
+        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"layers.{layer}={given!r} cannot be read: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise UsageError(f"layers.{layer}={given!r} holds no name")
+    return names
+
+
+def _no_network() -> UsageError:
+    return UsageError(
+        "target=none is no network, but something asks for activations: choose a target, or leave out the"
+        " evaluators that need one (evaluator=[fc_layer])"
+    )

@@ -1,0 +1,157 @@
+"""Labels against what people wrote of the same units (MILANNOTATIONS; DnD A.3)."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder
+from dnr_bench.types import Explanation, Neuron, Scorecard, Table
+from evaluators.metrics import shuffled_mean, word_controls
+
+#: Words that stand in fewer annotations are no candidates for the best single label.
+_MIN_COUNT = 5
+
+
+class Milannotations(Evaluator):
+    """The mean cosine of a unit's (first) label and its annotations, for CLIP and a sentence encoder.
+
+    `path` is a CSV file of layer, unit and text with any number of rows a unit. Each score stands beside
+    the same for labels dealt at random, for the best single word as the label of every unit, and for the
+    annotators themselves: the mean cosine of each one's text with the others' of the unit.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        layer_column: str,
+        unit_column: str,
+        text_column: str,
+        first_unit: int,
+        sentence_encoder: TextEncoder,
+    ) -> None:
+        self.texts = read_annotations(path, (layer_column, unit_column, text_column), first_unit)
+        self.path, self.sentence_encoder = path, sentence_encoder
+
+    def check(self, neurons: Sequence[Neuron]) -> None:
+        """Some neuron must be annotated."""
+        if not set(neurons) & self.texts.keys():
+            layers = ", ".join(sorted({neuron.layer for neuron in self.texts}))
+            raise UsageError(
+                f"milannotations.path={self.path!r} is about the layers {layers}, but none of its units is"
+                f" among this run's ({neurons[0]} ...)"
+            )
+
+    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+        """A scorecard an encoder, and a table of what else a label could have been."""
+        annotated = [e for e in context.explanations if e.neuron in self.texts]
+        cards: list[Scorecard | Table] = []
+        rows: list[Mapping[str, str | float]] = []
+        for metric, encoder in (("clip_cos", context.encoder), ("sentence_cos", self.sentence_encoder)):
+            card, constant = self._card(metric, encoder, annotated, context)
+            cards.append(card)
+            found = {
+                "labels of this run": float(np.nanmean(card.values)),
+                "labels dealt at random": card.chance,
+                f"“{constant}” for every unit": card.controls["best_constant"],
+                "a random word for every unit": card.controls["random_word"],
+                "the annotators among themselves": card.oracle,
+            }
+            rows += [
+                {"judge": encoder.name, "metric": metric, "labels": name, "mean": value}
+                for name, value in found.items()
+                if value is not None
+            ]
+        return [*cards, Table("milannotations", rows)]
+
+    def _card(
+        self, metric: str, encoder: TextEncoder, annotated: Sequence[Explanation], context: EvaluationContext
+    ) -> tuple[Scorecard, str]:
+        texts = [self.texts[e.neuron] for e in annotated]
+        vectors = _mean_vectors(texts, encoder, context)
+        labels = [e.labels[0] if e.labels else "nothing" for e in annotated]
+        table = vectors @ context.embed_texts(labels, encoder).T
+        table[:, [not e.labels for e in annotated]] = np.nan
+        scored = [i for i, e in enumerate(annotated) if e.labels]
+        words = _frequent_words(texts)
+        by_word = vectors[scored] @ context.embed_texts(words, encoder).T
+        card = Scorecard(
+            metric=f"milannotations.{metric}",
+            higher_is_better=True,
+            item_kind="neuron",
+            items=[str(e.neuron) for e in annotated],
+            values=np.diagonal(table).astype(float),
+            clusters=[e.cluster for e in annotated],
+            chance=shuffled_mean(table, scored),
+            oracle=_agreement(texts, encoder, context),
+            controls=word_controls(by_word),
+            judge=encoder.name,
+        )
+        return card, words[int(by_word.mean(axis=0).argmax())]
+
+
+def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict[Neuron, list[str]]:
+    """The texts of each unit; malformed rows raise `UsageError` with their line numbers."""
+    try:
+        content = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"path={path!r} cannot be read: {error}") from error
+    reader = csv.DictReader(StringIO(content, newline=""))
+    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        raise UsageError(f"path={path!r} lacks the columns {missing}; it has {list(reader.fieldnames or ())}")
+    found: dict[Neuron, list[str]] = {}
+    wrong: list[int] = []
+    for row in reader:
+        layer, unit, text = (" ".join((row[name] or "").split()) for name in columns)
+        if not layer or not text or not unit.isdecimal() or int(unit) < first_unit:
+            wrong.append(reader.line_num)
+        else:
+            found.setdefault(Neuron(layer, int(unit) - first_unit), []).append(text)
+    if wrong:
+        shown = ", ".join(map(str, wrong[:10])) + (" ..." if len(wrong) > 10 else "")
+        raise UsageError(f"path={path!r} has {len(wrong)} malformed rows: lines {shown}")
+    return found
+
+
+def _mean_vectors(
+    texts: Sequence[Sequence[str]], encoder: TextEncoder, context: EvaluationContext
+) -> Float[np.ndarray, "units dim"]:
+    """The mean of each unit's vectors: a cosine with it is the mean of the cosines."""
+    flat = context.embed_texts([text for of_unit in texts for text in of_unit], encoder)
+    starts = np.cumsum([0, *(len(of_unit) for of_unit in texts)])
+    return np.stack([flat[a:b].mean(axis=0) for a, b in pairwise(starts)])
+
+
+def _agreement(
+    texts: Sequence[Sequence[str]], encoder: TextEncoder, context: EvaluationContext
+) -> float | None:
+    """The mean cosine of two annotations of a unit, each unit counting once; None where none has two."""
+    flat = [text for of_unit in texts for text in of_unit]
+    vectors = iter(context.embed_texts(flat, encoder))
+    means = []
+    for of_unit in texts:
+        own = [next(vectors) for _ in of_unit]
+        if len(own) > 1:
+            means.append(np.mean([a @ b for a, b in combinations(own, 2)]))
+    return float(np.mean(means)) if means else None
+
+
+def _frequent_words(texts: Sequence[Sequence[str]]) -> list[str]:
+    """The words of the annotations that stand in several of them; all of them where none does."""
+    counts = Counter(
+        word
+        for of_unit in texts
+        for text in of_unit
+        for word in {word.strip(".,;:!?()'\"").lower() for word in text.split()}
+        if word
+    )
+    frequent = sorted(word for word, count in counts.items() if count >= _MIN_COUNT)
+    return frequent or sorted(counts)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnr_bench.command_line import composed
+from dnr_bench.config import build_run
+from dnr_bench.errors import UsageError
+from dnr_bench.run import RunConfig, run
+from dnr_bench.shapes.world import CLASSES
+
+ROWS = [
+    ("l1", 0, "red circle"),
+    ("l1", 0, "red things"),
+    ("l1", 0, "a red shape"),
+    ("l1", 1, "striped star"),
+    ("l1", 1, "stripes"),
+    ("l1", 2, "blue background"),
+]
+
+
+def built(tmp_path: Path, labels: dict[int, str], rows: list[tuple[str, int, str]] = ROWS) -> RunConfig:
+    lines = [f'{layer},{unit},"{text}"' for layer, unit, text in rows]
+    (tmp_path / "people.csv").write_text("layer,unit,summary\n" + "\n".join(lines) + "\n")
+    (tmp_path / "labels.csv").write_text(
+        "layer,unit,label\n" + "".join(f"l1,{unit},{text}\n" for unit, text in labels.items())
+    )
+    return build_run(
+        composed(
+            "method=precomputed",
+            f"method.path={tmp_path / 'labels.csv'}",
+            "target=none",
+            "target.layers={l1:4}",
+            "probe=none",
+            "neurons.layers=[l1]",
+            "evaluator=[milannotations]",
+            f"evaluator.milannotations.path={tmp_path / 'people.csv'}",
+            f"paths.store={tmp_path / 'store'}",
+        )
+    )
+
+
+def test_labels_are_held_against_every_annotation_of_their_unit(tmp_path: Path) -> None:
+    config = built(tmp_path, {0: "red", 1: "striped star", 3: "green"})
+    result = run(config)
+    encoder = config.evaluators["milannotations"].sentence_encoder
+    texts = ["red", "striped star", *(text for *_, text in ROWS)]
+    vectors = dict(zip(texts, encoder.embed_texts(texts), strict=True))
+    metric = result.metrics["milannotations.sentence_cos"]
+    by_unit = {
+        unit: [float(vectors[label] @ vectors[text]) for _, of, text in ROWS if of == unit]
+        for unit, label in ((0, "red"), (1, "striped star"))
+    }
+    assert (metric["n"], metric["unscored"]) == (2, 1)  # unit 2 has annotations, but no label
+    assert metric["mean"] == pytest.approx(np.mean([np.mean(found) for found in by_unit.values()]), abs=1e-5)
+    pairs = [[("red circle", "red things"), ("red circle", "a red shape"), ("red things", "a red shape")],
+             [("striped star", "stripes")]]  # fmt: skip
+    agreement = np.mean([np.mean([vectors[a] @ vectors[b] for a, b in of_unit]) for of_unit in pairs])
+    assert metric["oracle"] == pytest.approx(agreement, abs=1e-5)
+    assert metric["chance"] < metric["mean"]
+    (table,) = result.tables
+    assert {row["labels"] for row in table["rows"]} >= {
+        "labels of this run",
+        "the annotators among themselves",
+    }
+
+
+def test_one_word_for_all_can_beat_labels_and_is_named(tmp_path: Path) -> None:
+    rows = [("l1", unit, f"red {name.split()[1]}") for unit, name in enumerate(CLASSES[:4]) for _ in range(3)]
+    result = run(built(tmp_path, {0: "green star", 1: "blue star", 2: "white ring", 3: "dotted"}, rows))
+    metric = result.metrics["milannotations.sentence_cos"]
+    assert metric["controls"]["best_constant"] > metric["mean"]
+    assert any(row["labels"] == "“red” for every unit" for row in result.tables[0]["rows"])
+
+
+def test_what_is_wrong_with_annotations_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is about the layers l9, but none of its units"):
+        built(tmp_path, {0: "red"}, [("l9", 0, "red")])
+    with pytest.raises(UsageError, match="has 2 malformed rows: lines 2, 3"):
+        built(tmp_path, {0: "red"}, [("", 0, "red"), ("l1", 0, " "), ("l1", 0, "red")])
