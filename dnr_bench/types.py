@@ -233,3 +233,32 @@ class Scorecard:
     controls: Mapping[str, float] = field(default_factory=dict)
     signed: bool = False
     judge: str = ""
+
+    @classmethod
+    def of_neurons(
+        cls,
+        metric: str,
+        explanations: Sequence[Explanation],
+        values: Sequence[float] | Float[np.ndarray, " neurons"],
+        *,
+        higher_is_better: bool | None,
+        chance: float | None = None,
+        oracle: float | None = None,
+        controls: Mapping[str, float] | None = None,
+        signed: bool = False,
+        judge: str = "",
+    ) -> Scorecard:
+        """A value for each explained neuron; those with the same labels are one cluster."""
+        return cls(
+            metric=metric,
+            higher_is_better=higher_is_better,
+            item_kind="neuron",
+            items=[str(explanation.neuron) for explanation in explanations],
+            values=np.asarray(values, float),
+            clusters=[explanation.cluster for explanation in explanations],
+            chance=chance,
+            oracle=oracle,
+            controls=controls or {},
+            signed=signed,
+            judge=judge,
+        )

@@ -105,13 +105,11 @@ def _card(
     chance: float | None,
     controls: dict[str, float],
 ) -> Scorecard:
-    return Scorecard(
-        metric=f"fc_layer.{metric}",
+    return Scorecard.of_neurons(
+        f"fc_layer.{metric}",
+        named,
+        values,
         higher_is_better=True,
-        item_kind="neuron",
-        items=[str(e.neuron) for e in named],
-        values=values,
-        clusters=[e.cluster for e in named],
         chance=chance,
         oracle=1.0,
         controls=controls,

@@ -83,13 +83,11 @@ class Milannotations(Evaluator):
         scored = [i for i, e in enumerate(annotated) if e.labels]
         words = _frequent_words(texts)
         by_word = vectors[scored] @ context.embed_texts(words, encoder).T
-        card = Scorecard(
-            metric=f"milannotations.{metric}",
+        card = Scorecard.of_neurons(
+            f"milannotations.{metric}",
+            annotated,
+            np.diagonal(table),
             higher_is_better=True,
-            item_kind="neuron",
-            items=[str(e.neuron) for e in annotated],
-            values=np.diagonal(table).astype(float),
-            clusters=[e.cluster for e in annotated],
             chance=shuffled_mean(table, scored),
             oracle=_agreement(texts, encoder, context),
             controls=word_controls(by_word),

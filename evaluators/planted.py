@@ -254,16 +254,14 @@ def _card(
     oracle: float | None = 1.0,
     signed: bool = False,
 ) -> Scorecard:
-    return Scorecard(
-        metric=f"planted.{metric}",
+    return Scorecard.of_neurons(
+        f"planted.{metric}",
+        [unit.explanation for unit in units],
+        values,
         higher_is_better=higher_is_better,
-        item_kind="neuron",
-        items=[str(unit.neuron) for unit in units],
-        values=values,
-        clusters=[unit.explanation.cluster for unit in units],
         chance=chance,
         oracle=oracle,
-        controls=controls or {},
+        controls=controls,
         signed=signed,
     )
 

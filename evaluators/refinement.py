@@ -43,13 +43,11 @@ class Refinement(Evaluator):
 def _card(
     name: str, items: list[tuple[Explanation, Course]], values: list[float], chance: float | None
 ) -> Scorecard:
-    return Scorecard(
-        metric=f"refinement.{name}",
+    return Scorecard.of_neurons(
+        f"refinement.{name}",
+        [explanation for explanation, _ in items],
+        values,
         higher_is_better=None if chance is None else True,
-        item_kind="neuron",
-        items=[str(e.neuron) for e, _ in items],
-        values=np.asarray(values, float),
-        clusters=[e.cluster for e, _ in items],
         chance=chance,
         signed=chance == 0.0,  # a gain
     )

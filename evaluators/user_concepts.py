@@ -23,9 +23,10 @@ class UserConcepts(Evaluator):
         won = [float(e.candidates[0].origin == "user") for e in both]
         margins = [_score(_best(e, True)) - _score(_best(e, False)) for e in both]
         luck = [np.mean([c.origin == "user" for c in e.candidates if c.reason is None]) for e in both]
+        chance = float(np.mean(luck))
         return [
-            _card("won", both, won, chance=float(np.mean(luck)), signed=False),
-            _card("margin", both, margins, chance=None, signed=True),
+            Scorecard.of_neurons("user_concepts.won", both, won, higher_is_better=None, chance=chance),
+            Scorecard.of_neurons("user_concepts.margin", both, margins, higher_is_better=None, signed=True),
         ]
 
 
@@ -37,18 +38,3 @@ def _best(explanation: Explanation, users: bool) -> ScoredCandidate | None:
 
 def _score(candidate: ScoredCandidate | None) -> float:
     return candidate.score if candidate else np.nan
-
-
-def _card(
-    name: str, explanations: list[Explanation], values: list[float], chance: float | None, signed: bool
-) -> Scorecard:
-    return Scorecard(
-        metric=f"user_concepts.{name}",
-        higher_is_better=None,
-        item_kind="neuron",
-        items=[str(e.neuron) for e in explanations],
-        values=np.asarray(values, float),
-        clusters=[e.cluster for e in explanations],
-        chance=chance,
-        signed=signed,
-    )

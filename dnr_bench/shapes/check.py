@@ -225,7 +225,7 @@ def check_bert(checkpoint: str, n: int = 400) -> list[Figure]:
     truth, scores = np.r_[np.ones(n), np.zeros(sum(differ))], np.r_[same, shifted[differ]]
     return [
         Figure(
-            "AUROC of F1: same concept against another", float(roc_auc_score(truth, scores)), 0.6, len(truth)
+            "AUROC of F1: same concept against another", float(roc_auc_score(truth, scores)), 0.8, len(truth)
         ),
         Figure("mean F1 of the same concept in other words", float(same.mean()), None, n),
         Figure("mean F1 of another concept", float(shifted[differ].mean()), None, sum(differ)),

@@ -1,4 +1,8 @@
-"""Trains the embedded BERT: guesses masked words of the world's captions and phrases; for BERTScore."""
+"""Trains the embedded BERT on the world's captions and phrases; for BERTScore.
+
+It guesses masked words, and names those that are not masked: where only masked ones count, words of one kind
+("red", "blue") end up with the same states, and BERTScore could not tell them apart.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +84,7 @@ def write_bert(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, direc
 def _masked(
     ids: Int[Tensor, "texts words"], rng: np.random.Generator
 ) -> tuple[Int[Tensor, "texts words"], Int[Tensor, "texts words"]]:
-    """The texts with some words hidden, and those words (all others are ignored by the loss)."""
+    """The texts with some words hidden, and all their words (the loss ignores what is no word)."""
     special = torch.isin(ids, torch.tensor([VOCABULARY[name] for name in (*SPECIAL, "[SEP]")]))
     hidden = torch.from_numpy(rng.random(ids.shape) < _MASKED_SHARE) & ~special
-    return ids.masked_fill(hidden, VOCABULARY["[MASK]"]), ids.masked_fill(~hidden, _IGNORED)
+    return ids.masked_fill(hidden, VOCABULARY["[MASK]"]), ids.masked_fill(special, _IGNORED)
