@@ -175,8 +175,8 @@ class EvaluationContext:
     `encoder` is the run's CLIP; `embed_texts` and `match_texts` compute only what is not stored.
     `score_pools` scores any concepts for neurons, and `score_pools_anew` does so on newly drawn images, which
     no label was chosen by; None where the scoring function looks at the probing set, too. `activations` are
-    those of a layer on the probing set; `likeness` is each neuron's mean CLIP cosine of a text with its
-    exemplars.
+    those of a layer on the probing set, `activations_on` those of all layers of the run on other images;
+    `likeness` is each neuron's mean CLIP cosine of a text with its exemplars.
     """
 
     explanations: Sequence[Explanation]
@@ -188,6 +188,7 @@ class EvaluationContext:
     score_pools: PoolScorer
     score_pools_anew: PoolScorer | None
     activations: Callable[[str], Activations]
+    activations_on: Callable[[ProbeSet], Mapping[str, Activations]]
     likeness: Callable[[Mapping[Neuron, str]], dict[Neuron, float]]
 
 

@@ -51,7 +51,7 @@ class RunResult:
     """Everything that a run found out, as plain values; `write` makes it result.json.
 
     metrics: {name: mean, low, high, chance, oracle, normalized, n, unscored, higher_is_better, signed,
-        judge, controls}.
+        judge, controls, items}.
     neurons: one record a neuron: labels, score, candidates, truth, unscored, and its value of each metric.
     tables: {name, rows, plot} of what evaluators found beside metrics.
     curves: {name: a value for each iteration of the refinement, from the first on}.
@@ -98,6 +98,7 @@ def run(config: RunConfig) -> RunResult:
         score_pools=pipeline.score_pools,
         score_pools_anew=None if config.parts.scorer.needs_probe else pipeline.score_pools_anew,
         activations=pipeline.activations,
+        activations_on=pipeline.activations_on,
         likeness=pipeline.likeness,
     )
     description, store.counts = store.counts, {}
@@ -155,7 +156,13 @@ def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
         "judge": card.judge,
         "item_kind": card.item_kind,
         "controls": dict(card.controls),
+        "items": {} if card.item_kind == "neuron" else _items(card),
     }
+
+
+def _items(card: Scorecard) -> dict[str, float]:
+    """The values of a metric whose items are no neurons; those of neurons stand with the neurons."""
+    return {item: float(value) for item, value in zip(card.items, card.values, strict=True)}
 
 
 def _neuron_records(

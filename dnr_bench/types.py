@@ -47,8 +47,8 @@ class Neuron:
 class ProbeSet:
     """Images in a fixed order, decoded when they are asked for.
 
-    `ids` name the *content* of the images (equal ids, equal pixels); `captions` and `masks` (of the
-    foreground) are the data set's own.
+    `ids` name the *content* of the images (equal ids, equal pixels); `captions`, `masks` (of the
+    foreground) and `classes` (of each image) are the data set's own.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ProbeSet:
     images: Sequence[Image]
     captions: Sequence[str] | None = None
     masks: Sequence[Mask] | None = None
+    classes: Sequence[str] | None = None
 
     @cached_property
     def digest(self) -> str:

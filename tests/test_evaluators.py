@@ -71,6 +71,7 @@ def judge():
             score_pools=pool_scores,
             score_pools_anew=first_scores,
             activations=no_activations,
+            activations_on=no_activations,
             likeness=no_likeness,
         )
         return {card.metric: card for card in evaluator.evaluate(context)}

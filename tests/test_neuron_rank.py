@@ -36,6 +36,7 @@ def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationCo
         score_pools=lambda pools: {},
         score_pools_anew=None,
         activations=lambda name: Activations(layer, values, "digest"),
+        activations_on=lambda images: {},
         likeness=lambda texts: dict.fromkeys(texts, 0.5),
     )
 

@@ -8,7 +8,7 @@ from torchvision.models import VisionTransformer, resnet18
 
 from dnr_bench.errors import RunError, UsageError
 from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.hooked import HookedTarget, untrain
 from dnr_bench.targets.preprocessing import Preprocessing
 from dnr_bench.targets.shapes import shapes_target
 
@@ -127,3 +127,21 @@ def test_values_that_are_not_finite_end_the_run() -> None:
 def test_an_unknown_checkpoint_lists_the_embedded_ones() -> None:
     with pytest.raises(UsageError, match=r"no checkpoint directory 'embedded:nope'; .*embedded:target"):
         shapes_target("embedded:nope", pool="mean", device="cpu", batch_size=5)
+
+
+def test_random_weights_follow_their_seed_and_are_a_target_of_their_own(shapes: HookedTarget) -> None:
+    def untrained(seed: int) -> HookedTarget:
+        return shapes_target(
+            "embedded:target", pool="mean", device="cpu", batch_size=5, random_weights=True, seed=seed
+        )
+
+    one, again, other = untrained(0), untrained(0), untrained(1)
+    before = torch.random.get_rng_state()
+    untrain(nn.Linear(2, 2), seed=3)
+    assert torch.equal(before, torch.random.get_rng_state())  # nobody else's random numbers change
+    assert one.fingerprint == again.fingerprint
+    assert len({one.fingerprint, other.fingerprint, shapes.fingerprint}) == 3
+    images = ShapesProbe(20).load(seed=0).images[:20]
+    outputs = one.run(images, ["concepts"])["concepts"]
+    assert np.isfinite(outputs).all()
+    assert np.ptp(outputs) > 0

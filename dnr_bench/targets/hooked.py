@@ -143,3 +143,13 @@ class HookedTarget:
         if output.ndim == 3:
             return output[:, 0] if self.tokens == "class" else output[:, 1:].mean(dim=1)
         return output
+
+
+def untrain(model: nn.Module, seed: int) -> None:
+    """Give every layer of a network the weights that it would have before any training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()

@@ -6,7 +6,7 @@ from typing import Literal
 
 from dnr_bench.fingerprints import checkpoint_path
 from dnr_bench.shapes.network import load_network
-from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.hooked import HookedTarget, untrain
 from dnr_bench.targets.preprocessing import Preprocessing
 
 
@@ -15,9 +15,17 @@ def shapes_target(
     pool: Literal["mean", "max"],
     device: str,
     batch_size: int,
+    random_weights: bool = False,
+    seed: int = 0,
 ) -> HookedTarget:
-    """The network in `checkpoint` (config.json and model.safetensors), computing in float32."""
+    """The network in `checkpoint` (config.json and model.safetensors), computing in float32.
+
+    `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
+    what they say of nothing.
+    """
     model, config = load_network(checkpoint_path(checkpoint))
+    if random_weights:
+        untrain(model, seed)
     size = config["input_size"]
     preprocessing = Preprocessing(size, size, config["mean"], config["std"], squash=True)
     return HookedTarget(

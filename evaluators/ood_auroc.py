@@ -1,0 +1,69 @@
+"""Do labels find the units that tell apart classes the network was never taught? (DnD A.6, table 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.metrics import roc_auc_score
+
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder
+from dnr_bench.types import Explanation, ProbeSet, Scorecard
+
+
+class OodAuroc(Evaluator):
+    """For each class of a data set the AUROC of the units whose label is nearest to the class's name.
+
+    Each such unit's pooled activation is taken as a one-class classifier; units that share the nearest
+    label are averaged. chance: any labelled unit. oracle: the labelled unit that tells the class best.
+    """
+
+    def __init__(self, datasets: Mapping[str, Probe], encoder: TextEncoder) -> None:
+        if not datasets:
+            raise UsageError("datasets={} must name at least one data set with classes")
+        self.datasets, self.encoder = datasets, encoder
+
+    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+        """A scorecard a data set, with a value for each class; none where no unit has a label."""
+        labelled = [e for e in context.explanations if e.labels]
+        if not labelled:
+            return []
+        return [
+            self._card(name, probe.load(context.seed), labelled, context)
+            for name, probe in self.datasets.items()
+        ]
+
+    def _card(
+        self, name: str, images: ProbeSet, labelled: Sequence[Explanation], context: EvaluationContext
+    ) -> Scorecard:
+        if images.classes is None:
+            raise UsageError(f"ood_auroc.datasets.{name}: {images.name} has no classes")
+        of_image = np.asarray(images.classes)
+        classes = sorted(set(images.classes))
+        outputs = context.activations_on(images)
+        values = np.stack([outputs[e.neuron.layer].values[:, e.neuron.unit] for e in labelled], axis=1)
+        table = np.stack([aurocs(values, of_image == of_class) for of_class in classes])
+        labels = list(dict.fromkeys(e.labels[0] for e in labelled))
+        cosines = context.embed_texts(classes, self.encoder) @ context.embed_texts(labels, self.encoder).T
+        nearest = [labels[index] for index in cosines.argmax(axis=1)]
+        shares = [[e.labels[0] == label for e in labelled] for label in nearest]
+        return Scorecard(
+            metric=f"ood_auroc.{name}",
+            higher_is_better=True,
+            item_kind="class",
+            items=classes,
+            values=np.asarray([table[row, units].mean() for row, units in enumerate(shares)]),
+            clusters=nearest,
+            chance=float(table.mean()),
+            oracle=float(table.max(axis=1).mean()),
+            judge=self.encoder.name,
+        )
+
+
+def aurocs(values: Float[np.ndarray, "images units"], is_class: np.ndarray) -> Float[np.ndarray, " units"]:
+    """The area under the ROC curve of each unit for a class; 0.5 where all or no images are of it."""
+    if is_class.all() or not is_class.any():
+        return np.full(values.shape[1], 0.5)
+    return np.asarray([roc_auc_score(is_class, unit) for unit in values.T])

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from dnr_bench.command_line import composed
+from dnr_bench.config import build_run
+from dnr_bench.encoders.sentences import SentenceEncoder
+from dnr_bench.errors import UsageError
+from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.probes.shapes_classes import ShapesClasses
+from dnr_bench.run import RunResult, run
+from dnr_bench.shapes.world import planted_units
+from evaluators.ood_auroc import OodAuroc, aurocs
+
+NAMED = [unit for unit in planted_units() if unit.kind not in ("dead", "random", "or")]
+
+
+def judged(tmp_path: Path, labels: dict[int, str]) -> RunResult:
+    rows = "".join(f'concepts,{unit},"{label}"\n' for unit, label in labels.items())
+    (tmp_path / "labels.csv").write_text(f"layer,unit,label\n{rows}")
+    return run(
+        build_run(
+            composed(
+                "method=precomputed",
+                f"method.path={tmp_path / 'labels.csv'}",
+                "generator=renderer",
+                "neurons.layers=[concepts]",
+                "evaluator=[ood_auroc]",
+                "evaluator.ood_auroc.datasets.colors.n_images=300",
+                "evaluator.ood_auroc.datasets.backgrounds.n_images=300",
+                "evaluator.ood_auroc.datasets.shapes.n_images=300",
+                f"paths.store={tmp_path / 'store'}",
+            )
+        )
+    )
+
+
+def test_true_labels_find_the_units_that_tell_classes_apart(tmp_path: Path) -> None:
+    result = judged(tmp_path, {unit.unit: unit.concept for unit in NAMED})
+    for name in ("colors", "backgrounds"):
+        metric = result.metrics[f"ood_auroc.{name}"]
+        assert metric["mean"] > 0.99
+        assert 0.4 < metric["chance"] < 0.65
+        assert metric["mean"] <= metric["oracle"] + 1e-9
+        assert (metric["item_kind"], metric["n"]) == ("class", 8)
+        assert metric["judge"] == "embedded:sentences"
+    items = result.metrics["ood_auroc.shapes"]["items"]
+    assert items["heart"] < 0.95 < min(value for name, value in items.items() if name != "heart")
+    assert result.stages["evaluation"]["misses"] > 0
+
+
+def test_labels_of_other_units_do_not(tmp_path: Path) -> None:
+    shifted = {unit.unit: other.concept for unit, other in zip(NAMED, NAMED[5:] + NAMED[:5], strict=True)}
+    metric = judged(tmp_path, shifted).metrics["ood_auroc.colors"]
+    assert metric["mean"] < 0.75
+
+
+def test_units_that_share_the_nearest_label_are_averaged(tmp_path: Path) -> None:
+    both = judged(tmp_path, {0: "red", 1: "red"}).metrics["ood_auroc.colors"]["items"]["red"]
+    alone = [judged(tmp_path, {unit: "red"}).metrics["ood_auroc.colors"]["items"]["red"] for unit in (0, 1)]
+    assert both == pytest.approx(np.mean(alone))
+    assert alone[0] > 0.99 > alone[1]
+
+
+def test_aurocs_are_scikit_learns_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    values, is_class = rng.integers(0, 5, (60, 3)).astype(float), rng.random(60) < 0.3
+    assert aurocs(values, is_class) == pytest.approx(
+        [roc_auc_score(is_class, values[:, unit]) for unit in range(3)]
+    )
+    assert aurocs(values, np.ones(60, bool)).tolist() == [0.5] * 3
+
+
+def test_held_out_images_explain_nothing_and_have_classes() -> None:
+    held_out = ShapesClasses("shape", 50).load(seed=0)
+    assert not set(held_out.ids) & set(ShapesProbe(50).load(seed=0).ids)
+    assert held_out.classes is not None
+    assert "heart" in ShapesClasses("shape", 300).load(seed=0).classes
+    assert ShapesClasses("color", 50).load(0).digest == held_out.digest  # one pass for all facets
+    with pytest.raises(UsageError, match=r"facet='size' is unknown; known are"):
+        ShapesClasses("size", 50)
+    with pytest.raises(UsageError, match="must name at least one data set"):
+        OodAuroc({}, SentenceEncoder("embedded:sentences", "cpu", 8))
