@@ -136,8 +136,8 @@ def test_random_weights_follow_their_seed_and_are_a_target_of_their_own(shapes: 
         )
 
     one, again, other = untrained(0), untrained(0), untrained(1)
-    before = torch.random.get_rng_state()
-    untrain(nn.Linear(2, 2), seed=3)
+    layer, before = nn.Linear(2, 2), torch.random.get_rng_state()
+    untrain(layer, seed=3)
     assert torch.equal(before, torch.random.get_rng_state())  # nobody else's random numbers change
     assert one.fingerprint == again.fingerprint
     assert len({one.fingerprint, other.fingerprint, shapes.fingerprint}) == 3
