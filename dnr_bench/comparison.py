@@ -217,14 +217,20 @@ def judged_apart(jobs: Sequence[Job]) -> set[str]:
     return {name for name, found in judges.items() if len(found) > 1}
 
 
-def records_of(jobs: Sequence[Job]) -> Records:
-    """The neurons of finished jobs, each under its seed, layer and unit."""
+def records_of(jobs: Sequence[Job], by_seed: bool = True) -> Records:
+    """The neurons of finished jobs, each under its seed (unless `by_seed` is false), layer and unit."""
     return {
-        (job.overrides.get("seed", ""), record["layer"], record["unit"]): record
+        (_seed(job) if by_seed else "", record["layer"], record["unit"]): record
         for job in jobs
         if job.result is not None
         for record in job.result["neurons"]
     }
+
+
+def _seed(job: Job) -> str:
+    """The seed that a job ran with, whether it was named or is the default one."""
+    config = (job.result or {}).get("config", {})
+    return job.overrides.get("seed", str(config.get("seed", "")))
 
 
 def _chance(metric: str, results: Sequence[Mapping[str, Any]]) -> float | None:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from dnr_bench.captioners.dataset import DatasetCaptioner
 from dnr_bench.errors import DnrError, UsageError
 from dnr_bench.exemplars import ExemplarSettings
+from dnr_bench.label_files import check_units
 from dnr_bench.labels import LabelSettings
 from dnr_bench.neurons import NeuronSelection
 from dnr_bench.parts import (
@@ -101,7 +102,7 @@ def build_run(config: DictConfig) -> RunConfig:
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
     method = build(config.method, Method, "method")
-    method.check(neurons)
+    method.check(neurons, target.layers())
     for evaluator in evaluators.values():
         evaluator.check(neurons)
     settings = _checked(
@@ -150,6 +151,7 @@ def _proposed(
 ) -> dict[Neuron, list[Candidate]]:
     """The candidates of another method, then the user's, of each neuron that has some."""
     theirs = build(config.proposals, Proposals, "proposals").read()
+    check_units(theirs, layers, "proposals")
     mine = user_concepts(_plain(config.user_concepts), neurons, layers)
     if theirs and not any(theirs.get(neuron) for neuron in neurons):
         raise UsageError(

@@ -12,15 +12,17 @@ In GitHub Actions the table becomes the summary of the job.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from rich import box
 from rich.console import Console
@@ -28,6 +30,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.command_line import CONF, composed, exit_code_of
+from dnr_bench.comparison import write_outcome
 from dnr_bench.config import build_run
 from dnr_bench.errors import UsageError
 from dnr_bench.run import run
@@ -84,21 +87,28 @@ class Baseline:
         """The baseline of a file."""
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return Baseline(**{**content, "neurons": dict(content["neurons"])})
+            baseline = Baseline(**content)
+            for record in baseline.neurons.values():
+                assert {"layer", "unit", "labels", "truth"} <= record.keys()
+                assert all(isinstance(value, float | int | None) for value in record["values"].values())
+            assert baseline.tolerances, "it gates nothing"
         except OSError as error:
             known = ", ".join(sorted(file.stem for file in (CONF / "baselines").glob("*.yaml")))
             raise UsageError(
                 f"baseline={path} cannot be read: {error.strerror}; there are {known}"
             ) from error
-        except (yaml.YAMLError, TypeError, KeyError) as error:
-            raise UsageError(f"baseline={path} is no baseline: {error}") from error
+        except Exception as error:  # whatever a file may hold, it is no baseline
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(f"baseline={path} is no baseline: {reason}") from error
+        return baseline
 
     def write(self, path: Path) -> None:
         """Write the file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {**vars(self), "neurons": dict(self.neurons)}
         note = "# Written by python -m dnr_bench.gate update=true; what label quality is held against.\n"
-        path.write_text(note + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+        text = note + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+        path.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,10 @@ class Verdict:
 
 
 def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
-    """A verdict on each metric of the baseline; raises `UsageError` where the two do not compare."""
+    """A verdict on each metric of the baseline; raises `UsageError` where the two do not compare.
+
+    A neuron that has lost its label counts as 0, so that a pipeline cannot pass by saying nothing.
+    """
     after: Records = {f"{record['layer']}:{record['unit']}": record for record in result["neurons"]}
     common = after.keys() & baseline.neurons.keys()
     if len(common) < _MIN_SHARE * len(baseline.neurons):
@@ -125,15 +138,19 @@ def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
             f"the run has {len(common)} of the baseline's {len(baseline.neurons)} neurons; it needs"
             f" {_MIN_SHARE:.0%} of them"
         )
-    for name, wanted in baseline.judges.items():
-        given = result["metrics"].get(name, {}).get("judge", wanted)
-        if given != wanted:
-            raise UsageError(f"{name} was judged by {wanted} for the baseline, and by {given} for the run")
-    found = {
-        name: difference(name, baseline.neurons, after, link_labels=False) for name in baseline.tolerances
-    }
-    if missing := [name for name, value in found.items() if value is None]:
+    if missing := [name for name in baseline.tolerances if name not in result["metrics"]]:
         raise UsageError(f"the run has no {', '.join(missing)}, which the baseline has: evaluate it as well")
+    for name, wanted in baseline.judges.items():
+        given = result["metrics"][name].get("judge", "")
+        if given != wanted:
+            raise UsageError(
+                f"{name} was judged by {wanted or 'no model'} for the baseline, and by"
+                f" {given or 'no model'} for the run"
+            )
+    filled = {name: {**after[name], "values": _without_gaps(baseline, name, after)} for name in common}
+    found = {
+        name: difference(name, baseline.neurons, filled, link_labels=False) for name in baseline.tolerances
+    }
     differences = {name: value for name, value in found.items() if value is not None}
     adjusted = holm([value.p for value in differences.values()])
     return [
@@ -142,18 +159,29 @@ def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
     ]
 
 
+def _without_gaps(baseline: Baseline, neuron: Hashable, after: Records) -> dict[str, float]:
+    """The neuron's values, 0 where the baseline has one and the run does not."""
+    values = after[neuron]["values"]
+    return {
+        name: 0.0 if values.get(name) is None or np.isnan(values[name]) else values[name]
+        for name in baseline.neurons[neuron]["values"]
+    }
+
+
 def fallen(baseline: Baseline, result: Mapping[str, Any], metric: str) -> list[tuple[str, str, str, str]]:
     """(neuron, truth, label of the baseline, label now) where the metric fell, the most first."""
+    after: Records = {f"{record['layer']}:{record['unit']}": record for record in result["neurons"]}
     falls = []
-    for record in result["neurons"]:
-        name = f"{record['layer']}:{record['unit']}"
-        before = baseline.neurons.get(name, {"values": {}})
-        values = before["values"].get(metric), record["values"].get(metric)
-        if None not in values and values[1] < values[0]:
+    for name in after.keys() & baseline.neurons.keys():
+        was, now = (
+            baseline.neurons[name]["values"].get(metric),
+            _without_gaps(baseline, name, after).get(metric),
+        )
+        if was is not None and now is not None and now < was:
+            before, record = baseline.neurons[name], after[name]
             texts = ("; ".join(before["labels"]) or "–", "; ".join(record["labels"]) or "–")
-            falls.append((values[0] - values[1], name, str(record["truth"] or ""), *texts))
-    falls.sort(key=lambda fall: -fall[0])
-    return [fall[1:] for fall in falls]
+            falls.append((now - was, str(name), str(record["truth"] or ""), *texts))
+    return [fall[1:] for fall in sorted(falls)]
 
 
 def main() -> int:
@@ -177,7 +205,12 @@ def main() -> int:
     baseline = None if own["update"] == "true" else Baseline.read(path)  # its errors before any work
     result = _taken(own["run"], overrides) if own["run"] else _made(overrides)
     if baseline is None:
-        Baseline.of(result).write(path)
+        made = Baseline.of(result)
+        if not made.tolerances:
+            raise UsageError(
+                f"the run has none of {', '.join(TOLERANCES)}: a baseline of it would gate nothing"
+            )
+        made.write(path)
         console().print(f"wrote {path}: {len(result['neurons'])} neurons", soft_wrap=True)
         return 0
     verdicts = judge(baseline, result)
@@ -190,6 +223,7 @@ def _made(overrides: Sequence[str]) -> dict[str, Any]:
     config = composed("+experiment=gate", *overrides)
     folder = Path(config.paths.mlruns) / "runs" / time.strftime("gate-%Y-%m-%d_%H-%M-%S")
     run(build_run(config)).write(folder)
+    write_outcome(folder, ["+experiment=gate", *overrides], {})
     return _result(folder)
 
 
@@ -197,7 +231,7 @@ def _taken(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     if overrides:
         raise UsageError(f"run={name} is done: it takes no {' '.join(overrides)}")
     folder = Path(name).parent if Path(name).name == "result.json" else Path(name)
-    if (folder / "result.json").exists():
+    if folder.exists():
         return _result(folder)
     from dnr_bench.tracking import Tracker
 
@@ -209,9 +243,10 @@ def _taken(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    import json
-
-    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    try:
+        content: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}/result.json cannot be read: {error}") from error
     return content
 
 

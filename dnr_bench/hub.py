@@ -41,3 +41,8 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
             f"{' '.join(str(error.__cause__ or error).split()) or type(error).__name__}"
         ) from error
     return snapshot, snapshot.name  # the commit
+
+
+def short_name(checkpoint: str) -> str:
+    """A checkpoint's name for people: of a directory its last part, as others have other folders."""
+    return Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint

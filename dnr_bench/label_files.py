@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 from dnr_bench.errors import UsageError
-from dnr_bench.types import Neuron
+from dnr_bench.types import Layer, Neuron
 
 _SHOWN_ERRORS = 10
+
+
+def check_units(labels: Mapping[Neuron, object], layers: Sequence[Layer], where: str) -> None:
+    """Raises `UsageError` for labels of units that a layer does not have."""
+    units = {layer.name: layer.units for layer in layers}
+    for neuron in labels:
+        if neuron.layer in units and neuron.unit >= units[neuron.layer]:
+            raise UsageError(
+                f"{where} has a label for unit {neuron.unit} of {neuron.layer!r}, which has"
+                f" 0..{units[neuron.layer] - 1}: does the file count from 1 (first_unit=1)?"
+            )
 
 
 class NoLabels:

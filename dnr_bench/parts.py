@@ -102,7 +102,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Turns texts into unit vectors; `name` tells people which model it is."""
+    """Turns texts into unit vectors; `name` tells people which model it is, without its folder."""
 
     name: str
     fingerprint: str
@@ -166,6 +166,11 @@ class PoolScorer(Protocol):
 
     def __call__(self, pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Float[np.ndarray, " _"]]:
         """The score of each concept of each neuron's pool."""
+
+
+def judged_by(model: TextEncoder | TextMatcher) -> str:
+    """What a judge of texts is called where its figures stand: no other weights or settings are called so."""
+    return f"{model.name} ({model.fingerprint[:8]})"
 
 
 @dataclass(frozen=True)

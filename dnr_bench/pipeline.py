@@ -328,8 +328,8 @@ class DescribeAndDissect:
 class Method(Protocol):
     """A way to come to labels."""
 
-    def check(self, neurons: Sequence[Neuron]) -> None:
-        """Raises `UsageError`, before any work, for neurons that it has nothing to say of."""
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
+        """Raises `UsageError`, before any work, where it has nothing to say of these neurons."""
 
     def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
         """One explanation a neuron, in order; `pipeline` is that of the run's settings."""

@@ -26,7 +26,7 @@ from dnr_bench.command_line import exit_code_of
 from dnr_bench.comparison import Job, grouped, job_folders, judged_apart, read_job, records_of
 from dnr_bench.errors import UsageError
 from dnr_bench.summary import console, print_link
-from evaluators.paired import LABEL_CHANGE, Difference, difference, holm
+from evaluators.paired import LABEL_CHANGE, Difference, Records, difference, holm
 
 _SHOWN_P = 0.05
 
@@ -76,7 +76,7 @@ def compare_sides(sides: Sequence[Side]) -> list[Comparison]:
         jobs = [*before.jobs, *after.jobs]
         apart = judged_apart(jobs)
         directions = {name: better for name, better in _directions(jobs).items() if name not in apart}
-        left, right = records_of(before.jobs), records_of(after.jobs)
+        left, right = _records(before, after)
         for metric, direction in {**directions, LABEL_CHANGE: None}.items():
             value = difference(metric, left, right)
             if value is not None:
@@ -84,18 +84,23 @@ def compare_sides(sides: Sequence[Side]) -> list[Comparison]:
     return _adjusted(found)
 
 
+def _records(before: Side, after: Side) -> tuple[Records, Records]:
+    """The neurons of both; by seed, too, unless both are single runs, which may differ in theirs."""
+    by_seed = len(before.jobs) > 1 or len(after.jobs) > 1
+    return records_of(before.jobs, by_seed), records_of(after.jobs, by_seed)
+
+
 def changed_labels(before: Side, after: Side) -> list[dict[str, Any]]:
     """The neurons whose labels differ, with both."""
-    left = records_of(before.jobs)
+    left, right = _records(before, after)
     return [
         {
-            "seed": str(key[0]) if isinstance(key, tuple) else "",
             "neuron": f"{record['layer']}:{record['unit']}",
             "before": "; ".join(left[key]["labels"]),
             "after": "; ".join(record["labels"]),
             "truth": record.get("truth"),
         }
-        for key, record in records_of(after.jobs).items()
+        for key, record in right.items()
         if key in left and left[key]["labels"] != record["labels"]
     ]
 
@@ -115,7 +120,7 @@ def main() -> int:
 
     tracker = Tracker(arguments.mlruns, arguments.experiment)
     runs = [name for name in arguments.runs if name != "debug=true"]
-    sides = [side for name in runs for side in _sides(name, _jobs(name, tracker))]
+    sides = _distinct([(name, side) for name in runs for side in _sides(name, _jobs(name, tracker))])
     if len(sides) < 2:
         raise UsageError(f"{' '.join(runs)} is a single run: name another one to compare it with")
     comparisons = compare_sides(sides)
@@ -123,6 +128,13 @@ def main() -> int:
         raise UsageError("these runs have no neuron with a label or metric in common")
     out = console()
     _print(comparisons, sides, out)
+    unpaired = [
+        f"{before.name} and {after.name}"
+        for before, after in combinations(sides, 2)
+        if not any((c.before, c.after) == (before.name, after.name) for c in comparisons)
+    ]
+    if unpaired:
+        out.print(f"[yellow]no neuron in common: {escape('; '.join(unpaired))}[/yellow]", soft_wrap=True)
     if apart := sorted(judged_apart([job for side in sides for job in side.jobs])):
         out.print(f"[yellow]judged by different models, not compared: {', '.join(apart)}[/yellow]")
     tables = {"differences": [comparison.row() for comparison in comparisons]}
@@ -144,15 +156,23 @@ def _jobs(name: str, tracker: Any) -> list[Job]:
     return [read_job(job) for job in job_folders(folder)]
 
 
+def _distinct(sides: Sequence[tuple[str, Side]]) -> list[Side]:
+    """The sides, with the name of their run where two are called the same."""
+    titles = [side.name for _, side in sides]
+    return [
+        replace(side, name=f"{run}: {side.name}") if titles.count(side.name) > 1 else side
+        for run, side in sides
+    ]
+
+
 def _sides(name: str, jobs: Sequence[Job]) -> list[Side]:
     """A run as one side; a multirun as one for each of its settings."""
     finished = [job for job in jobs if job.result is not None]
     if not finished:
         raise UsageError(f"{name} has no finished job")
-    if len(finished) == 1:  # compared with a run of another seed, or without one: by neuron alone
-        overrides = {key: value for key, value in finished[0].overrides.items() if key != "seed"}
+    if len(finished) == 1:
         title = " ".join(f"{key}={value}" for key, value in finished[0].overrides.items()) or "defaults"
-        return [Side(title, (replace(finished[0], overrides=overrides),))]
+        return [Side(title, (finished[0],))]
     groups = list(grouped(finished))
     varied = [
         key
@@ -177,9 +197,11 @@ def _directions(jobs: Sequence[Job]) -> dict[str, bool | None]:
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """P values that allow for all pairs of a metric; with a single pair, for all metrics of it."""
+    pairs = {(comparison.before, comparison.after) for comparison in comparisons}
     adjusted = list(comparisons)
-    for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
-        places = [i for i, comparison in enumerate(comparisons) if comparison.metric == metric]
+    for metric in dict.fromkeys(comparison.metric if len(pairs) > 1 else "" for comparison in comparisons):
+        places = [i for i, comparison in enumerate(comparisons) if metric in ("", comparison.metric)]
         for i, p in zip(places, holm([comparisons[i].found.p for i in places]), strict=True):
             adjusted[i] = replace(comparisons[i], p_holm=p)
     return adjusted
@@ -200,9 +222,10 @@ def _print(comparisons: Sequence[Comparison], sides: Sequence[Side], out: Consol
         others = [name for name in metrics if name not in differing]
         out.print(f"No pair differs at P < {_SHOWN_P} in: {', '.join(others) or '–'}", soft_wrap=True)
     out.print(
-        "Paired over neurons; P by sign flips, adjusted for the number of pairs (Holm); effect in standard\n"
-        "deviations of the differences; detectable: what so many neurons show in 80 of 100 experiments;\n"
-        f"n: neurons (clusters of those with one label). Green: better, red: worse, at P < {_SHOWN_P}.\n",
+        "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics\n"
+        "of a single pair (Holm), – where nothing was tested; effect in standard deviations of the\n"
+        "differences; detectable: what so many neurons show in 80 of 100 experiments; n: neurons (clusters\n"
+        f"of those with one label). Green: better, red: worse, at P < {_SHOWN_P}.\n",
         style="dim",
     )
 
@@ -220,8 +243,8 @@ def _table(title: str | None, names: Sequence[str], rows: Sequence[tuple[list[st
             f"{f.before:.3f}",
             f"{f.after:.3f}",
             f"[{style}]{f.mean:+.3f}[/{style}]",
-            f"{f.low:+.3f} to {f.high:+.3f}",
-            f"{comparison.p_holm:.2g}",
+            "one cluster" if isnan(f.low) else f"{f.low:+.3f} to {f.high:+.3f}",
+            "–" if isnan(comparison.p_holm) else f"{comparison.p_holm:.2g}",
             "–" if isnan(f.effect) else f"{f.effect:+.2f}",
             "–" if isnan(f.detectable) else f"{f.detectable:.3f}",
             f"{f.n} ({f.clusters})",
@@ -230,7 +253,7 @@ def _table(title: str | None, names: Sequence[str], rows: Sequence[tuple[list[st
 
 
 def _style(comparison: Comparison) -> str:
-    if comparison.higher_is_better is None or comparison.p_holm >= _SHOWN_P:
+    if comparison.higher_is_better is None or not comparison.p_holm < _SHOWN_P:
         return "default"
     return "green" if (comparison.found.mean > 0) == comparison.higher_is_better else "bold red"
 

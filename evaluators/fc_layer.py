@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder, TextMatcher
+from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder, TextMatcher, judged_by
 from dnr_bench.types import Explanation, Neuron, Scorecard
 from evaluators.metrics import dealt_elsewhere, shuffled_mean, word_controls
 
@@ -43,7 +43,7 @@ class FcLayer(Evaluator):
         true = [names[e.neuron] for e in named]
         words = sorted({word for name in true for word in name.replace(",", " ").split()})
         cards = [
-            _cosine_card(metric, encoder.name, named, true, words, _embedder(context, encoder))
+            _cosine_card(metric, judged_by(encoder), named, true, words, _embedder(context, encoder))
             for metric, encoder in (("clip_cos", context.encoder), ("sentence_cos", self.sentence_encoder))
         ]
         return [*cards, self._match_card(named, true, words, context)]
@@ -70,7 +70,7 @@ class FcLayer(Evaluator):
         by_word = found[n * (1 + len(deals)) :].reshape(len(some), len(few))
         return _card(
             "bertscore_f1",
-            self.bert_score.name,
+            judged_by(self.bert_score),
             named,
             values,
             chance=float(found[n : n * (1 + len(deals))].mean()) if deals else None,

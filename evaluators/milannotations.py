@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder
+from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder, judged_by
 from dnr_bench.types import Explanation, Neuron, Scorecard, Table
 from evaluators.metrics import shuffled_mean, word_controls
 
@@ -53,6 +53,8 @@ class Milannotations(Evaluator):
     def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
         """A scorecard an encoder, and a table of what else a label could have been."""
         annotated = [e for e in context.explanations if e.neuron in self.texts]
+        if not any(e.labels for e in annotated):
+            return []
         cards: list[Scorecard | Table] = []
         rows: list[Mapping[str, str | float]] = []
         for metric, encoder in (("clip_cos", context.encoder), ("sentence_cos", self.sentence_encoder)):
@@ -66,7 +68,7 @@ class Milannotations(Evaluator):
                 "the annotators among themselves": card.oracle,
             }
             rows += [
-                {"judge": encoder.name, "metric": metric, "labels": name, "mean": value}
+                {"judge": judged_by(encoder), "metric": metric, "labels": name, "mean": value}
                 for name, value in found.items()
                 if value is not None
             ]
@@ -91,7 +93,7 @@ class Milannotations(Evaluator):
             chance=shuffled_mean(table, scored),
             oracle=_agreement(texts, encoder, context),
             controls=word_controls(by_word),
-            judge=encoder.name,
+            judge=judged_by(encoder),
         )
         return card, words[int(by_word.mean(axis=0).argmax())]
 
@@ -108,6 +110,9 @@ def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict
     found: dict[Neuron, list[str]] = {}
     wrong: list[int] = []
     for row in reader:
+        if None in row:  # a comma within a text needs quotes
+            wrong.append(reader.line_num)
+            continue
         layer, unit, text = (" ".join((row[name] or "").split()) for name in columns)
         if not layer or not text or not unit.isdecimal() or int(unit) < first_unit:
             wrong.append(reader.line_num)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 
 from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder
+from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder, judged_by
 from dnr_bench.types import Explanation, ProbeSet, Scorecard
 
 
@@ -58,7 +58,7 @@ class OodAuroc(Evaluator):
             clusters=nearest,
             chance=float(table.mean()),
             oracle=float(table.max(axis=1).mean()),
-            judge=self.encoder.name,
+            judge=judged_by(self.encoder),
         )
 
 

@@ -30,9 +30,10 @@ POWER = 0.8
 class Difference(Estimate):
     """The mean of after minus before, with interval, over the items that both runs have.
 
-    before, after: their means over those items. p: of a two-sided test that flips signs (what a difference
-    of this size is worth if there were none). effect: the mean in standard deviations of the differences.
-    detectable: the smallest difference that so many clusters would show in 80 of 100 experiments.
+    before, after: their means over those items. p: of a two-sided test that flips signs (how often chance
+    alone would do as much); NaN for the change of labels, which has no sign. effect: the mean in standard
+    deviations of the differences. detectable: the smallest difference that so many clusters would show in
+    80 of 100 experiments.
     """
 
     before: float
@@ -79,12 +80,13 @@ def sign_flip_p(values: Float[np.ndarray, " items"], clusters: Sequence[str], se
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for how many there are (Holm 1979), in their order."""
-    order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    raised = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1.0)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = raised
+    """P values adjusted for how many there are (Holm 1979), in their order; NaN counts for nothing."""
+    given = np.asarray(p_values, float)
+    tested = np.flatnonzero(~np.isnan(given))
+    order = tested[np.argsort(given[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted = np.full(len(given), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * factors), 1.0)
     return [float(p) for p in adjusted]
 
 
@@ -130,6 +132,7 @@ def _difference(
     values = after - before
     found = estimate(values, clusters, seed, signed)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    spread = spread if spread > 1e-9 * np.abs(values).max() else 0.0  # but for rounding they are all equal
     return Difference(
         found.mean,
         found.low,
@@ -138,9 +141,9 @@ def _difference(
         before=float(before.mean()),
         after=float(after.mean()),
         clusters=len(set(clusters)),
-        p=sign_flip_p(values, clusters, seed),
-        effect=found.mean / spread if spread > 0 else float("nan"),
-        detectable=detectable_difference(values, clusters),
+        p=sign_flip_p(values, clusters, seed) if signed else float("nan"),
+        effect=found.mean / spread if spread and signed else float("nan"),
+        detectable=detectable_difference(values, clusters) if spread and signed else float("nan"),
     )
 
 
@@ -148,7 +151,9 @@ def _values(metric: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[fl
     if metric == LABEL_CHANGE:
         return (0.0, float(a["labels"][0] != b["labels"][0])) if a["labels"] and b["labels"] else None
     left, right = a["values"].get(metric), b["values"].get(metric)
-    return None if left is None or right is None else (left, right)
+    if left is None or right is None or np.isnan(left) or np.isnan(right):
+        return None
+    return left, right
 
 
 def _cluster_sums(

@@ -79,7 +79,10 @@ class Planted(Evaluator):
         ]
         named = [unit for unit in found if unit.truth != _NOTHING]
         nothing = [unit for unit in found if unit.truth == _NOTHING]
-        cards = [*_text_cards(named), *_candidate_cards(named)] if named else []
+        proposed = [unit for unit in named if any(c.origin != "method" for c in unit.explanation.candidates)]
+        cards = [*_text_cards(named)] if named else []
+        if proposed:  # labels of another method have no candidates to choose from
+            cards += _candidate_cards(named)
         if named and self.with_pools:
             cards.append(_reciprocal_rank(named, context))
         if refined := [unit for unit in named if unit.answers and not unit.explanation.unscored]:

@@ -22,10 +22,12 @@ class Spurious(Evaluator):
         if not terms:
             raise UsageError("terms={} must name at least one term, as {water: [fishing, boat]}")
         for name, words in terms.items():
-            if isinstance(words, str) or not words:
+            if isinstance(words, str) or not words or not all(word.strip() for word in words):
                 raise UsageError(f"terms.{name}={words!r} must be a list of words")
+        if len({_metric(name) for name in terms}) < len(terms):
+            raise UsageError(f"terms={list(terms)}: names must differ in their letters and digits (a-z, 0-9)")
         self.patterns = {
-            name: re.compile(rf"\b(?:{'|'.join(re.escape(word) for word in words)})\b", re.IGNORECASE)
+            name: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
             for name, words in terms.items()
         }
 
@@ -37,7 +39,7 @@ class Spurious(Evaluator):
             return []
         return [
             Scorecard(
-                metric=f"spurious.{re.sub(r'[^0-9a-zA-Z]+', '_', name)}",
+                metric=_metric(name),
                 higher_is_better=None,
                 item_kind="neuron",
                 items=names,
@@ -46,6 +48,10 @@ class Spurious(Evaluator):
             )
             for name, pattern in self.patterns.items()
         ]
+
+
+def _metric(name: str) -> str:
+    return f"spurious.{re.sub(r'[^0-9a-zA-Z]+', '_', name)}"
 
 
 def _holds(pattern: re.Pattern[str], label: str | None) -> float:

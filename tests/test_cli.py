@@ -32,7 +32,10 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
             ],
         ),
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
-        (["evaluator=[nope]"], ["evaluator/nope", "members of evaluator: fc_layer, neuron_rank, planted"]),
+        (
+            ["evaluator=[nope]"],
+            ["evaluator/nope", "members of evaluator: fc_layer, milannotations, neuron_rank"],
+        ),
         (["blur"], ["blur", "key=value"]),
     ],
 )

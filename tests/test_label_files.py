@@ -110,6 +110,13 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
     assert right.probe["images"] == 0
     with pytest.raises(UsageError, match="the probing set has no images"):
         run(built("evaluator=[neuron_rank]"))
+    (tmp_path / "labels.csv").write_text("unit,label\n3,red circle\n")
+    with pytest.raises(UsageError, match=r"unit 3 of 'fc', which has 0\.\.2: does the file count from 1"):
+        built()
+    (tmp_path / "names.txt").write_text("red circle\n\nstriped ring\n")
+    with pytest.raises(UsageError, match="has no name in line 2"):
+        built()
+    (tmp_path / "names.txt").write_text("red circle\n")
     with pytest.raises(UsageError, match=r"has labels for the layers conv, but for none of this run's"):
         built("method.layer=conv")
 

@@ -47,7 +47,7 @@ def test_true_labels_find_the_units_that_tell_classes_apart(tmp_path: Path) -> N
         assert 0.4 < metric["chance"] < 0.65
         assert metric["mean"] <= metric["oracle"] + 1e-9
         assert (metric["item_kind"], metric["n"]) == ("class", 8)
-        assert metric["judge"] == "embedded:sentences"
+        assert metric["judge"].startswith("embedded:sentences (")
     items = result.metrics["ood_auroc.shapes"]["items"]
     assert items["heart"] < 0.95 < min(value for name, value in items.items() if name != "heart")
     assert result.stages["evaluation"]["misses"] > 0

@@ -81,6 +81,19 @@ def test_one_bad_label_for_all_is_many_witnesses_where_asked_for() -> None:
     assert apart.p < 0.001
 
 
+def test_values_that_are_missing_are_no_evidence() -> None:
+    before = records([float("nan"), 1.0, 1.0, 1.0], list("abcd"))
+    found = difference("m", before, records([1.0, 1.0, 1.0, 1.0], list("abcd")))
+    assert found is not None
+    assert (found.n, found.p, found.mean) == (3, 1.0, 0.0)
+    assert holm([0.5, float("nan"), 0.01])[::2] == [0.5, 0.02]
+    equal = difference(
+        "m", records([0.9] * 12, list("abcdefghijkl")), records([0.5] * 12, list("abcdefghijkl"))
+    )
+    assert equal is not None
+    assert np.isnan(equal.effect)  # all the same but for rounding
+
+
 def test_only_neurons_of_both_runs_count() -> None:
     before = records([0.0, 1.0, None, 0.5], ["a", "b", "c", "d"])
     after = {**records([1.0, 1.0, 1.0], ["a", "x", "c"]), 9: records([1.0], ["z"])[0]}

@@ -118,7 +118,9 @@ def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun
     result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=truth"))
     assert [record["truth"] for record in result.neurons] == ["solid circle", "striped square"]
     assert not any(item["box"] for record in result.neurons for item in record["exemplars"])
-    assert set(result.metrics) == {"fc_layer.clip_cos"}
+    assert set(result.metrics) == {
+        f"fc_layer.{name}" for name in ("clip_cos", "sentence_cos", "bertscore_f1")
+    }
 
 
 def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -> None:

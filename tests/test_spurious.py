@@ -44,3 +44,7 @@ def test_wrong_terms_are_named() -> None:
         Spurious({})
     with pytest.raises(UsageError, match=r"terms\.water='boat' must be a list of words"):
         Spurious({"water": "boat"})
+    with pytest.raises(UsageError, match=r"terms\.water=\['boat', ''\] must be a list of words"):
+        Spurious({"water": ["boat", ""]})
+    with pytest.raises(UsageError, match="names must differ"):
+        Spurious({"wa ter": ["boat"], "wa_ter": ["sea"]})

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from transformers import AutoConfig
 
 from dnr_bench.errors import UsageError
-from dnr_bench.hub import model_directory
+from dnr_bench.hub import model_directory, short_name
 from dnr_bench.store import digest
 
 
@@ -29,8 +29,9 @@ class BertScore:
         if batch_size < 1:
             raise UsageError(f"batch_size={batch_size} must be at least 1")
         path, weights = model_directory(checkpoint)
-        layer = layer or model2layers.get(checkpoint) or model2layers.get(checkpoint.split("/")[-1])
-        self.name, self.batch_size = checkpoint, batch_size
+        if layer is None:
+            layer = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
+        self.name, self.batch_size = short_name(checkpoint), batch_size
         transformers.utils.logging.disable_progress_bar()  # of loading
         self.scorer = BERTScorer(
             str(_plain(path)),

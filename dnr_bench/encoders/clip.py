@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dnr_bench.errors import UsageError
 from dnr_bench.fingerprints import checkpoint_path, directory_digest
+from dnr_bench.hub import short_name
 from dnr_bench.store import digest
 from dnr_bench.types import Image
 
@@ -25,7 +26,7 @@ class ClipEncoder:
             raise UsageError(f"batch_size={batch_size} must be at least 1")
         path = checkpoint_path(checkpoint)
         name = f"local-dir:{path}"
-        self.name, self.device, self.batch_size = checkpoint, torch.device(device), batch_size
+        self.name, self.device, self.batch_size = short_name(checkpoint), torch.device(device), batch_size
         self.model, self.preprocess = open_clip.create_model_from_pretrained(
             name, precision="fp32", device=device, return_transform=True
         )

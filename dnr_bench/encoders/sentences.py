@@ -11,7 +11,7 @@ from jaxtyping import Float
 from sentence_transformers import SentenceTransformer
 
 from dnr_bench.errors import UsageError
-from dnr_bench.hub import model_directory
+from dnr_bench.hub import model_directory, short_name
 from dnr_bench.store import digest
 
 
@@ -24,7 +24,7 @@ class SentenceEncoder:
         path, weights = model_directory(checkpoint)
         if not (path / "modules.json").exists():
             raise UsageError(f"checkpoint={checkpoint!r} has no modules.json: no sentence-transformers model")
-        self.name, self.batch_size = checkpoint, batch_size
+        self.name, self.batch_size = short_name(checkpoint), batch_size
         transformers.utils.logging.disable_progress_bar()  # of loading
         self.model = SentenceTransformer(str(path), device=device, local_files_only=True)
         self.model.float()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnr_bench.pipeline import DescribeAndDissect
-from dnr_bench.types import Explanation, Neuron
+from dnr_bench.types import Explanation, Layer, Neuron
 
 
 class Describe:
     """Runs the pipeline."""
 
-    def check(self, neurons: Sequence[Neuron]) -> None:
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
 
     def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:

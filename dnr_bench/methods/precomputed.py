@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from dnr_bench.errors import UsageError
-from dnr_bench.label_files import LabelFile
+from dnr_bench.label_files import LabelFile, check_units
 from dnr_bench.pipeline import DescribeAndDissect
-from dnr_bench.types import Explanation, Neuron, ScoredCandidate
+from dnr_bench.types import Explanation, Layer, Neuron, ScoredCandidate
 
 
 class Precomputed:
@@ -25,12 +25,13 @@ class Precomputed:
     ) -> None:
         self.file = LabelFile(path, labels, unit_column, layer_column, layer, first_unit)
 
-    def check(self, neurons: Sequence[Neuron]) -> None:
-        """At least one neuron of the run must have a label."""
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
+        """At least one neuron of the run must have a label, and every label a unit."""
+        check_units(self._labels, layers, f"method.path={self.file.path!r}")
         if not any(self._labels.get(neuron) for neuron in neurons):
-            layers = sorted({neuron.layer for neuron in self._labels})
+            named = sorted({neuron.layer for neuron in self._labels})
             raise UsageError(
-                f"method.path={self.file.path!r} has labels for the layers {', '.join(layers)}, but for none"
+                f"method.path={self.file.path!r} has labels for the layers {', '.join(named)}, but for none"
                 f" of this run's neurons ({neurons[0]} ...)"
             )
 

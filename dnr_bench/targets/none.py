@@ -60,9 +60,12 @@ def _names(layer: str, given: str | int) -> tuple[str, ...] | None:
         lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"layers.{layer}={given!r} cannot be read: {error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise UsageError(f"layers.{layer}={given!r} holds no name")
+    names = tuple(line.strip() for line in lines)
+    while names and not names[-1]:
+        names = names[:-1]
+    if "" in names or not names:  # left out, it would shift the names of all units after it
+        line = names.index("") + 1 if names else 1
+        raise UsageError(f"layers.{layer}={given!r} has no name in line {line}")
     return names
 
 
