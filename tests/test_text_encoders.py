@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def test_what_is_no_encoder_is_said(build: Callable[[], object], message: str) -
         build()
 
 
-def test_a_folder_that_bert_score_would_mistake_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "not5").symlink_to(CHECKPOINTS / "bert")
-    with pytest.raises(UsageError, match=r"takes .* for a T5 model"):
-        BertScore(str(tmp_path / "not5"), 2, "cpu", 2)
+def test_a_folder_whose_name_bert_score_would_mistake_is_loaded_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "project5"
+    copytree(CHECKPOINTS / "bert", folder)
+    plain = BertScore("embedded:bert", 2, "cpu", 2)
+    assert BertScore(str(folder), 2, "cpu", 2).f1(["red"], ["blue"]) == plain.f1(["red"], ["blue"])

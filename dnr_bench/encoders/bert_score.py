@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import bert_score
 import numpy as np
@@ -33,12 +35,9 @@ class BertScore:
             layer = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
         self.name, self.batch_size = short_name(checkpoint), batch_size
         transformers.utils.logging.disable_progress_bar()  # of loading
-        self.scorer = BERTScorer(
-            str(_plain(path)),
-            num_layers=_checked(layer, checkpoint, path),
-            device=device,
-            batch_size=batch_size,
-        )
+        layer = _checked(layer, checkpoint, path)
+        with _plain_name(path) as plain:
+            self.scorer = BERTScorer(str(plain), num_layers=layer, device=device, batch_size=batch_size)
         self.scorer._model.float()
         self.scorer._tokenizer.model_max_length = min(self.scorer._tokenizer.model_max_length, 512)
         self.fingerprint = digest(
@@ -67,8 +66,17 @@ def _checked(layer: int | None, checkpoint: str, path: Path) -> int:
     return layer
 
 
-def _plain(path: Path) -> Path:
-    """The path, which bert-score must not take for a T5 or SciBERT because of what its folders are called."""
-    if "t5" in str(path) or str(path).startswith("scibert"):
-        raise UsageError(f"bert-score takes {path} for a T5 model because of 't5' in its name: move it")
-    return path
+@contextmanager
+def _plain_name(path: Path) -> Iterator[Path]:
+    """The directory under a name by which bert-score takes it for no T5, as it does with ".../project5/"."""
+    if "t5" not in str(path):
+        yield path
+        return
+    for _ in range(100):
+        with TemporaryDirectory(prefix="bert-") as folder:
+            if "t5" not in folder:  # random names, too, can hold it
+                link = Path(folder) / "model"
+                link.symlink_to(path.resolve(), target_is_directory=True)
+                yield link
+                return
+    raise UsageError(f"bert-score takes {path} for a T5 model because of 't5' in its name: move it")
