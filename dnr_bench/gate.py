@@ -6,7 +6,7 @@
     python -m dnr_bench.gate scorer=semantic    with any setting of a run
 
 baseline=NAME or FILE chooses the baseline (conf/baselines/shapes.yaml). Worse is what fell by more than its
-tolerance, neuron by neuron, and would hardly have by chance (sign flips, P < 0.05 over all metrics).
+tolerance, neuron by neuron, and hardly by chance (one-sided sign flips, P < 0.1 allowing for all metrics).
 In GitHub Actions the table becomes the summary of the job.
 """
 
@@ -45,7 +45,9 @@ TOLERANCES = {
     "fc_layer.clip_cos": 0.05,
     "fc_layer.sentence_cos": 0.05,
 }
-_P = 0.05
+#: Of a fall beyond the tolerance: together they raise no alarm on other seeds and find one swapped label in
+#: five (`python -m dnr_bench.shapes.check_gate`).
+_P = 0.1
 _SHOWN_NEURONS = 12
 #: The share of the baseline's neurons that a run must have.
 _MIN_SHARE = 0.8
@@ -152,11 +154,16 @@ def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
         name: difference(name, baseline.neurons, filled, link_labels=False) for name in baseline.tolerances
     }
     differences = {name: value for name, value in found.items() if value is not None}
-    adjusted = holm([value.p for value in differences.values()])
+    adjusted = holm([_p_of_fall(value) for value in differences.values()])
     return [
         Verdict(name, value, p, baseline.tolerances[name])
         for (name, value), p in zip(differences.items(), adjusted, strict=True)
     ]
+
+
+def _p_of_fall(found: Difference) -> float:
+    """How often chance alone would let it fall as far: half the two-sided P, as rises are no matter here."""
+    return found.p / 2 if found.mean < 0 else 1 - found.p / 2
 
 
 def _without_gaps(baseline: Baseline, neuron: Hashable, after: Records) -> dict[str, float]:

@@ -50,7 +50,8 @@ def swapped(
 def main() -> int:
     """Print both rates; the exit code is 1 where more than one of 20 runs goes wrong either way."""
     parser = argparse.ArgumentParser(prog="python -m dnr_bench.shapes.check_gate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("overrides", nargs="*", help="config values such as paths.store=DIR")
     arguments = parser.parse_intermixed_args()
     baseline = Baseline.read(CONF / "baselines" / "shapes.yaml")
@@ -58,7 +59,7 @@ def main() -> int:
     tolerances = {k: v for k, v in baseline.tolerances.items() if k != "planted.truth_in_candidates"}
     of_labels = replace(baseline, tolerances=tolerances, judges={k: baseline.judges[k] for k in tolerances})
     unchanged, as_they_are, exchanged = [], [], []
-    for seed in tqdm(range(1, arguments.seeds + 1), desc="seeds", disable=None):
+    for seed in tqdm(range(arguments.first, arguments.first + arguments.seeds), desc="seeds"):
         config = build_run(composed("+experiment=gate", f"seed={seed}", *arguments.overrides))
         result = finite(asdict(run(config)))
         unchanged.append(_alarm(baseline, result))
