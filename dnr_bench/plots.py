@@ -33,7 +33,9 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
     if plot.series and shown:
-        axes.legend(title=", ".join(plot.series), fontsize="small")
+        axes.legend(
+            title=", ".join(plot.series), fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
+        )
     axes.grid(alpha=0.3)
     return figure
 
