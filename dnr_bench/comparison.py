@@ -127,7 +127,7 @@ def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
     varied = [name for name in names if len({overrides.get(name) for overrides in done}) > 1]
     if not varied:
         return []
-    over = next((name for name in varied if all(_is_number(o.get(name)) for o in done)), varied[-1])
+    over = next((name for name in varied if all(is_number(o.get(name)) for o in done)), varied[-1])
     series = tuple(name for name in varied if name != over)
     plots = [
         Plot(over, name, series, f"{name}, mean over neurons and 95% interval")
@@ -248,9 +248,10 @@ def _over_neurons(metric: str, results: Sequence[Mapping[str, Any]]) -> Estimate
     return estimate(np.asarray([np.nan if v is None else v for v in values], float), clusters, signed=signed)
 
 
-def _is_number(value: str | None) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value, also one that is written out, stands on an axis of numbers."""
     try:
-        float(value or "")
+        float(str(value))
     except ValueError:
         return False
     return True

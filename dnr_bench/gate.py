@@ -73,14 +73,14 @@ class Baseline:
             {name: result["metrics"][name].get("judge", "") for name in gated},
             gated,
             {
-                f"{record['layer']}:{record['unit']}": {
+                neuron: {
                     "layer": record["layer"],
                     "unit": record["unit"],
                     "labels": record["labels"],
                     "truth": record["truth"],
                     "values": {name: record["values"][name] for name in gated if name in record["values"]},
                 }
-                for record in result["neurons"]
+                for neuron, record in _by_name(result).items()
             },
         )
 
@@ -90,10 +90,13 @@ class Baseline:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             baseline = Baseline(**content)
-            for record in baseline.neurons.values():
-                assert {"layer", "unit", "labels", "truth"} <= record.keys()
-                assert all(isinstance(value, float | int | None) for value in record["values"].values())
-            assert baseline.tolerances, "it gates nothing"
+            for name, record in baseline.neurons.items():
+                if not record.keys() >= {"layer", "unit", "labels", "truth"} or not all(
+                    isinstance(value, float | int | None) for value in record["values"].values()
+                ):
+                    raise ValueError(f"{name} is no neuron with labels and values")
+            if not baseline.tolerances:
+                raise ValueError("it gates nothing")
         except OSError as error:
             known = ", ".join(sorted(file.stem for file in (CONF / "baselines").glob("*.yaml")))
             raise UsageError(
@@ -133,7 +136,7 @@ def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
 
     A neuron that has lost its label counts as 0, so that a pipeline cannot pass by saying nothing.
     """
-    after: Records = {f"{record['layer']}:{record['unit']}": record for record in result["neurons"]}
+    after = _by_name(result)
     common = after.keys() & baseline.neurons.keys()
     if len(common) < _MIN_SHARE * len(baseline.neurons):
         raise UsageError(
@@ -161,6 +164,10 @@ def judge(baseline: Baseline, result: Mapping[str, Any]) -> list[Verdict]:
     ]
 
 
+def _by_name(result: Mapping[str, Any]) -> Records:
+    return {f"{record['layer']}:{record['unit']}": record for record in result["neurons"]}
+
+
 def _p_of_fall(found: Difference) -> float:
     """How often chance alone would let it fall as far: half the two-sided P, as rises are no matter here."""
     return found.p / 2 if found.mean < 0 else 1 - found.p / 2
@@ -177,13 +184,11 @@ def _without_gaps(baseline: Baseline, neuron: Hashable, after: Records) -> dict[
 
 def fallen(baseline: Baseline, result: Mapping[str, Any], metric: str) -> list[tuple[str, str, str, str]]:
     """(neuron, truth, label of the baseline, label now) where the metric fell, the most first."""
-    after: Records = {f"{record['layer']}:{record['unit']}": record for record in result["neurons"]}
+    after = _by_name(result)
     falls = []
     for name in after.keys() & baseline.neurons.keys():
-        was, now = (
-            baseline.neurons[name]["values"].get(metric),
-            _without_gaps(baseline, name, after).get(metric),
-        )
+        was = baseline.neurons[name]["values"].get(metric)
+        now = _without_gaps(baseline, name, after).get(metric)
         if was is not None and now is not None and now < was:
             before, record = baseline.neurons[name], after[name]
             texts = ("; ".join(before["labels"]) or "–", "; ".join(record["labels"]) or "–")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -26,21 +27,31 @@ _LEFT_OUT = (
 
 def model_directory(checkpoint: str) -> tuple[Path, str]:
     """The directory of a model, fetched if it is a name like owner/model, and what identifies its weights."""
-    if checkpoint.startswith(EMBEDDED) or Path(checkpoint).is_dir():
+    if is_local(checkpoint):
         path = checkpoint_path(checkpoint)
         return path, directory_digest(path)
+    snapshot = fetched(checkpoint, lambda: snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT)))
+    return snapshot, snapshot.name  # the commit
+
+
+def is_local(checkpoint: str) -> bool:
+    """Whether a checkpoint is an embedded one or a directory, not a name on the hub."""
+    return checkpoint.startswith(EMBEDDED) or Path(checkpoint).is_dir()
+
+
+def fetched(checkpoint: str, download: Callable[[], str]) -> Path:
+    """What `download` fetches of a name like owner/model; names that cannot be had raise a clear error."""
     if Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
         raise UsageError(
             f"checkpoint={checkpoint!r} is neither a directory nor a name on the model hub like owner/model"
         )
     try:
-        snapshot = Path(snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT)))
+        return Path(download())
     except Exception as error:  # the hub's client and its network library have no common class
         raise RunError(
             f"checkpoint={checkpoint!r} is no directory here and could not be had from the hub: "
             f"{' '.join(str(error.__cause__ or error).split()) or type(error).__name__}"
         ) from error
-    return snapshot, snapshot.name  # the commit
 
 
 def short_name(checkpoint: str) -> str:

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 
 from dnr_bench.errors import UsageError
+from dnr_bench.text_files import read_text
 from dnr_bench.types import Layer, Neuron
 
 _SHOWN_ERRORS = 10
@@ -61,11 +61,8 @@ class LabelFile:
 
     def read(self) -> dict[Neuron, tuple[str, ...]]:
         """The labels of each unit; malformed rows raise `UsageError` with their line numbers."""
-        try:
-            text = Path(self.path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"path={self.path!r} cannot be read: {error}") from error
-        reader = csv.DictReader(StringIO(text, newline=""), skipinitialspace=True)
+        content = StringIO(read_text(self.path, "path"), newline="")
+        reader = csv.DictReader(content, skipinitialspace=True)
         found: dict[Neuron, tuple[str, ...]] = {}
         errors: list[str] = []
         try:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dnr_bench.comparison import is_number
 from dnr_bench.types import Plot
 
 
@@ -18,7 +19,7 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     Numbers on the x axis stand in order and to scale, other values side by side. Rows without y are left out.
     """
     shown = [row for row in rows if row.get(plot.x) is not None and row.get(plot.y) is not None]
-    to_scale = all(_is_number(row[plot.x]) for row in shown)
+    to_scale = all(is_number(row[plot.x]) for row in shown)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     names = [", ".join(str(row.get(column)) for column in plot.series) for row in shown]
@@ -56,11 +57,3 @@ def _draw_series(
     else:
         style = ":" if plot.series else "none"
         axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=style, capsize=3, label=name)
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(str(value))
-    except ValueError:
-        return False
-    return True

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from dnr_bench.errors import UsageError
+from dnr_bench.text_files import read_text
 from dnr_bench.types import Layer, Neuron
 
 COLUMNS = ("layer", "unit", "concept")
@@ -34,10 +35,7 @@ def user_concepts(
         raise UsageError(
             f"user_concepts={given!r} is neither a list like [striped ring,red] nor a .csv or .yaml file"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"user_concepts={given!r} cannot be read: {error}") from error
+    text = read_text(path, "user_concepts")
     units = {layer.name: layer.units for layer in layers}
     found: dict[Neuron, list[str]] = {}
     for neuron, concept, place in readers[path.suffix](text, str(given)):

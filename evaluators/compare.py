@@ -41,7 +41,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two sides; `better` is None for what has no direction. p_holm: over all pairs."""
+    """One metric of two sides; higher_is_better: None for what has no direction; p_holm: see `_adjusted`."""
 
     before: str
     after: str
@@ -173,7 +173,7 @@ def _sides(name: str, jobs: Sequence[Job]) -> list[Side]:
     if len(finished) == 1:
         title = " ".join(f"{key}={value}" for key, value in finished[0].overrides.items()) or "defaults"
         return [Side(title, (finished[0],))]
-    groups = list(grouped(finished))
+    groups = grouped(finished)
     varied = [
         key
         for key in dict.fromkeys(key for group in groups for key in group[0].overrides)

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder, judged_by
+from dnr_bench.text_files import read_text
 from dnr_bench.types import Explanation, Neuron, Scorecard, Table
 from evaluators.metrics import shuffled_mean, word_controls
 
@@ -78,7 +78,8 @@ class Milannotations(Evaluator):
         self, metric: str, encoder: TextEncoder, annotated: Sequence[Explanation], context: EvaluationContext
     ) -> tuple[Scorecard, str]:
         texts = [self.texts[e.neuron] for e in annotated]
-        vectors = _mean_vectors(texts, encoder, context)
+        of_units = _vectors(texts, encoder, context)
+        vectors = np.stack([of_unit.mean(axis=0) for of_unit in of_units])  # its cosines are mean cosines
         labels = [e.labels[0] if e.labels else "nothing" for e in annotated]
         table = vectors @ context.embed_texts(labels, encoder).T
         table[:, [not e.labels for e in annotated]] = np.nan
@@ -91,7 +92,7 @@ class Milannotations(Evaluator):
             np.diagonal(table),
             higher_is_better=True,
             chance=shuffled_mean(table, scored),
-            oracle=_agreement(texts, encoder, context),
+            oracle=_agreement(of_units),
             controls=word_controls(by_word),
             judge=judged_by(encoder),
         )
@@ -100,11 +101,7 @@ class Milannotations(Evaluator):
 
 def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict[Neuron, list[str]]:
     """The texts of each unit; malformed rows raise `UsageError` with their line numbers."""
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"path={path!r} cannot be read: {error}") from error
-    reader = csv.DictReader(StringIO(content, newline=""))
+    reader = csv.DictReader(StringIO(read_text(path, "path"), newline=""))
     if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
         raise UsageError(f"path={path!r} lacks the columns {missing}; it has {list(reader.fieldnames or ())}")
     found: dict[Neuron, list[str]] = {}
@@ -124,26 +121,18 @@ def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict
     return found
 
 
-def _mean_vectors(
+def _vectors(
     texts: Sequence[Sequence[str]], encoder: TextEncoder, context: EvaluationContext
-) -> Float[np.ndarray, "units dim"]:
-    """The mean of each unit's vectors: a cosine with it is the mean of the cosines."""
+) -> list[Float[np.ndarray, "_ dim"]]:
+    """The vectors of each unit's texts."""
     flat = context.embed_texts([text for of_unit in texts for text in of_unit], encoder)
     starts = np.cumsum([0, *(len(of_unit) for of_unit in texts)])
-    return np.stack([flat[a:b].mean(axis=0) for a, b in pairwise(starts)])
+    return [flat[a:b] for a, b in pairwise(starts)]
 
 
-def _agreement(
-    texts: Sequence[Sequence[str]], encoder: TextEncoder, context: EvaluationContext
-) -> float | None:
+def _agreement(of_units: Sequence[Float[np.ndarray, "_ dim"]]) -> float | None:
     """The mean cosine of two annotations of a unit, each unit counting once; None where none has two."""
-    flat = [text for of_unit in texts for text in of_unit]
-    vectors = iter(context.embed_texts(flat, encoder))
-    means = []
-    for of_unit in texts:
-        own = [next(vectors) for _ in of_unit]
-        if len(own) > 1:
-            means.append(np.mean([a @ b for a, b in combinations(own, 2)]))
+    means = [np.mean([a @ b for a, b in combinations(own, 2)]) for own in of_units if len(own) > 1]
     return float(np.mean(means)) if means else None
 
 

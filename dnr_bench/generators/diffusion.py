@@ -16,7 +16,8 @@ import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
 from dnr_bench.errors import RunError, UsageError
-from dnr_bench.fingerprints import EMBEDDED, checkpoint_path, directory_digest
+from dnr_bench.fingerprints import checkpoint_path, directory_digest
+from dnr_bench.hub import fetched, is_local
 from dnr_bench.store import digest
 from dnr_bench.types import Image
 
@@ -145,28 +146,21 @@ def _located(
     checkpoint: str, revision: str | None, variant: str | None, safety_checker: bool
 ) -> tuple[Path, str]:
     """The directory of a pipeline, fetched if it is a name on the hub, and what identifies its weights."""
-    if checkpoint.startswith(EMBEDDED) or Path(checkpoint).is_dir():
+    if is_local(checkpoint):
         if revision is not None:
             raise UsageError(
                 f"revision={revision!r} is for names on the model hub; {checkpoint} is a directory"
             )
         path = checkpoint_path(checkpoint)
         return path, directory_digest(path, _index(path).keys() | {_INDEX})
-    if Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
-        raise UsageError(
-            f"checkpoint={checkpoint!r} is neither a directory nor a name on the model hub like owner/model"
-        )
     without = {} if safety_checker else {"safety_checker": None}
-    try:
-        snapshot = DiffusionPipeline.download(
+    snapshot = fetched(
+        checkpoint,
+        lambda: DiffusionPipeline.download(
             checkpoint, revision=revision, variant=variant, use_safetensors=True, **without
-        )
-    except Exception as error:  # the hub's client and its network library have no common class
-        raise RunError(
-            f"checkpoint={checkpoint!r} is no directory here and could not be had from the hub: "
-            f"{' '.join(str(error.__cause__ or error).split()) or type(error).__name__}"
-        ) from error
-    return Path(snapshot), Path(snapshot).name  # the commit
+        ),
+    )
+    return snapshot, snapshot.name  # the commit
 
 
 def _index(path: Path) -> dict[str, Any]:

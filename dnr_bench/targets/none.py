@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.errors import UsageError
 from dnr_bench.store import digest
+from dnr_bench.text_files import read_text
 from dnr_bench.types import Image, Layer
 
 _PLAIN = (False, False)  # neither feature maps nor known to be positive
@@ -56,11 +56,7 @@ def _names(layer: str, given: str | int) -> tuple[str, ...] | None:
         if given < 1:
             raise UsageError(f"layers.{layer}={given} must be at least 1, or a file of names")
         return None
-    try:
-        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"layers.{layer}={given!r} cannot be read: {error}") from error
-    names = tuple(line.strip() for line in lines)
+    names = tuple(line.strip() for line in read_text(given, f"layers.{layer}").splitlines())
     while names and not names[-1]:
         names = names[:-1]
     if "" in names or not names:  # left out, it would shift the names of all units after it
