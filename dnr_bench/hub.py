@@ -12,7 +12,6 @@ from dnr_bench.fingerprints import EMBEDDED, checkpoint_path, directory_digest
 
 #: What is never fetched: weights in formats that need pickle, or are for other frameworks.
 _LEFT_OUT = (
-    "*.bin",
     "*.pt",
     "*.pth",
     "*.ckpt",
@@ -30,8 +29,16 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
     if is_local(checkpoint):
         path = checkpoint_path(checkpoint)
         return path, directory_digest(path)
-    snapshot = fetched(checkpoint, lambda: snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT)))
+    snapshot = fetched(checkpoint, lambda: _downloaded(checkpoint))
     return snapshot, snapshot.name  # the commit
+
+
+def _downloaded(checkpoint: str) -> str:
+    """Weights as safetensors; where a model has none, its .bin files, which are read with weights_only."""
+    found = snapshot_download(checkpoint, ignore_patterns=[*_LEFT_OUT, "*.bin"])
+    if any(Path(found).rglob("*.safetensors")):
+        return found
+    return snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT))
 
 
 def is_local(checkpoint: str) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnr_bench.encoders.bert_score import BertScore
-from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.parts import EvaluationContext, PoolScorer
 from dnr_bench.shapes.concepts import Concept, parse
@@ -57,7 +57,7 @@ def no_exemplars(neurons: Sequence[Neuron]) -> dict[Neuron, np.ndarray]:
 @pytest.fixture(scope="module")
 def judge():
     target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
-    encoder = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
+    encoder = local_clip("embedded:clip", device="cpu", dtype="float32", batch_size=64)
 
     def evaluate(
         evaluator, explanations: Sequence[Explanation], pool_scores: PoolScorer = truth_scores

@@ -1,53 +1,88 @@
-"""BLIP captions through transformers, from a checkpoint directory (DnD 3.2)."""
+"""Captions by BLIP and BLIP-2 through transformers (DnD 3.2 and A.4.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import transformers
-from transformers import BlipForConditionalGeneration, BlipProcessor
+from transformers import Blip2ForConditionalGeneration, BlipForConditionalGeneration, BlipProcessor
+from transformers import Blip2Processor as BlipTwoProcessor
 from transformers.utils import logging as transformers_logging
 
+from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
 from dnr_bench.errors import UsageError
-from dnr_bench.fingerprints import checkpoint_path, directory_digest
+from dnr_bench.hub import model_directory
 from dnr_bench.store import digest
 from dnr_bench.types import View
 
+_FAMILIES = {
+    "blip": (BlipForConditionalGeneration, BlipProcessor),
+    "blip-2": (Blip2ForConditionalGeneration, BlipTwoProcessor),
+}
+
 
 class BlipCaptioner:
-    """Greedy captions of at most `max_new_tokens` tokens."""
+    """Greedy captions of at most `max_new_tokens` tokens; `checkpoint`: a directory or a name on the hub.
 
-    def __init__(self, checkpoint: str, max_new_tokens: int, device: str, batch_size: int) -> None:
-        for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
-        path = checkpoint_path(checkpoint)
+    prompt: what a caption begins with, or for BLIP-2 a question ("Question: what is this? Answer:"), which is
+    no part of the caption; None: nothing.
+    """
+
+    def __init__(
+        self,
+        family: Literal["blip", "blip-2"],
+        checkpoint: str,
+        prompt: str | None,
+        max_new_tokens: int,
+        device: str,
+        dtype: Dtype,
+        batch_size: int,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens={max_new_tokens} must be at least 1")
+        self.device, self.dtype, self.batches = checked_device(device), torch_dtype(dtype), Batches(batch_size)
+        self.family, self.prompt, self.max_new_tokens = family, prompt, max_new_tokens
+        path, weights = model_directory(checkpoint)
         transformers_logging.disable_progress_bar()  # of loading weights, which is quick
-        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
-        self.processor = BlipProcessor.from_pretrained(path)
-        model = BlipForConditionalGeneration.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-        self.model = model.to(device).eval()
+        kind, processor = _FAMILIES[family]
+        try:
+            self.processor = processor.from_pretrained(path)
+            self.model = kind.from_pretrained(path, dtype=self.dtype).eval()
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"checkpoint={checkpoint!r} is no {kind.__name__}: {reason}") from error
         self.fingerprint = digest(
             {
-                "weights": directory_digest(path),
+                "weights": weights,
+                "family": family,
+                "prompt": prompt,
                 "max_new_tokens": max_new_tokens,
-                "dtype": "float32",
+                "dtype": dtype,
                 "transformers": transformers.__version__,
             }
         )
 
-    @torch.inference_mode()
     def caption(self, views: Sequence[View]) -> list[str]:
         """One caption a view, in order."""
-        captions: list[str] = []
-        for start in range(0, len(views), self.batch_size):
-            images = [view.pixels for view in views[start : start + self.batch_size]]
-            inputs = self.processor(images=images, input_data_format="channels_last", return_tensors="pt").to(
-                self.model.device
-            )
-            tokens = self.model.generate(
-                pixel_values=inputs["pixel_values"], max_new_tokens=self.max_new_tokens, do_sample=False
-            )
-            captions += self.processor.batch_decode(tokens, skip_special_tokens=True)
-        return [caption.strip() for caption in captions]
+        return [caption for part in self.batches.over(views, self._captions) for caption in part]
+
+    @torch.inference_mode()
+    def _captions(self, views: Sequence[View]) -> list[str]:
+        take_turn(self.model, self.device)
+        asked = {} if self.prompt is None else {"text": [self.prompt] * len(views)}
+        inputs = self.processor(
+            images=[view.pixels for view in views],
+            input_data_format="channels_last",
+            return_tensors="pt",
+            **asked,
+        ).to(self.device)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        if self.prompt is None:
+            inputs = {"pixel_values": inputs["pixel_values"]}
+        tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        if self.prompt is not None and self.family == "blip-2":  # which gives the question back
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        captions = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(caption.split()) for caption in captions]

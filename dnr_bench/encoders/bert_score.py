@@ -15,6 +15,7 @@ from bert_score.utils import model2layers
 from jaxtyping import Float
 from transformers import AutoConfig
 
+from dnr_bench.devices import Batches, checked_device, take_turn
 from dnr_bench.errors import UsageError
 from dnr_bench.hub import model_directory, short_name
 from dnr_bench.store import digest
@@ -28,16 +29,15 @@ class BertScore:
     """
 
     def __init__(self, checkpoint: str, layer: int | None, device: str, batch_size: int) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size} must be at least 1")
         path, weights = model_directory(checkpoint)
         if layer is None:
             layer = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
-        self.name, self.batch_size = short_name(checkpoint), batch_size
+        self.name, self.device, self.batches = short_name(checkpoint), checked_device(device), Batches(batch_size)
         transformers.utils.logging.disable_progress_bar()  # of loading
         layer = _checked(layer, checkpoint, path)
         with _plain_name(path) as plain:
-            self.scorer = BERTScorer(str(plain), num_layers=layer, device=device, batch_size=batch_size)
+            self.scorer = BERTScorer(str(plain), num_layers=layer, device="cpu")
+        self.scorer.device = str(self.device)  # its model goes there when it is its turn
         self.scorer._model.float()
         self.scorer._tokenizer.model_max_length = min(self.scorer._tokenizer.model_max_length, 512)
         self.fingerprint = digest(
@@ -54,7 +54,13 @@ class BertScore:
         """F1 of each text against the reference at its place; no text may be empty."""
         if not texts:
             return np.empty(0)
-        _, _, f1 = self.scorer.score(list(texts), list(references), batch_size=self.batch_size)
+        pairs = list(zip(texts, references, strict=True))
+        return np.concatenate(list(self.batches.over(pairs, self._f1)))
+
+    def _f1(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        take_turn(self.scorer._model, self.device)
+        texts, references = zip(*pairs, strict=True)
+        _, _, f1 = self.scorer.score(list(texts), list(references), batch_size=len(pairs))
         found: np.ndarray = f1.numpy().astype(float)
         return found
 

@@ -1,8 +1,10 @@
-"""CLIP embeddings through open_clip, from a checkpoint directory."""
+"""CLIP through open_clip: images and texts in one space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -11,50 +13,109 @@ from jaxtyping import Float
 from PIL import Image as PILImage
 from torch import Tensor
 
-from dnr_bench.errors import UsageError
-from dnr_bench.fingerprints import checkpoint_path, directory_digest
+from dnr_bench.devices import Batches, Dtype, checked_device, take_turn
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.fingerprints import checkpoint_path, directory_digest, model_digest
 from dnr_bench.hub import short_name
 from dnr_bench.store import digest
 from dnr_bench.types import Image
 
+_PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
 
 class ClipEncoder:
-    """Unit vectors in CLIP's joint space, computed in float32 with the checkpoint's own preprocessing."""
+    """Unit vectors in CLIP's joint space, with the checkpoint's own preprocessing.
 
-    def __init__(self, checkpoint: str, device: str, batch_size: int) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size} must be at least 1")
-        path = checkpoint_path(checkpoint)
-        name = f"local-dir:{path}"
-        self.name, self.device, self.batch_size = short_name(checkpoint), torch.device(device), batch_size
-        self.model, self.preprocess = open_clip.create_model_from_pretrained(
-            name, precision="fp32", device=device, return_transform=True
-        )
-        self.model.eval()
-        self.tokenizer = open_clip.get_tokenizer(name)
-        self.fingerprint = digest(
-            {"weights": directory_digest(path), "dtype": "float32", "open_clip": open_clip.__version__}
-        )
+    `model` and `preprocess` are what open_clip gives; `weights` identifies the model's weights.
+    """
 
-    @torch.inference_mode()
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        weights: str,
+        device: str,
+        dtype: Dtype,
+        batch_size: int,
+    ) -> None:
+        self.name, self.device, self.batches = name, checked_device(device), Batches(batch_size)
+        self.model, self.preprocess, self.tokenizer = model.eval(), preprocess, tokenizer
+        self.dtype = open_clip.get_input_dtype(_PRECISION[dtype]) or torch.float32
+        self.fingerprint = digest({"weights": weights, "dtype": dtype, "open_clip": open_clip.__version__})
+
     def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
         """One unit vector an image."""
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            block = images[start : start + self.batch_size]
-            pixels = torch.stack([self.preprocess(PILImage.fromarray(image)) for image in block])
-            parts.append(self.model.encode_image(pixels.to(self.device), normalize=True))
-        return _joined(parts)
+        return _joined(list(self.batches.over(images, self._images)))
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """One unit vector a text."""
-        parts = []
-        for start in range(0, len(texts), self.batch_size):
-            tokens = self.tokenizer(list(texts[start : start + self.batch_size]))
-            parts.append(self.model.encode_text(tokens.to(self.device), normalize=True))
-        return _joined(parts)
+        return _joined(list(self.batches.over(texts, self._texts)))
+
+    @torch.inference_mode()
+    def _images(self, images: Sequence[Image]) -> Tensor:
+        take_turn(self.model, self.device)
+        pixels = torch.stack([self.preprocess(PILImage.fromarray(image)) for image in images])
+        return _unit(self.model.encode_image(pixels.to(self.device, self.dtype)))
+
+    @torch.inference_mode()
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        take_turn(self.model, self.device)
+        return _unit(self.model.encode_text(self.tokenizer(list(texts)).to(self.device)))
+
+
+def local_clip(checkpoint: str, device: str, dtype: Dtype, batch_size: int) -> ClipEncoder:
+    """The CLIP of an open_clip directory (open_clip_config.json and weights), or an embedded one."""
+    path = checkpoint_path(checkpoint)
+    name = f"local-dir:{path}"
+    model, preprocess = open_clip.create_model_from_pretrained(
+        name, precision=_PRECISION[dtype], device="cpu", return_transform=True
+    )
+    return ClipEncoder(
+        model,
+        preprocess,
+        open_clip.get_tokenizer(name),
+        name=short_name(checkpoint),
+        weights=directory_digest(path),
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+
+
+def named_clip(name: str, pretrained: str, device: str, dtype: Dtype, batch_size: int) -> ClipEncoder:
+    """A CLIP of open_clip by the name of its architecture (ViT-B-16) and its tag, or a file of weights."""
+    if name not in open_clip.list_models():
+        raise UsageError(f"name={name!r} is no model of open_clip; python -c 'import open_clip;"
+                         " print(open_clip.list_models())' lists them")  # fmt: skip
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not Path(pretrained).is_file() and pretrained not in tags:
+        raise UsageError(f"pretrained={pretrained!r} is no file, and no tag of {name}: {', '.join(tags)}")
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(
+            name, pretrained, precision=_PRECISION[dtype], device="cpu", return_transform=True, weights_only=True
+        )
+    except Exception as error:  # of the hub's client, of pickle, or of weights that do not fit
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"pretrained={pretrained!r} of {name} could not be had: {reason}") from error
+    return ClipEncoder(
+        model,
+        preprocess,
+        open_clip.get_tokenizer(name),
+        name=f"{name} {short_name(pretrained)}",
+        weights=model_digest(model),
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Normalised in float32, whatever the model computes in."""
+    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
 
 
 def _joined(parts: list[Tensor]) -> Float[np.ndarray, "rows dim"]:
-    return torch.cat(parts).float().cpu().numpy()
+    return torch.cat(parts).numpy()

@@ -10,6 +10,7 @@ import transformers
 from jaxtyping import Float
 from sentence_transformers import SentenceTransformer
 
+from dnr_bench.devices import Batches, checked_device, take_turn
 from dnr_bench.errors import UsageError
 from dnr_bench.hub import model_directory, short_name
 from dnr_bench.store import digest
@@ -19,14 +20,12 @@ class SentenceEncoder:
     """Unit vectors of texts; `checkpoint` is a sentence-transformers directory or a name on the hub."""
 
     def __init__(self, checkpoint: str, device: str, batch_size: int) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size} must be at least 1")
         path, weights = model_directory(checkpoint)
         if not (path / "modules.json").exists():
             raise UsageError(f"checkpoint={checkpoint!r} has no modules.json: no sentence-transformers model")
-        self.name, self.batch_size = short_name(checkpoint), batch_size
+        self.name, self.device, self.batches = short_name(checkpoint), checked_device(device), Batches(batch_size)
         transformers.utils.logging.disable_progress_bar()  # of loading
-        self.model = SentenceTransformer(str(path), device=device, local_files_only=True)
+        self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self.model.float()
         self.fingerprint = digest(
             {
@@ -38,7 +37,11 @@ class SentenceEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """One unit vector a text."""
+        return np.concatenate(list(self.batches.over(texts, self._embedded))).astype(np.float32)
+
+    def _embedded(self, texts: Sequence[str]) -> np.ndarray:
+        take_turn(self.model, self.device)
         vectors: np.ndarray = self.model.encode(
-            list(texts), batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+            list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
         )
-        return vectors.astype(np.float32)
+        return vectors

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
+from dnr_bench.devices import Batches, Dtype, checked_device, take_turn
 from dnr_bench.errors import RunError, UsageError
 from dnr_bench.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.hub import fetched, is_local
@@ -51,20 +52,21 @@ class DiffusionGenerator:
         negative_prompt: str | None,
         size: int | None,
         safety_checker: bool,
-        dtype: Literal["float32", "bfloat16", "float16"],
+        compile: bool,
+        dtype: Dtype,
         device: str,
         batch_size: int,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("steps", steps), ("size", size)):
+        for name, value in (("steps", steps), ("size", size)):
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1")
         if size is not None and size % 8:
             raise UsageError(f"size={size} must be a multiple of 8")
         if negative_prompt is not None and guidance is not None and guidance <= 1:
             raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
-        self.batch_size = batch_size
+        self.device, self.batches = checked_device(device), Batches(batch_size)
         path, weights = _located(checkpoint, revision, variant, safety_checker)
-        self.pipeline = _loaded(path, variant, dtype, safety_checker).to(device)
+        self.pipeline = _loaded(path, variant, dtype, safety_checker)
         if scheduler is not None or scheduler_options:
             changed = _scheduler(self.pipeline.scheduler, scheduler, scheduler_options or {})
             self.pipeline.scheduler = changed
@@ -77,6 +79,7 @@ class DiffusionGenerator:
         }
         self.options = {name: value for name, value in options.items() if value is not None}
         _check_options(self.pipeline, self.options)
+        _speed_up(self.pipeline, self.device, compile)
         schedule = self.pipeline.scheduler.config  # its hidden keys are in the order of a set
         self.fingerprint = digest(
             {
@@ -102,13 +105,10 @@ class DiffusionGenerator:
         images: list[Image | None] = [None] * len(prompts)
         missing = list(range(len(prompts)))
         for attempt in range(_ATTEMPTS):
-            for start in range(0, len(missing), self.batch_size):
-                block = missing[start : start + self.batch_size]
-                drawn = self._drawn(
-                    [prompts[i] for i in block], [_reseeded(seeds[i], attempt) for i in block]
-                )
-                for index, image in zip(block, drawn, strict=True):
-                    images[index] = image
+            requests = [(prompts[i], _reseeded(seeds[i], attempt)) for i in missing]
+            drawn = [image for batch in self.batches.over(requests, self._drawn) for image in batch]
+            for index, image in zip(missing, drawn, strict=True):
+                images[index] = image
             missing = [index for index in missing if images[index] is None]
             if missing:
                 _log.warning("the safety checker flagged %d images, which are drawn anew", len(missing))
@@ -120,12 +120,14 @@ class DiffusionGenerator:
         return [image for image in images if image is not None]
 
     @torch.inference_mode()
-    def _drawn(self, prompts: list[str], seeds: list[int]) -> list[Image | None]:
+    def _drawn(self, requests: Sequence[tuple[str, int]]) -> list[Image | None]:
         """At most one batch of images; None where the safety checker objects."""
-        n, missing = len(prompts), self.batch_size - len(prompts)
+        take_turn(self.pipeline, self.device)
+        n, missing = len(requests), self.batches.size - len(requests)
+        prompts, seeds = [prompt for prompt, _ in requests], [seed for _, seed in requests]
         options: dict[str, Any] = dict(self.options)
         if "negative_prompt" in options:
-            options["negative_prompt"] = [options["negative_prompt"]] * self.batch_size
+            options["negative_prompt"] = [options["negative_prompt"]] * self.batches.size
         generators = [torch.Generator().manual_seed(seed) for seed in seeds + seeds[-1:] * missing]
         output = self.pipeline(
             prompts + prompts[-1:] * missing, generator=generators, output_type="np", **options
@@ -135,6 +137,15 @@ class DiffusionGenerator:
         flags = getattr(output, "nsfw_content_detected", None) or [False] * n
         pixels = np.rint(np.clip(output.images[:n], 0, 1) * 255).astype(np.uint8, order="C")
         return [None if flag else image for image, flag in zip(pixels, flags[:n], strict=True)]
+
+
+def _speed_up(pipeline: Any, device: torch.device, compile: bool) -> None:
+    """What does not change what is drawn: the memory format, and torch.compile of the denoiser."""
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    if device.type == "cuda":
+        denoiser.to(memory_format=torch.channels_last)
+    if compile:
+        denoiser.compile()
 
 
 def _reseeded(seed: int, attempt: int) -> int:

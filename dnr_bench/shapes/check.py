@@ -21,7 +21,7 @@ from dnr_bench.captioners.blip import BlipCaptioner
 from dnr_bench.command_line import composed, exit_code_of
 from dnr_bench.config import build
 from dnr_bench.encoders.bert_score import BertScore
-from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.parts import Generator
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
@@ -82,7 +82,7 @@ def check_target(checkpoint: str, n: int = 4000) -> list[Figure]:
 
 def check_clip(checkpoint: str, n: int = 2000) -> list[Figure]:
     """Zero-shot accuracy on each attribute; retrieval among 100 captions, no two of which say the same."""
-    encoder = ClipEncoder(checkpoint, device="cpu", batch_size=256)
+    encoder = local_clip(checkpoint, device="cpu", dtype="float32", batch_size=256)
     data = draw_scenes("evaluation", n)
     images = encoder.embed_images(list(data.images))
     accuracies = {
@@ -110,7 +110,9 @@ def check_clip(checkpoint: str, n: int = 2000) -> list[Figure]:
 
 def check_captioner(checkpoint: str, n: int = 2000) -> list[Figure]:
     """The share of captions with all four attributes right, and each attribute's own share."""
-    captioner = BlipCaptioner(checkpoint, max_new_tokens=20, device="cpu", batch_size=128)
+    captioner = BlipCaptioner(
+        "blip", checkpoint, None, max_new_tokens=20, device="cpu", dtype="float32", batch_size=128
+    )
     figures = []
     for kind, at_least, images, truth in _captioner_images(n):
         said = [parse(text) for text in captioner.caption([View(image, None) for image in images])]

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
 from dnr_bench.errors import RunError, UsageError
 from dnr_bench.fingerprints import model_digest
 from dnr_bench.store import digest
@@ -22,7 +23,9 @@ from dnr_bench.types import Image, Layer, Pruning
 class HookedTarget:
     """Pools feature maps by spatial mean or maximum, token sequences by class token or patch mean.
 
-    `names` gives the true names of a layer's units where they are known.
+    `names` gives the true names of a layer's units where they are known. `prefix_tokens`: how many tokens of
+    a sequence stand before those of patches (class token, registers); where there is none, `tokens` must be
+    patches. Feature maps may have their units first (convolutions) or last (Swin).
     """
 
     def __init__(
@@ -33,26 +36,33 @@ class HookedTarget:
         names: Mapping[str, Sequence[str]] | None = None,
         pool: Literal["mean", "max"] = "mean",
         tokens: Literal["class", "patches"] = "class",
+        prefix_tokens: int = 1,
         device: str = "cpu",
+        dtype: Dtype = "float32",
         batch_size: int = 128,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size={batch_size} must be at least 1")
-        self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        if tokens == "class" and not prefix_tokens:
+            raise UsageError("tokens='class', but this network has no class token; use tokens=patches")
+        self.device, self.dtype = checked_device(device), torch_dtype(dtype)
+        self.model = model.eval().requires_grad_(False)
         self.preprocessing = preprocessing
         self.names = dict(names or {})
-        self.pool, self.tokens, self.batch_size = pool, tokens, batch_size
+        self.pool, self.tokens, self.prefix_tokens = pool, tokens, prefix_tokens
+        self.batches = Batches(batch_size)
         self.fingerprint = digest(
             {
                 "model": model_digest(model),
                 "preprocessing": preprocessing.key,
                 "pool": pool,
                 "tokens": tokens,
-                "dtype": "float32",
+                "prefix_tokens": prefix_tokens,
+                "dtype": dtype,
                 "torch": torch.__version__,
             }
         )
+        self.model.to(self.dtype)
+        if self.device.type == "cuda":  # what its convolutions are fastest with
+            self.model.to(memory_format=torch.channels_last)
 
     def layers(self) -> list[Layer]:
         """Every named module whose output is one tensor an image."""
@@ -71,10 +81,9 @@ class HookedTarget:
     ) -> dict[str, Float[np.ndarray, "images _"]]:
         """Pooled activations [images, units] of each layer, all from one forward pass a batch."""
         pooled: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-        for start in range(0, len(images), self.batch_size):
-            outputs = self._forward(images[start : start + self.batch_size], layers, pruned or {})
+        for outputs in self.batches.over(images, lambda block: self._pooled_outputs(block, layers, pruned)):
             for layer, output in outputs.items():
-                pooled[layer].append(self._pooled(output).float().cpu().numpy())
+                pooled[layer].append(output)
         return {
             layer: np.concatenate(parts) if parts else np.empty((0, self._layers[layer].units), np.float32)
             for layer, parts in pooled.items()
@@ -88,13 +97,16 @@ class HookedTarget:
         for position, (image, _) in enumerate(pairs):
             wanted.setdefault(image, []).append(position)
         result: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(pairs)
-        order = sorted(wanted)
-        for start in range(0, len(order), self.batch_size):
-            block = order[start : start + self.batch_size]
+
+        def fill(block: Sequence[int]) -> None:
             output = self._forward([images[image] for image in block], [layer], {})[layer]
             for row, image in enumerate(block):
-                for position in wanted[image]:
-                    result[position] = output[row, pairs[position][1]].float().cpu().numpy()
+                of_image = output[row, [pairs[position][1] for position in wanted[image]]]
+                for position, found in zip(wanted[image], of_image.float().cpu().numpy(), strict=True):
+                    result[position] = found
+
+        for _ in self.batches.over(sorted(wanted), fill):
+            pass
         return result
 
     @cached_property
@@ -111,10 +123,18 @@ class HookedTarget:
                 found[name] = Layer(name, units, spatial, bool((output >= 0).all()))
         return found
 
+    def _pooled_outputs(
+        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None
+    ) -> dict[str, np.ndarray]:
+        outputs = self._forward(images, layers, pruned or {})
+        return {layer: self._pooled(output.float()).cpu().numpy() for layer, output in outputs.items()}
+
     @torch.inference_mode()
     def _forward(self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning) -> dict[str, Tensor]:
+        """What each layer gives for one batch; feature maps with their units first."""
+        take_turn(self.model, self.device)
         with self._hooks(layers, pruned) as outputs:
-            self.model(self.preprocessing.batch(images, self.device))
+            self.model(self.preprocessing.batch(images, self.device).to(self.dtype))
         bad = [name for name, output in outputs.items() if not torch.isfinite(output).all()]
         if bad:
             raise RunError(f"layers {bad} of the target gave values that are not finite")
@@ -128,7 +148,8 @@ class HookedTarget:
 
         def keep(name: str, output: object) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
-                outputs[name] = output.clone()  # a later in-place ReLU must not change it
+                # a later in-place ReLU must not change it
+                outputs[name] = output.movedim(_units_at(output), 1).clone() if output.ndim == 4 else output.clone()
 
         handles = [
             modules[layer].register_forward_hook(
@@ -150,7 +171,7 @@ class HookedTarget:
         if output.ndim == 4:
             return output.mean(dim=(2, 3)) if self.pool == "mean" else output.amax(dim=(2, 3))
         if output.ndim == 3:
-            return output[:, 0] if self.tokens == "class" else output[:, 1:].mean(dim=1)
+            return output[:, 0] if self.tokens == "class" else output[:, self.prefix_tokens :].mean(dim=1)
         return output
 
 
@@ -165,7 +186,16 @@ def untrain(model: nn.Module, seed: int) -> None:
 
 
 def _without(output: Tensor, units: Sequence[int]) -> Tensor:
-    """A layer's output with some units at 0; those of tokens are their last dimension."""
+    """A layer's output with some units at 0."""
     kept = output.clone()
-    kept.movedim(2 if output.ndim == 3 else 1, 0)[units] = 0
+    kept.movedim(_units_at(output), 0)[units] = 0
     return kept
+
+
+def _units_at(output: Tensor) -> int:
+    """The dimension of a layer's units: the last one of tokens, and of feature maps that end with them.
+
+    Inputs are square, so that the two equal sides of a map are its height and width.
+    """
+    last = output.ndim == 3 or (output.ndim == 4 and output.shape[1] == output.shape[2] != output.shape[3])
+    return output.ndim - 1 if last else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from dnr_bench.types import Image
 class Preprocessing:
     """Resize the shorter side (or both sides, if `squash`), cut out the centre, normalise.
 
+    As torchvision's presets for weights do it, with antialiasing.
+
     Lengths in pixels; `mean` and `std` of RGB values in 0..1, as torchvision's weights state them.
     """
 
@@ -28,6 +30,7 @@ class Preprocessing:
     mean: Sequence[float]
     std: Sequence[float]
     squash: bool = False
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
@@ -66,7 +69,7 @@ class Preprocessing:
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         size = self._resized(*image.shape[:2])
         if size != tuple(image.shape[:2]):
-            tensor = F.resize(tensor, list(size), antialias=True)
+            tensor = F.resize(tensor, list(size), F.InterpolationMode(self.interpolation), antialias=True)
         top, left = self._corner(size)
         tensor = F.crop(tensor, top, left, self.crop, self.crop)
         normalized: Tensor = F.normalize(tensor.float() / 255, list(self.mean), list(self.std))

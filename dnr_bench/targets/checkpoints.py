@@ -1,0 +1,97 @@
+"""Weights of networks from files, without pickle, in the layouts that people publish them in."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dnr_bench.errors import UsageError
+from dnr_bench.text_files import read_text
+
+#: Under which weights stand in checkpoints that hold more than weights.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+#: What training wrappers put before the names of weights.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The weights of a .safetensors file, or of one that torch.save wrote (read with weights_only).
+
+    Weights under "state_dict" and the like are found there, and prefixes of training wrappers are left out.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"checkpoint={path!r} is no file")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"checkpoint={path!r} cannot be read as weights alone: {reason[:300]}"
+        ) from error
+    while isinstance(content, Mapping) and (inner := next((k for k in _WRAPPERS if _holds(content, k)), None)):
+        content = content[inner]
+    weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not weights:
+        raise UsageError(f"checkpoint={path!r} holds no weights by name (a state dict)")
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Put weights into a network; names or shapes that do not fit raise `UsageError`."""
+    own = model.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(own.keys() - weights.keys() - counters)
+    unknown = sorted(weights.keys() - own.keys())
+    other = sorted(n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape)
+    if missing or unknown or other:
+        found = [
+            f"{len(names)} {what} (such as {names[0]})"
+            for names, what in ((missing, "missing"), (unknown, "unknown"), (other, "of another shape"))
+            if names
+        ]
+        raise UsageError(f"{where} does not fit the network {type(model).__name__}: {', '.join(found)}")
+    model.load_state_dict(dict(weights), strict=not counters - weights.keys())
+
+
+def n_outputs(weights: Mapping[str, Tensor], layer: str, where: str) -> int:
+    """How many units the last layer has in a checkpoint."""
+    found = weights.get(f"{layer}.weight")
+    if found is None:
+        raise UsageError(f"{where} has no weights of the last layer {layer!r}")
+    return int(found.shape[0])
+
+
+def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
+    """The name of the last linear layer of a classifier, and the layer."""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not found:
+        raise UsageError(f"the network {type(model).__name__} has no linear layer to take for its classifier")
+    return found[-1]
+
+
+def read_classes(path: str | None, n: int) -> Sequence[str] | None:
+    """The names of a classifier's units from a file, one a line in order; None where no file is given.
+
+    Lines like those of Places365's categories ("/a/airfield 0", numbers in order) are read, too.
+    """
+    if path is None:
+        return None
+    lines = [line.strip() for line in read_text(path, "classes").splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if lines and all(line.rpartition(" ")[2] == str(i) and line.startswith("/") for i, line in enumerate(lines)):
+        lines = [line.rpartition(" ")[0][3:].replace("_", " ").replace("/", " ") for line in lines]
+    if len(lines) != n or "" in lines:
+        raise UsageError(f"classes={path!r} must name {n} classes, one a line; it has {len(lines)} lines")
+    return lines
