@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from dnr_bench.held_out import HeldOutImages
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder
+from dnr_bench.parts import EvaluationContext, Evaluator, Metered, Probe, TextEncoder
 from dnr_bench.pipeline import DescribeAndDissect, Method, Parts, Settings
 from dnr_bench.probes.perturbed import Perturbation, perturbed
 from dnr_bench.renderings import embed_texts, match_texts
 from dnr_bench.store import Store
-from dnr_bench.types import Explanation, Layer, Neuron, ProbeSet
+from dnr_bench.types import Explanation, Layer, Neuron, ProbeSet, Usage
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,19 @@ class Bench:
                 frozenset(self.unchanged.ids),
             ),
             stages={name: replace(count) for name, count in self.store.counts.items()},
+            usage=self.usage(),
         )
         known = {neuron: text for neuron, text in self.truths(context).items() if text is not None}
         return replace(context, truth=known)
+
+    def usage(self) -> dict[str, Usage]:
+        """What each part that asks a chat model has asked so far."""
+        parts = {
+            "captioner": self.config.parts.captioner,
+            "summarizer": self.config.parts.summarizer,
+            **{f"evaluator.{name}": evaluator for name, evaluator in self.config.evaluators.items()},
+        }
+        return {name: part.usage for name, part in parts.items() if isinstance(part, Metered)}
 
     def truths(self, context: EvaluationContext) -> dict[Neuron, str | None]:
         """What the run's evaluators know of neurons; None for those that detect nothing."""

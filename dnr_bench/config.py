@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dnr_bench.bench import RunConfig
 from dnr_bench.captioners.dataset import DatasetCaptioner
+from dnr_bench.devices import Dtype, checked_device
 from dnr_bench.errors import DnrError, UsageError
 from dnr_bench.exemplars import ExemplarSettings
 from dnr_bench.label_files import check_units
@@ -29,6 +30,7 @@ from dnr_bench.parts import (
     ImageTextEncoder,
     Probe,
     Proposals,
+    Proposer,
     Scorer,
     Summarizer,
     Target,
@@ -50,6 +52,8 @@ class TopLevel:
     seed: int
     blur: float
     blur_region: BlurRegion
+    device: str
+    dtype: Dtype
     images_per_concept: int
     n_candidates: int
     prompt: str
@@ -61,6 +65,7 @@ class TopLevel:
             raise UsageError(f"seed={self.seed} must be at least 0")
         if not self.experiment_name:
             raise UsageError("experiment_name is empty")
+        checked_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def build_run(config: DictConfig) -> RunConfig:
     )
     scorer = build(config.scorer, Scorer, "scorer")  # cheap parts first, so that their errors come at once
     probe = build(config.probe, Probe, "probe")
-    summarizer = build(config.summarizer, Summarizer, "summarizer")
+    summarizer = _summarizer(config.summarizer)
     evaluators = {
         str(name): build(node, Evaluator, f"evaluator.{name}")
         for name, node in (config.get("evaluator") or {}).items()  # evaluator=[] leaves no such key
@@ -119,7 +124,8 @@ def build_run(config: DictConfig) -> RunConfig:
         },
     )
     captioner = build(config.captioner, Captioner, "captioner")
-    if refinement.max_iterations and isinstance(captioner, DatasetCaptioner):
+    is_asked = not isinstance(summarizer, Proposer)
+    if refinement.max_iterations and isinstance(captioner, DatasetCaptioner) and is_asked:
         raise UsageError(
             "refine=iterative captions generated images, which have no captions of a data set: it needs a"
             " captioner that is a model (captioner=blip, clip_concepts)"
@@ -144,6 +150,13 @@ def build_run(config: DictConfig) -> RunConfig:
         Path(paths.store),
         resolved(config),
     )
+
+
+def _summarizer(node: DictConfig) -> Summarizer | Proposer:
+    part = build(node, object, "summarizer")
+    if not isinstance(part, Summarizer | Proposer):
+        raise UsageError(f"summarizer: {node.get('_target_')} is neither a Summarizer nor a Proposer")
+    return part
 
 
 def _proposed(

@@ -35,10 +35,10 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
 
 def _downloaded(checkpoint: str) -> str:
     """Weights as safetensors; where a model has none, its .bin files, which are read with weights_only."""
-    found = snapshot_download(checkpoint, ignore_patterns=[*_LEFT_OUT, "*.bin"])
-    if any(Path(found).rglob("*.safetensors")):
-        return found
-    return snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT))
+    found: str = snapshot_download(checkpoint, ignore_patterns=[*_LEFT_OUT, "*.bin"])
+    if not any(Path(found).rglob("*.safetensors")):
+        found = snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT))
+    return found
 
 
 def is_local(checkpoint: str) -> bool:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from dnr_bench.store import StageCount
 from dnr_bench.types import (
     Activations,
+    Answer,
     Evidence,
     Explanation,
     Image,
@@ -24,9 +25,11 @@ from dnr_bench.types import (
     Neuron,
     ProbeSet,
     Pruning,
+    Question,
     Rendering,
     Scorecard,
     Table,
+    Usage,
     View,
 )
 
@@ -93,6 +96,37 @@ class Summarizer(Protocol):
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions at most `n` distinct concepts, the most fitting first."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Goes from a neuron's exemplars straight to candidate concepts, in place of captioner and summariser."""
+
+    fingerprint: str
+
+    def propose(self, views: Sequence[Sequence[View]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's exemplars at most `n` distinct concepts, the most fitting first."""
+
+
+@runtime_checkable
+class Chat(Protocol):
+    """A language model that answers questions, some of them about images."""
+
+    name: str
+    fingerprint: str
+
+    def check(self) -> None:
+        """Raises `UsageError` where questions could not even be sent (no key)."""
+
+    def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+        """The place of each question and its answer, in the order in which answers come."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A part that asks a chat model."""
+
+    usage: Usage
 
 
 @runtime_checkable
@@ -210,12 +244,13 @@ class EvaluationContext:
     """A run's explanations and what is needed to judge them.
 
     `encoder` is the run's CLIP; `embed_texts` and `match_texts` compute only what is not stored.
-    `score_pools` scores any concepts for neurons, and `score_pools_anew` does so on newly drawn images, which
-    no label was chosen by; None where the scoring function looks at the probing set, too. `activations` are
-    those of a layer on the probing set, `held_out` tells of other images; `exemplar_vectors` is the mean CLIP
-    vector of each neuron's exemplars, whose product with a text's vector is CLIP(n) of DnR; dead neurons have
-    none. `stages`: what describing took. `truth`: what is known of neurons, but for those that are known to
-    detect nothing.
+    `score_pools` scores any concepts for neurons, and `score_pools_anew` does so on newly drawn images,
+    which no label was chosen by; None where the scoring function looks at the probing set, too.
+    `activations` are those of a layer on the probing set, `held_out` tells of other images;
+    `exemplar_vectors` is the mean CLIP vector of each neuron's exemplars, whose product with a text's
+    vector is CLIP(n) of DnR; dead neurons have none. `stages`: what describing took, `usage` what each part
+    asked of a chat model. `truth`: what is known of neurons, but for those that are known to detect
+    nothing.
     """
 
     explanations: Sequence[Explanation]
@@ -230,6 +265,7 @@ class EvaluationContext:
     exemplar_vectors: Callable[[Sequence[Neuron]], dict[Neuron, Float[np.ndarray, " _"]]]
     held_out: HeldOut
     stages: Mapping[str, StageCount]
+    usage: Mapping[str, Usage]
     truth: Mapping[Neuron, str] = field(default_factory=dict)
 
 

@@ -15,7 +15,15 @@ from dnr_bench.correlations import probe_correlations
 from dnr_bench.errors import UsageError
 from dnr_bench.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
 from dnr_bench.labels import LabelSettings, drives, first_distinct
-from dnr_bench.parts import Captioner, Generator, ImageTextEncoder, Scorer, Summarizer, Target
+from dnr_bench.parts import (
+    Captioner,
+    Generator,
+    ImageTextEncoder,
+    Proposer,
+    Scorer,
+    Summarizer,
+    Target,
+)
 from dnr_bench.refinement import Refinement, highest_images
 from dnr_bench.renderings import DrawingSettings, Studio, embed_images, embed_texts
 from dnr_bench.store import Key, Store, pixels_digest
@@ -46,11 +54,11 @@ _FRESH = 2**32
 
 @dataclass(frozen=True)
 class Parts:
-    """The exchangeable parts of a run."""
+    """The exchangeable parts of a run; a proposer takes the place of captioner and summariser."""
 
     target: Target
     captioner: Captioner
-    summarizer: Summarizer
+    summarizer: Summarizer | Proposer
     generator: Generator
     encoder: ImageTextEncoder
     scorer: Scorer
@@ -114,7 +122,12 @@ class DescribeAndDissect:
             return {}
         exemplars = self._exemplars(neurons)
         views = self._views(exemplars)
-        captions = self._captions(list(views.values()))
+        is_silent = isinstance(self.parts.summarizer, Proposer)
+        captions = (
+            [[""] * len(of_neuron) for of_neuron in views.values()]
+            if is_silent
+            else self._captions(list(views.values()))
+        )
         return {
             neuron: Seen(exemplars[neuron], tuple(views[neuron]), tuple(of_neuron))
             for neuron, of_neuron in zip(views, captions, strict=True)
@@ -125,8 +138,8 @@ class DescribeAndDissect:
         return _texts(self._pool(self._views(self._exemplars(neurons))))
 
     def _pool(self, views: Mapping[Neuron, Sequence[View]]) -> dict[Neuron, list[Candidate]]:
-        """What captions of the exemplars say, and then what others propose."""
-        proposed = self._summaries(self._captions(list(views.values())))
+        """What is said of the exemplars, and then what others propose."""
+        proposed = self._proposals(list(views.values()))
         return {
             neuron: joined(
                 [Candidate(text, "captions") for text in texts], self.settings.proposed.get(neuron, ())
@@ -153,7 +166,7 @@ class DescribeAndDissect:
         }
         for iteration in range(1, refinement.max_iterations + 1):
             active = [neuron for neuron, course in courses.items() if course.stopped is None]
-            found = self._summaries(self._captions(self._best_drawings({n: pool[n] for n in active})))
+            found = self._proposals(self._best_drawings({n: pool[n] for n in active}))
             before = {neuron: len(pool[neuron]) for neuron in active}
             for neuron, texts in zip(active, found, strict=True):
                 pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
@@ -275,6 +288,26 @@ class DescribeAndDissect:
     def _views(self, exemplars: Mapping[Neuron, Exemplars]) -> dict[Neuron, list[View]]:
         return {neuron: views_of(self.probe, of_neuron) for neuron, of_neuron in exemplars.items()}
 
+    def _proposals(self, views: Sequence[Sequence[View]]) -> list[list[str]]:
+        """Step 2: at most N candidate concepts of each neuron, from what it was shown with."""
+        proposer = self.parts.summarizer
+        if not isinstance(proposer, Proposer):
+            return self._summaries(proposer, self._captions(views))
+        n, seed = self.settings.n_candidates, self.settings.seed
+        keys: list[Key] = [
+            {
+                "proposer": proposer.fingerprint,
+                "views": [pixels_digest(view.pixels) for view in of_neuron],
+                "n": n,
+                "seed": seed,
+            }
+            for of_neuron in views
+        ]
+        found: list[list[str]] = self.store.fill(
+            "candidates", keys, lambda indices: proposer.propose([views[i] for i in indices], n, seed)
+        )
+        return found
+
     def _captions(self, views: Sequence[Sequence[View]]) -> list[list[str]]:
         """Step 2A: a caption for every exemplar; captions of all neurons share batches."""
         flat = [view for of_neuron in views for view in of_neuron]
@@ -289,9 +322,9 @@ class DescribeAndDissect:
         taken: Iterator[str] = iter(captions)
         return [[next(taken) for _ in of_neuron] for of_neuron in views]
 
-    def _summaries(self, captions: Sequence[Sequence[str]]) -> list[list[str]]:
+    def _summaries(self, summarizer: Summarizer, captions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Step 2B: at most N candidate concepts from each neuron's captions."""
-        n, seed, summarizer = self.settings.n_candidates, self.settings.seed, self.parts.summarizer
+        n, seed = self.settings.n_candidates, self.settings.seed
         keys: list[Key] = [
             {"summarizer": summarizer.fingerprint, "captions": list(of_neuron), "n": n, "seed": seed}
             for of_neuron in captions

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import numpy as np
 
 from dnr_bench.bench import Bench, RunConfig
 from dnr_bench.errors import RunError
-from dnr_bench.store import StageCount
-from dnr_bench.types import Explanation, Neuron, Scorecard, Table
+from dnr_bench.store import StageCount, pixels_digest
+from dnr_bench.types import Call, Explanation, Neuron, Scorecard, Table
 from evaluators.metrics import Estimate, beaten_by_constant, estimate, normalized
 
 _PACKAGES = (
@@ -36,6 +36,8 @@ class RunResult:
     tables: {name, rows, plot} of what evaluators found beside metrics.
     curves: {name: a value for each iteration of the refinement, from the first on}.
     stages: {name: seconds, hits, misses}.
+    usage: {part: model, asked, stored, prompt_tokens, completion_tokens, dollars} of what asks chat models.
+    calls: what they asked in this run, and the answers; not in result.json but in calls.jsonl.
     """
 
     metrics: dict[str, dict[str, Any]]
@@ -43,18 +45,24 @@ class RunResult:
     tables: list[dict[str, Any]]
     curves: dict[str, list[float]]
     stages: dict[str, dict[str, Any]]
+    usage: dict[str, dict[str, Any]]
+    calls: list[dict[str, Any]]
     probe: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str]
     seconds: float
 
     def write(self, folder: Path) -> Path:
-        """Write result.json, whole or not at all."""
+        """Write result.json, whole or not at all, and calls.jsonl where a chat model was asked."""
         path = folder / "result.json"
         partial = path.with_suffix(".partial")
+        content = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "calls"}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n")
+            if self.calls:
+                lines = "".join(f"{json.dumps(call)}\n" for call in self.calls)
+                (folder / "calls.jsonl").write_text(lines)
+            partial.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
             partial.replace(path)
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror or error}") from error
@@ -85,6 +93,8 @@ def run(config: RunConfig) -> RunResult:
         tables=[asdict(item) for item in found if isinstance(item, Table)],
         curves=_curves(explanations),
         stages={name: asdict(count) for name, count in {**description, "evaluation": evaluation}.items()},
+        usage={name: {"model": used.model, **used.totals} for name, used in bench.usage().items()},
+        calls=[_call(part, call) for part, used in bench.usage().items() for call in used.calls],
         probe={"name": bench.probe.name, "digest": bench.probe.digest, "images": len(bench.probe.images)},
         config=config.resolved,
         versions=_versions(),
@@ -129,6 +139,20 @@ def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
         "item_kind": card.item_kind,
         "controls": dict(card.controls),
         "items": {} if card.item_kind == "neuron" else _items(card),
+    }
+
+
+def _call(part: str, call: Call) -> dict[str, Any]:
+    """A call as plain values; of images only their names, which the store knows them by."""
+    question = call.question
+    images = [pixels_digest(image) for image in question.images]
+    return {
+        "part": part,
+        "question": question.text,
+        "images": images,
+        "temperature": question.temperature,
+        "seed": question.seed,
+        **asdict(call.answer),
     }
 
 

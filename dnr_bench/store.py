@@ -64,7 +64,26 @@ class Store:
         Each value is kept as soon as it is yielded. Equal keys are computed once; a batch that another
         process is working on is left to it and read afterwards.
         """
+
+        def in_order(indices: list[int], _: list[Value | None]) -> Iterator[tuple[int, Value]]:
+            return zip(indices, compute(indices), strict=True)
+
+        return self._fill(stage, keys, in_order, lambda value: True, batch)
+
+    def fill_as_done(
+        self,
+        stage: str,
+        keys: Sequence[Key],
+        compute: Callable[[list[int]], Iterable[tuple[int, Value]]],
+        batch: int = 64,
+    ) -> list[Value]:
+        """As `fill`, but `compute(indices)` yields (index, value) in any order, each once it is there."""
         return self._fill(stage, keys, lambda indices, _: compute(indices), lambda value: True, batch)
+
+    def lacks(self, stage: str, keys: Sequence[Key]) -> list[int]:
+        """The places of the keys that have no value here, the first one of equal keys."""
+        first = {name: index for index, name in reversed(list(enumerate(digest(key) for key in keys)))}
+        return sorted(index for name, index in first.items() if self._read(stage, name) is None)
 
     def extend(
         self,
@@ -80,10 +99,11 @@ class Store:
         `compute(indices, have)` yields for each index the rows from `have` on; they are added to the entry.
         """
 
-        def grow(indices: list[int], old: list[Value | None]) -> Iterator[dict[str, np.ndarray]]:
+        def grow(indices: list[int], old: list[Value | None]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
             have = [0 if entry is None else len(entry[field]) for entry in old]
-            for entry, new in zip(old, compute(indices, have), strict=True):
-                yield new if entry is None else {field: np.concatenate([entry[field], new[field]])}
+            for index, entry, new in zip(indices, old, compute(indices, have), strict=True):
+                whole = new if entry is None else {field: np.concatenate([entry[field], new[field]])}
+                yield index, whole
 
         return self._fill(stage, keys, grow, lambda value: len(value[field]) >= length, batch)
 
@@ -91,7 +111,7 @@ class Store:
         self,
         stage: str,
         keys: Sequence[Key],
-        compute: Callable[[list[int], list[Value | None]], Iterable[Value]],
+        compute: Callable[[list[int], list[Value | None]], Iterable[tuple[int, Value]]],
         complete: Callable[[Value], bool],
         batch: int,
     ) -> list[Value]:
@@ -107,13 +127,13 @@ class Store:
                     now = {index: self._read(stage, digests[index]) for index in chunk}
                     absent = [index for index, v in now.items() if v is None or not complete(v)]
                     found.update({digests[i]: v for i, v in now.items() if i not in absent})
-                    results = compute(absent, [now[i] for i in absent]) if absent else ()
-                    for index, value in zip(absent, results, strict=True):
+                    bar.update(len(chunk) - len(absent))
+                    for index, value in compute(absent, [now[i] for i in absent]) if absent else ():
                         self._write(stage, digests[index], value)
                         found[digests[index]] = value
                         computed += 1
                         count.misses += 1
-                    bar.update(len(chunk))
+                        bar.update()
             count.hits += len(first) - computed
             return [found[name] for name in digests]
 

@@ -115,6 +115,62 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a chat model is asked: a text and the images it is about; `seed` tells repeated samples apart."""
+
+    text: str
+    images: tuple[Image, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What it answered, and what that took; `dollars` is None where prices are unknown.
+
+    `started`: seconds since 1970. `stopped`: why the answer ends (stop, length, content_filter ...).
+    """
+
+    text: str
+    stopped: str
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Call:
+    """A question that was asked in this run, and its answer."""
+
+    question: Question
+    answer: Answer
+
+
+@dataclass
+class Usage:
+    """What a part asked of a chat model: questions, of which `stored` were answered before this run."""
+
+    model: str
+    stored: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def totals(self) -> dict[str, float | None]:
+        """Sums over the calls of this run."""
+        dollars = [call.answer.dollars for call in self.calls]
+        known = [value for value in dollars if value is not None]
+        return {
+            "asked": float(len(self.calls)),
+            "stored": float(self.stored),
+            "prompt_tokens": float(sum(call.answer.prompt_tokens for call in self.calls)),
+            "completion_tokens": float(sum(call.answer.completion_tokens for call in self.calls)),
+            "dollars": sum(known) if len(known) == len(dollars) else None,
+        }
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A concept that may describe a neuron, where it came from, and in which iteration (0: before any)."""
 

@@ -74,6 +74,7 @@ def judge():
             activations=no_activations,
             exemplar_vectors=no_exemplars,
             held_out=NothingHeldOut(),
+            usage={},
             stages={},
         )
         return {card.metric: card for card in evaluator.evaluate(context)}

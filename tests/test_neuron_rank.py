@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dnr_bench.encoders.clip import ClipEncoder
+from dnr_bench.encoders.clip import local_clip
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import EvaluationContext
 from dnr_bench.targets.shapes import shapes_target
@@ -11,7 +11,7 @@ from dnr_bench.types import Activations, Explanation, Layer, Neuron, ScoredCandi
 from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
 from tests.conftest import NothingHeldOut
 
-ENCODER = ClipEncoder("embedded:clip", device="cpu", batch_size=64)
+ENCODER = local_clip("embedded:clip", device="cpu", dtype="float32", batch_size=64)
 #: Four images, three units: often a little, once a lot, never.
 VALUES = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 8.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
 
@@ -40,6 +40,7 @@ def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationCo
         exemplar_vectors=lambda neurons: dict.fromkeys(neurons, np.array([0.5, 0.0])),
         held_out=NothingHeldOut(),
         stages={},
+        usage={},
     )
 
 

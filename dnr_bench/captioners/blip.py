@@ -42,7 +42,11 @@ class BlipCaptioner:
     ) -> None:
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens={max_new_tokens} must be at least 1")
-        self.device, self.dtype, self.batches = checked_device(device), torch_dtype(dtype), Batches(batch_size)
+        self.device, self.dtype, self.batches = (
+            checked_device(device),
+            torch_dtype(dtype),
+            Batches(batch_size),
+        )
         self.family, self.prompt, self.max_new_tokens = family, prompt, max_new_tokens
         path, weights = model_directory(checkpoint)
         transformers_logging.disable_progress_bar()  # of loading weights, which is quick

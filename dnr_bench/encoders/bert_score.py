@@ -32,7 +32,11 @@ class BertScore:
         path, weights = model_directory(checkpoint)
         if layer is None:
             layer = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
-        self.name, self.device, self.batches = short_name(checkpoint), checked_device(device), Batches(batch_size)
+        self.name, self.device, self.batches = (
+            short_name(checkpoint),
+            checked_device(device),
+            Batches(batch_size),
+        )
         transformers.utils.logging.disable_progress_bar()  # of loading
         layer = _checked(layer, checkpoint, path)
         with _plain_name(path) as plain:

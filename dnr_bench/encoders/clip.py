@@ -31,7 +31,7 @@ class ClipEncoder:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,
         preprocess: Any,
         tokenizer: Any,
         *,
@@ -95,7 +95,12 @@ def named_clip(name: str, pretrained: str, device: str, dtype: Dtype, batch_size
         raise UsageError(f"pretrained={pretrained!r} is no file, and no tag of {name}: {', '.join(tags)}")
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
-            name, pretrained, precision=_PRECISION[dtype], device="cpu", return_transform=True, weights_only=True
+            name,
+            pretrained,
+            precision=_PRECISION[dtype],
+            device="cpu",
+            return_transform=True,
+            weights_only=True,
         )
     except Exception as error:  # of the hub's client, of pickle, or of weights that do not fit
         reason = " ".join(str(error).split())[:300]

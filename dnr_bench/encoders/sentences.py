@@ -23,7 +23,11 @@ class SentenceEncoder:
         path, weights = model_directory(checkpoint)
         if not (path / "modules.json").exists():
             raise UsageError(f"checkpoint={checkpoint!r} has no modules.json: no sentence-transformers model")
-        self.name, self.device, self.batches = short_name(checkpoint), checked_device(device), Batches(batch_size)
+        self.name, self.device, self.batches = (
+            short_name(checkpoint),
+            checked_device(device),
+            Batches(batch_size),
+        )
         transformers.utils.logging.disable_progress_bar()  # of loading
         self.model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self.model.float()

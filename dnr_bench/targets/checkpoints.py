@@ -30,21 +30,29 @@ def read_weights(path: str) -> dict[str, Tensor]:
         raise UsageError(f"checkpoint={path!r} is no file")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return dict(load_file(file))
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(
-            f"checkpoint={path!r} cannot be read as weights alone: {reason[:300]}"
-        ) from error
-    while isinstance(content, Mapping) and (inner := next((k for k in _WRAPPERS if _holds(content, k)), None)):
+        raise UsageError(f"checkpoint={path!r} cannot be read as weights alone: {reason[:300]}") from error
+    while isinstance(content, Mapping) and (
+        inner := next((k for k in _WRAPPERS if _holds(content, k)), None)
+    ):
         content = content[inner]
-    weights = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    weights = (
+        {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not weights:
         raise UsageError(f"checkpoint={path!r} holds no weights by name (a state dict)")
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
+
+
+def _holds(content: Mapping[str, object], key: str) -> bool:
+    return isinstance(content.get(key), Mapping)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -90,7 +98,9 @@ def read_classes(path: str | None, n: int) -> Sequence[str] | None:
     lines = [line.strip() for line in read_text(path, "classes").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    if lines and all(line.rpartition(" ")[2] == str(i) and line.startswith("/") for i, line in enumerate(lines)):
+    if lines and all(
+        line.rpartition(" ")[2] == str(i) and line.startswith("/") for i, line in enumerate(lines)
+    ):
         lines = [line.rpartition(" ")[0][3:].replace("_", " ").replace("/", " ") for line in lines]
     if len(lines) != n or "" in lines:
         raise UsageError(f"classes={path!r} must name {n} classes, one a line; it has {len(lines)} lines")

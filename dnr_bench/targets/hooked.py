@@ -149,7 +149,9 @@ class HookedTarget:
         def keep(name: str, output: object) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
                 # a later in-place ReLU must not change it
-                outputs[name] = output.movedim(_units_at(output), 1).clone() if output.ndim == 4 else output.clone()
+                outputs[name] = (
+                    output.movedim(_units_at(output), 1).clone() if output.ndim == 4 else output.clone()
+                )
 
         handles = [
             modules[layer].register_forward_hook(

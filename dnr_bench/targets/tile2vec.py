@@ -42,7 +42,9 @@ def tile2vec_target(
         raise UsageError(f"size={size} must be at least 32: the network halves it four times")
     bands, dimensions = weights["conv1.weight"].shape[1], weights["layer5.1.conv2.weight"].shape[0]
     if bands not in (3, 4):
-        raise UsageError(f"{where} takes {bands} bands; here are images of three, and a fourth can be made up")
+        raise UsageError(
+            f"{where} takes {bands} bands; here are images of three, and a fourth can be made up"
+        )
     model = TileNet(bands, dimensions, infrared)
     load_weights(model, weights, where)
     plain = Preprocessing(size, size, mean=[0.0] * 3, std=[1.0] * 3, squash=True)
@@ -60,13 +62,17 @@ class TileNet(nn.Module):
         widths = (64, *_WIDTHS, dimensions)
         for number, stride in enumerate(_STRIDES, start=1):
             before, after = widths[number - 1], widths[number]
-            setattr(self, f"layer{number}", nn.Sequential(_Block(before, after, stride), _Block(after, after, 1)))
+            setattr(
+                self, f"layer{number}", nn.Sequential(_Block(before, after, stride), _Block(after, after, 1))
+            )
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch dimensions"]:
         """The embedding of RGB tiles."""
         if self.bands == 4:
             fourth = images.mean(dim=1, keepdim=True)
-            images = torch.cat([images, fourth if self.infrared == "mean" else torch.zeros_like(fourth)], dim=1)
+            images = torch.cat(
+                [images, fourth if self.infrared == "mean" else torch.zeros_like(fourth)], dim=1
+            )
         features = F.relu(self.bn1(self.conv1(images)))
         for number in range(1, len(_STRIDES) + 1):
             features = getattr(self, f"layer{number}")(features)

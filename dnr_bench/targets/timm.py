@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.data.config import resolve_model_data_config
 
 from dnr_bench.devices import Dtype
 from dnr_bench.errors import RunError, UsageError
@@ -32,8 +33,8 @@ def timm_target(
     """`name` as in timm.list_models (vit_small_patch16_224.augreg_in1k ...), with its own preprocessing.
 
     pretrained: fetch its published weights. checkpoint: a file of weights instead, whose last layer may have
-    any number of units. classes: a file with the names of the last layer's units. tokens: None takes the class
-    token where the network has one.
+    any number of units. classes: a file with the names of the last layer's units. tokens: None takes the
+    class token where the network has one.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -48,7 +49,7 @@ def timm_target(
     prefix = int(getattr(model, "num_prefix_tokens", 0))
     return HookedTarget(
         model,
-        _preprocessing(timm.data.resolve_model_data_config(model)),
+        _preprocessing(resolve_model_data_config(model)),
         names={last: known} if known and isinstance(last, str) else None,
         pool=pool,
         tokens=tokens or ("class" if getattr(model, "cls_token", None) is not None else "patches"),
@@ -61,9 +62,9 @@ def timm_target(
 
 def _built(name: str, pretrained: bool, checkpoint: str | None, seed: int) -> Any:
     read = read_weights(checkpoint) if checkpoint is not None else None
-    options = {}
+    options: dict[str, Any] = {}
     if read is not None:
-        last = timm.get_pretrained_cfg(name).classifier
+        last = getattr(timm.get_pretrained_cfg(name), "classifier", None)
         if isinstance(last, str):
             options["num_classes"] = n_outputs(read, last, f"checkpoint={checkpoint!r}")
     with torch.random.fork_rng(devices=[]):

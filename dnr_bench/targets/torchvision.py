@@ -38,7 +38,9 @@ def torchvision_target(
     """
     if name not in models.list_models(module=models):
         close = difflib.get_close_matches(name, models.list_models(module=models), n=3)
-        raise UsageError(f"name={name!r} is no classifier of torchvision; close are {', '.join(close) or 'none'}")
+        raise UsageError(
+            f"name={name!r} is no classifier of torchvision; close are {', '.join(close) or 'none'}"
+        )
     published = _weights(name, weights)
     if checkpoint is None:
         model, names = _built(name, published, seed), published.meta["categories"] if published else None
@@ -89,5 +91,9 @@ def _preprocessing(published: Any) -> Preprocessing:
     preset = published.transforms()
     sizes: Sequence[int] = (*preset.resize_size, *preset.crop_size)
     if len(sizes) != 2:
-        raise UsageError(f"weights={published.name!r} resize images in a way that is not known here: {preset}")
-    return Preprocessing(sizes[0], sizes[1], preset.mean, preset.std, interpolation=preset.interpolation.value)
+        raise UsageError(
+            f"weights={published.name!r} resize images in a way that is not known here: {preset}"
+        )
+    return Preprocessing(
+        sizes[0], sizes[1], preset.mean, preset.std, interpolation=preset.interpolation.value
+    )

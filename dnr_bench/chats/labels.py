@@ -1,0 +1,63 @@
+"""From what a chat model writes to labels: cleaned, checked, and asked for again where there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from dnr_bench.chats.answers import AnswerBook
+from dnr_bench.types import Question
+
+_QUOTES = "\"'`“”‘’«»"
+_LEAD = re.compile(
+    r"^(?:[-*•]+|\(?\d{1,2}[.):])\s+|^(?:the\s+)?(?:best\s+)?(?:short\s+)?(?:label|caption|answer)\s*(?:is)?\s*:\s*",
+    re.I,
+)
+
+
+def first_line(text: str) -> str:
+    """The first line with words, without numbering, lead-in ("Label:"), quotes, emphasis and final period."""
+    line = next((line for line in text.splitlines() if re.search(r"\w", line)), "")
+    before = None
+    while line != before:
+        before = line
+        line = _LEAD.sub("", line.strip().strip(_QUOTES + "*_").strip())
+        line = line.removesuffix(".")
+    return " ".join(line.split())
+
+
+def label_of(text: str, max_words: int) -> str | None:
+    """The label in an answer, in lower case; None where there is none, or it has more words than allowed."""
+    label = first_line(text).lower()
+    return label if 0 < len(label.split()) <= max_words else None
+
+
+def sampled_labels(
+    book: AnswerBook,
+    question: Callable[[int, int, int], Question],
+    n_items: int,
+    n: int,
+    attempts: int,
+    max_words: int,
+) -> list[list[str]]:
+    """For each item the distinct labels among `n` samples, in the order of the samples.
+
+    `question(item, sample, attempt)` is what is asked; a sample without a usable label is asked for again, as
+    another question, at most `attempts` times in all.
+    """
+    found: dict[tuple[int, int], str] = {}
+    missing = [(item, sample) for item in range(n_items) for sample in range(n)]
+    for attempt in range(attempts):
+        answers = (
+            book.answers([question(item, sample, attempt) for item, sample in missing]) if missing else []
+        )
+        for place, answer in zip(missing, answers, strict=True):
+            label = label_of(answer.text, max_words)
+            if label is not None:
+                found[place] = label
+        missing = [place for place in missing if place not in found]
+    return [_distinct([found[i, s] for s in range(n) if (i, s) in found]) for i in range(n_items)]
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(labels))

@@ -1,0 +1,148 @@
+"""Local language models through transformers: directories, names on the hub, and GGUF files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
+from transformers.utils import logging as transformers_logging
+
+from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.errors import UsageError
+from dnr_bench.hub import model_directory, short_name
+from dnr_bench.store import digest
+from dnr_bench.types import Answer, Question
+
+
+class LocalChat:
+    """Answers of at most `max_tokens` tokens. `checkpoint`: a directory, a .gguf file or a name on the hub.
+
+    An answer depends on its question and seed, not on what else is asked: each has a random stream of its
+    own. Questions of like length share batches.
+    """
+
+    def __init__(self, checkpoint: str, max_tokens: int, device: str, dtype: Dtype, batch_size: int) -> None:
+        if max_tokens < 1:
+            raise UsageError(f"max_tokens={max_tokens} must be at least 1")
+        self.device, self.batches = checked_device(device), Batches(batch_size)
+        self.name, self.max_tokens = short_name(checkpoint), max_tokens
+        transformers_logging.disable_progress_bar()  # of loading
+        path, options, weights = _located(checkpoint)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", **options)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UsageError(f"checkpoint={checkpoint!r} is no causal language model: {reason}") from error
+        self.model = model.eval()
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.fingerprint = digest(
+            {
+                "weights": weights,
+                "max_tokens": max_tokens,
+                "dtype": dtype,
+                "transformers": transformers.__version__,
+            }
+        )
+
+    def check(self) -> None:
+        """Nothing can be missing."""
+
+    def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+        """Answers batch by batch; questions about images raise `UsageError`."""
+        if any(question.images for question in questions):
+            raise UsageError(
+                f"{self.name} is a model of texts and sees no images; ask a server (base_url=...)"
+            )
+        prompts = [self._prompt(question) for question in questions]
+        order = sorted(range(len(questions)), key=lambda i: (len(prompts[i]), i))
+        for found in self.batches.over(order, lambda block: self._answered(block, prompts, questions)):
+            yield from found
+
+    def _prompt(self, question: Question) -> str:
+        if self.tokenizer.chat_template is None:
+            return question.text
+        message = [{"role": "user", "content": question.text}]
+        prompt: str = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return prompt
+
+    @torch.inference_mode()
+    def _answered(
+        self, block: Sequence[int], prompts: Sequence[str], questions: Sequence[Question]
+    ) -> list[tuple[int, Answer]]:
+        take_turn(self.model, self.device)
+        started = time.time()
+        # a chat template writes the special tokens itself
+        special = self.tokenizer.chat_template is None
+        inputs = self.tokenizer(
+            [prompts[i] for i in block], return_tensors="pt", padding=True, add_special_tokens=special
+        ).to(self.device)
+        length = inputs["input_ids"].shape[1]
+        output = self.model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=self.max_tokens,
+            do_sample=False,  # the noise below samples
+            logits_processor=LogitsProcessorList([_Sampling([questions[i] for i in block])]),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )[:, length:].cpu()
+        seconds = (time.time() - started) / len(block)
+        ends = self._ends()
+        found = []
+        for row, index in enumerate(block):
+            tokens = output[row].tolist()
+            stop = next((place for place, token in enumerate(tokens) if token in ends), None)
+            kept = tokens if stop is None else tokens[:stop]
+            answer = Answer(
+                text=self.tokenizer.decode(kept, skip_special_tokens=True),
+                stopped="length" if stop is None else "stop",
+                prompt_tokens=int(inputs["attention_mask"][row].sum()),
+                completion_tokens=len(kept),
+                dollars=0.0,
+                started=started,
+                seconds=seconds,
+            )
+            found.append((index, answer))
+        return found
+
+    def _ends(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        known = ends if isinstance(ends, list) else [ends]
+        return {*known, self.tokenizer.eos_token_id}
+
+
+class _Sampling(LogitsProcessor):  # type: ignore[misc]
+    """Sampling at each row's temperature by Gumbel noise from a stream of its own: the highest sum wins."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.temperatures = [question.temperature for question in questions]
+        self.streams = [torch.Generator().manual_seed(question.seed) for question in questions]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        noisy = scores.float()
+        for row, (temperature, stream) in enumerate(zip(self.temperatures, self.streams, strict=True)):
+            if temperature > 0:
+                uniform = torch.rand(scores.shape[1], generator=stream).clamp_min(1e-20)
+                gumbel = -torch.log(-torch.log(uniform))
+                noisy[row] = noisy[row] / temperature + gumbel.to(noisy.device)
+        return noisy
+
+
+def _located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
+    """A model's folder, what transformers must be told to find it there, and what identifies its weights."""
+    file = Path(checkpoint)
+    if file.suffix != ".gguf":
+        path, weights = model_directory(checkpoint)
+        return path, {}, weights
+    if not file.is_file():
+        raise UsageError(f"checkpoint={checkpoint!r} is no file")
+    with file.open("rb") as opened:
+        return file.parent, {"gguf_file": file.name}, file_digest(opened, "sha256").hexdigest()

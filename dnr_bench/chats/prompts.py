@@ -1,0 +1,32 @@
+"""What chat models are told, from files under conf/prompts or the user's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from dnr_bench.errors import UsageError
+from dnr_bench.text_files import read_text
+
+_CHECKOUT = Path(__file__).parent.parent.parent
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def read_prompt(path: str, key: str, fields: Collection[str]) -> str:
+    """The text of a prompt file, which must hold exactly these {fields}; `key`: the setting that names it.
+
+    A path is looked for in the working directory and then in the checkout (conf/prompts/summarize.txt).
+    """
+    own = _CHECKOUT / path
+    text = read_text(own if not Path(path).exists() and own.exists() else path, key).strip()
+    found = set(_FIELD.findall(text))
+    if found != set(fields):
+        wanted = ", ".join(f"{{{name}}}" for name in sorted(fields)) or "none"
+        raise UsageError(f"{key}={path!r} must hold the fields {wanted}; it has {sorted(found) or 'none'}")
+    return text
+
+
+def filled(prompt: str, **values: str) -> str:
+    """The prompt with its fields; braces in values stay what they are."""
+    return _FIELD.sub(lambda match: values[match[1]], prompt)

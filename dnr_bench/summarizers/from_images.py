@@ -1,0 +1,69 @@
+"""Candidates straight from a neuron's exemplars, by a chat model that sees images (DnD A.4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dnr_bench.chats.answers import AnswerBook, Replay
+from dnr_bench.chats.labels import sampled_labels
+from dnr_bench.chats.prompts import read_prompt
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import Chat
+from dnr_bench.store import digest, pixels_digest
+from dnr_bench.summarizers.language_model import sample_seed
+from dnr_bench.types import Question, Usage, View
+
+
+class ImageProposer:
+    """Asks `chat` for one label a sample, showing it all exemplars, each time in another order.
+
+    The settings are those of `LanguageModelSummarizer`; no captioner is asked.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        propose: str,
+        temperature: float,
+        max_words: int,
+        attempts: int,
+        answers: str,
+        replay: Replay,
+    ) -> None:
+        if not 0 <= temperature <= 2:
+            raise UsageError(f"temperature={temperature} must lie in 0..2")
+        for name, value in (("max_words", max_words), ("attempts", attempts)):
+            if value < 1:
+                raise UsageError(f"{name}={value} must be at least 1")
+        self.prompt = read_prompt(propose, "propose", [])
+        self.temperature, self.max_words, self.attempts = temperature, max_words, attempts
+        self.book = AnswerBook(chat, answers, replay)
+        self.fingerprint = digest(
+            {
+                "from_images": 1,
+                "chat": chat.fingerprint,
+                "propose": self.prompt,
+                "temperature": temperature,
+                "max_words": max_words,
+                "attempts": attempts,
+            }
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked so far."""
+        return self.book.usage
+
+    def propose(self, views: Sequence[Sequence[View]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's exemplars at most `n` distinct concepts, in the order of the samples."""
+        names = [[pixels_digest(view.pixels) for view in of_neuron] for of_neuron in views]
+
+        def question(item: int, sample: int, attempt: int) -> Question:
+            own = sample_seed(seed, names[item], sample, attempt)
+            order = np.random.default_rng(own).permutation(len(views[item]))
+            images = tuple(views[item][i].pixels for i in order)
+            return Question(self.prompt, images, self.temperature, own)
+
+        return sampled_labels(self.book, question, len(views), n, self.attempts, self.max_words)

@@ -1,0 +1,102 @@
+"""Candidates by a language model: captions are simplified, then summarised in several samples (DnD 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from dnr_bench.chats.answers import AnswerBook, Replay
+from dnr_bench.chats.labels import first_line, sampled_labels
+from dnr_bench.chats.prompts import filled, read_prompt
+from dnr_bench.errors import UsageError
+from dnr_bench.parts import Chat
+from dnr_bench.store import digest
+from dnr_bench.types import Question, Usage
+
+#: A "simplified" caption that is longer than the caption by more words than this is none.
+_LONGER = 3
+
+
+class LanguageModelSummarizer:
+    """Asks `chat` for one label a sample, each time of the captions in another order.
+
+    simplify: a prompt that shortens each caption first (None: captions stay as they are). temperature: of the
+    samples; captions are simplified at 0. max_words: a longer answer, or an empty one, is asked for again, at
+    most `attempts` times in all. answers: the store of answers. replay: "only" asks nothing.
+    """
+
+    def __init__(
+        self,
+        chat: Chat,
+        summarize: str,
+        simplify: str | None,
+        temperature: float,
+        max_words: int,
+        attempts: int,
+        answers: str,
+        replay: Replay,
+    ) -> None:
+        if not 0 <= temperature <= 2:
+            raise UsageError(f"temperature={temperature} must lie in 0..2")
+        for name, value in (("max_words", max_words), ("attempts", attempts)):
+            if value < 1:
+                raise UsageError(f"{name}={value} must be at least 1")
+        self.prompt = read_prompt(summarize, "summarize", ["captions"])
+        self.simple = read_prompt(simplify, "simplify", ["caption"]) if simplify is not None else None
+        self.temperature, self.max_words, self.attempts = temperature, max_words, attempts
+        self.book = AnswerBook(chat, answers, replay)
+        self.fingerprint = digest(
+            {
+                "language_model": 1,
+                "chat": chat.fingerprint,
+                "summarize": self.prompt,
+                "simplify": self.simple,
+                "temperature": temperature,
+                "max_words": max_words,
+                "attempts": attempts,
+            }
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked so far."""
+        return self.book.usage
+
+    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's captions at most `n` distinct concepts, in the order of the samples."""
+        simple = self._simplified(captions)
+        lists = [[simple[caption] for caption in of_neuron if simple[caption]] for of_neuron in captions]
+        spoken = [place for place, of_neuron in enumerate(lists) if of_neuron]
+
+        def question(item: int, sample: int, attempt: int) -> Question:
+            of_neuron = lists[spoken[item]]
+            own = sample_seed(seed, of_neuron, sample, attempt)
+            order = np.random.default_rng(own).permutation(len(of_neuron))
+            shuffled = "\n".join(f"- {of_neuron[i]}" for i in order)
+            return Question(filled(self.prompt, captions=shuffled), (), self.temperature, own)
+
+        found = sampled_labels(self.book, question, len(spoken), n, self.attempts, self.max_words)
+        labels = dict(zip(spoken, found, strict=True))
+        return [labels.get(place, []) for place in range(len(captions))]
+
+    def _simplified(self, captions: Sequence[Sequence[str]]) -> Mapping[str, str]:
+        """Each distinct caption in short; itself where the model says nothing, or more than it was told."""
+        distinct = list(dict.fromkeys(caption for of_neuron in captions for caption in of_neuron))
+        plain = {caption: " ".join(caption.split()) for caption in distinct}
+        if self.simple is None:
+            return plain
+        asked = [caption for caption in distinct if plain[caption]]
+        answers = self.book.answers([Question(filled(self.simple, caption=plain[c])) for c in asked])
+        for caption, answer in zip(asked, answers, strict=True):
+            short = first_line(answer.text)
+            if 0 < len(short.split()) <= len(plain[caption].split()) + _LONGER:
+                plain[caption] = short
+        return plain
+
+
+def sample_seed(seed: int, about: Sequence[str], sample: int, attempt: int) -> int:
+    """The seed of one sample, which depends on what is asked about and on nothing else that is asked."""
+    text = "\x00".join([str(seed), str(sample), str(attempt), *about])
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big") >> 1  # services take 31 bits

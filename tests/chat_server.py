@@ -1,0 +1,139 @@
+"""A real HTTP server on loopback that speaks the OpenAI API: it reads prompts, and can break in many ways."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+#: What the test's client must send, and no file may hold.
+KEY = "sk-test-5f2c9d-do-not-write-me-down"
+
+
+@dataclass
+class Server:
+    """What the server saw; `fault(n)` names what goes wrong with the n-th request, None for nothing."""
+
+    url: str = ""
+    fault: Callable[[int], str | None] = lambda n: None
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    #: How often each question was answered whole, with an answer that counts.
+    paid: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator[Server]:
+    """Serves until the block ends."""
+    state = Server(fault=fault)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with state.lock:
+                number = len(state.requests)
+                state.requests.append(body)
+                state.keys.add(self.headers["authorization"].removeprefix("Bearer "))
+                state.at_once += 1
+                state.most_at_once = max(state.most_at_once, state.at_once)
+            try:
+                time.sleep(0.01)
+                self.respond(state.fault(number), body)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the client has gone
+            finally:
+                with state.lock:
+                    state.at_once -= 1
+
+        def respond(self, fault: str | None, body: dict[str, Any]) -> None:
+            question = json.dumps([body["messages"], body.get("seed")])
+            text = answer(body)
+            if fault == "429":
+                return self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
+            if fault in ("500", "401", "400"):
+                message = f"cannot serve {self.headers['authorization']}"  # as careless servers do
+                return self.send(int(fault), {"error": {"message": message}})
+            if fault == "timeout":
+                time.sleep(1.5)
+            if fault == "hang":
+                time.sleep(60)
+            if fault == "empty":
+                text = ""
+            if fault == "long":
+                text = "a very long answer that says everything about every picture there is " * 40
+            reply = json.dumps(
+                {
+                    "id": "1",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": body["model"],
+                    "choices": [
+                        {
+                            "index": 0,
+                            "finish_reason": "stop",
+                            "message": {"role": "assistant", "content": text},
+                        }
+                    ],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
+                }
+            ).encode()
+            if fault == "truncated":
+                reply = reply[: len(reply) // 2]
+            if fault not in ("timeout", "hang", "truncated"):
+                with state.lock:
+                    state.paid[question] += 1
+            self.send(200, reply)
+            return None
+
+        def send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
+            payload = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(payload)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def answer(body: dict[str, Any]) -> str:
+    """What a sensible reader of the prompt would say: the words that most of its captions share."""
+    content = body["messages"][0]["content"]
+    if isinstance(content, list):
+        n = sum(part["type"] == "image_url" for part in content)
+        return f'"{n} Pictures."' if n > 1 else "A picture of something."
+    listed = content.rpartition("Captions:")[2]
+    captions = re.findall(r"^- (.+)$", listed, re.MULTILINE)
+    if not captions:  # a single caption to shorten: without its articles
+        last = content.rpartition("Caption:")[2].partition("Short caption:")[0]
+        return re.sub(r"\b(a|an|the)\b", " ", last).strip() or "something"
+    counts = Counter(word for caption in captions for word in set(caption.lower().split()))
+    shared = [
+        word for word, n in counts.items() if n >= 0.7 * len(captions) and word not in ("a", "on", "of")
+    ]
+    order = sorted(shared, key=lambda word: (captions[0].find(word), word))
+    return f"1. Label: {' '.join(order[:3]) or counts.most_common(1)[0][0]}."

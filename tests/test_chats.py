@@ -1,0 +1,324 @@
+"""Chat models: a real server on loopback that breaks in many ways, and small real local models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnr_bench.bench import RunConfig
+from dnr_bench.chats.answers import AnswerBook
+from dnr_bench.chats.labels import first_line, label_of
+from dnr_bench.chats.openai import BudgetSpentError, OpenAIChat
+from dnr_bench.chats.prompts import filled, read_prompt
+from dnr_bench.command_line import composed
+from dnr_bench.config import build
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.parts import Captioner, Chat, Proposer, Summarizer
+from dnr_bench.run import run
+from dnr_bench.types import Question, View
+from tests.chat_server import KEY, Server, chat_server
+
+CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+CAPTIONS = [
+    ["a red circle on blue", "a red star on white", "a red striped ring", "the red square"],
+    ["a dotted star on green", "dotted circle", "a dotted heart on red"],
+]
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def overrides(server: Server, folder: Path, *more: str, part: str = "summarizer") -> list[str]:
+    return [
+        f"{part}={'openai' if part != 'proposer' else 'openai_images'}",
+        f"{part}.chat.base_url={server.url}",
+        f"{part}.chat.backoff=0.01",
+        f"{part}.chat.timeout=0.8",
+        f"paths.store={folder / 'store'}",
+        *more,
+    ]
+
+
+def summarizer(server: Server, folder: Path, *more: str) -> Summarizer:
+    return build(composed(*overrides(server, folder, *more)).summarizer, Summarizer, "summarizer")
+
+
+def chat(server: Server, *more: str) -> OpenAIChat:
+    config = composed(*overrides(server, Path("unused"), *more)).summarizer.chat
+    built = build(config, Chat, "chat")
+    assert isinstance(built, OpenAIChat)
+    return built
+
+
+def test_labels_of_captions_with_tokens_and_money(tmp_path: Path) -> None:
+    with chat_server() as server:
+        model = summarizer(server, tmp_path)
+        labels = model.summarize(CAPTIONS, n=5, seed=0)
+    assert labels[0] == ["red"]
+    assert labels[1] == ["dotted"]
+    totals = model.usage.totals
+    assert len(server.requests) == 7 + 2 * 5  # one for each caption, five samples a neuron
+    assert totals["asked"] == 17
+    assert totals["prompt_tokens"] == 1700
+    assert totals["dollars"] == pytest.approx(17 * (100 * 0.15 + 5 * 0.6) / 1e6)
+    orders = {tuple(re.findall("^- (.+)$", r["messages"][0]["content"].rpartition("Captions:")[2], re.M))
+              for r in server.requests[7:12]}  # fmt: skip
+    assert len(orders) > 1  # every sample sees the captions in another order
+    assert {r["temperature"] for r in server.requests[:7]} == {0.0}
+    assert {r["temperature"] for r in server.requests[7:]} == {0.3}
+
+
+def test_answers_are_asked_for_once_and_replayed_without_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chat_server() as server:
+        first = summarizer(server, tmp_path).summarize(CAPTIONS, n=3, seed=0)
+        asked = len(server.requests)
+        assert summarizer(server, tmp_path).summarize(CAPTIONS, n=3, seed=0) == first
+        assert len(server.requests) == asked
+    monkeypatch.delenv("OPENAI_API_KEY")
+    replayed = summarizer(server, tmp_path, "summarizer.replay=only")  # the server is gone
+    assert replayed.summarize(CAPTIONS, n=3, seed=0) == first
+    assert replayed.summarize(CAPTIONS[:1], n=2, seed=0) == first[:1]
+    assert replayed.usage.totals["asked"] == 0
+    with pytest.raises(UsageError, match=r"replay=only: 1 of 1 answers .*the first of them to 'Shorten"):
+        replayed.summarize([["a new caption"]], n=3, seed=0)
+
+
+FAULTS = ["429", "500", "timeout", "truncated", "empty", "long"]
+
+
+def test_labels_come_out_of_a_server_that_breaks_and_nothing_is_paid_twice(tmp_path: Path) -> None:
+    def fault(n: int) -> str | None:
+        return FAULTS[(n // 2) % len(FAULTS)] if n % 2 else None
+
+    with chat_server(fault) as server:
+        broken = summarizer(server, tmp_path, "summarizer.attempts=6").summarize(CAPTIONS, n=5, seed=0)
+        assert set(server.paid.values()) == {1}
+    with chat_server() as whole:
+        fine = summarizer(whole, tmp_path / "other", "summarizer.attempts=6").summarize(CAPTIONS, n=5, seed=0)
+    assert [set(labels) for labels in broken] == [set(labels) for labels in fine]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_alone(fault: str, tmp_path: Path) -> None:
+    with chat_server(lambda n: fault if n in (0, 1, 4) else None) as server:
+        labels = summarizer(server, tmp_path, "summarizer.simplify=null").summarize(CAPTIONS, n=3, seed=0)
+    assert labels == [["red"], ["dotted"]]
+    assert set(server.paid.values()) == {1}
+
+
+def test_a_server_that_never_answers_fails_the_run_with_its_reason_and_no_key(tmp_path: Path) -> None:
+    with chat_server(lambda n: "500" if n > 4 else None) as server:
+        model = summarizer(server, tmp_path, "summarizer.simplify=null", "summarizer.chat.attempts=2")
+        with pytest.raises(
+            RunError, match=r"did not answer: HTTP 500: .*cannot serve Bearer \*\*\*"
+        ) as raised:
+            model.summarize(CAPTIONS, n=5, seed=0)
+    assert KEY not in str(raised.value)
+    again = summarizer(server, tmp_path, "summarizer.simplify=null", "summarizer.replay=only")
+    with pytest.raises(UsageError, match=rf"{10 - len(server.paid)} of 10 answers"):
+        again.summarize(CAPTIONS, n=5, seed=0)
+
+
+def test_nobody_there_is_one_message(tmp_path: Path) -> None:
+    with chat_server() as server:
+        pass
+    model = summarizer(server, tmp_path, "summarizer.chat.attempts=2")
+    with pytest.raises(RunError, match=r"gpt-4o-mini at http://127\.0\.0\.1:\d+/v1 did not answer: "):
+        model.summarize(CAPTIONS, n=1, seed=0)
+
+
+def test_a_wrong_key_is_not_tried_again(tmp_path: Path) -> None:
+    with chat_server(lambda n: "401") as server:
+        with pytest.raises(RunError, match="HTTP 401"):
+            summarizer(server, tmp_path, "summarizer.chat.concurrency=1").summarize(CAPTIONS, n=5, seed=0)
+        assert len(server.requests) == 1
+
+
+def test_only_so_many_questions_are_on_their_way(tmp_path: Path) -> None:
+    with chat_server() as server:
+        summarizer(server, tmp_path, "summarizer.chat.concurrency=3").summarize(CAPTIONS, n=5, seed=0)
+    assert server.most_at_once == 3
+
+
+def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    # an answer costs 0.000018 dollars, and is feared to cost about 0.0003
+    with chat_server() as server:
+        small = summarizer(server, tmp_path, "summarizer.chat.budget=0.0005", "summarizer.chat.concurrency=2")
+        with pytest.raises(BudgetSpentError, match=r"budget=0\.0005: .* dollars are spent"):
+            small.summarize(CAPTIONS, n=5, seed=0)
+        paid = len(server.paid)
+        assert 0 < paid < 17
+        assert small.usage.totals["dollars"] <= 0.0005
+        summarizer(server, tmp_path, "summarizer.chat.budget=1").summarize(CAPTIONS, n=5, seed=0)
+    assert set(server.paid.values()) == {1}
+
+
+def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
+    script = (
+        "from dnr_bench.command_line import composed\n"
+        "from dnr_bench.config import build\n"
+        "from dnr_bench.parts import Summarizer\n"
+        "import sys\n"
+        "build(composed(*sys.argv[1:]).summarizer, Summarizer, 's').summarize([['a', 'b']], 40, 0)\n"
+    )
+    with chat_server(lambda n: "hang" if n >= 20 else None) as server:
+        words = overrides(
+            server,
+            tmp_path,
+            "summarizer.simplify=null",
+            "summarizer.chat.timeout=60",
+            "summarizer.attempts=1",
+        )
+        process = subprocess.Popen([sys.executable, "-c", script, *words])
+        deadline = time.time() + 60
+        while len(server.requests) < 28 and time.time() < deadline:  # eight hang, twenty were answered
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(server.paid) == 20
+        server.fault = lambda n: None
+        summarizer(server, tmp_path, *words[4:]).summarize([["a", "b"]], n=40, seed=0)
+        assert list(server.paid.values()) == [1] * 40
+
+
+def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> None:
+    pictures = [np.full((40 + i, 30, 3), 20 * i, np.uint8) for i in range(4)]
+    views = [View(picture, None) for picture in pictures]
+    with chat_server() as server:
+        captioner = build(composed(*overrides(server, tmp_path, part="captioner")).captioner, Captioner, "c")
+        assert captioner.caption(views) == ["A picture of something"] * 4
+        assert captioner.caption(views[:2]) == ["A picture of something"] * 2
+        assert len(server.requests) == 4
+        words = [w.replace("proposer", "summarizer") for w in overrides(server, tmp_path, part="proposer")]
+        proposer = build(composed(*words).summarizer, Proposer, "p")
+        assert proposer.propose([views, views[:2]], n=2, seed=0) == [["4 pictures"], ["2 pictures"]]
+    assert len(server.requests) == 8
+
+
+def test_a_run_with_a_language_model_leaves_no_key_anywhere(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    def fault(n: int) -> str | None:
+        return {3: "429", 5: "500", 9: "truncated"}.get(n)
+
+    units = [
+        "generator=renderer",
+        "neurons.layers=[concepts]",
+        "neurons.units=[0,9,20]",
+        "probe.n_images=200",
+    ]
+    words = [*units, "images_per_concept=3", "evaluator=[planted,cost]", "captioner=truth"]
+    with chat_server(fault) as server:
+        done = command_line([*words, *overrides(server, tmp_path)])
+        assert done.returncode == 0, done.stderr
+        assert server.keys == {KEY}
+    failing = ["summarizer.temperature=0.4", "summarizer.chat.attempts=1", "debug=true"]
+    with chat_server(lambda n: "500") as server:
+        failed = command_line([*words, *overrides(server, tmp_path, *failing)])
+        assert failed.returncode == 1
+    for output in (done.stdout, done.stderr, failed.stdout, failed.stderr):
+        assert KEY not in output
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+    result = json.loads(next((tmp_path / "mlruns" / "runs").glob("*/result.json")).read_text())
+    used = result["usage"]["summarizer"]
+    assert used["model"] == "gpt-4o-mini"
+    assert used["asked"] > 15
+    assert result["metrics"]["cost.tokens_per_neuron"]["mean"] == pytest.approx(105 * used["asked"] / 3)
+    assert result["metrics"]["cost.dollars_per_neuron"]["mean"] > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["summarizer.temperature=3"], r"summarizer\.temperature=3 must lie in 0\.\.2"),
+        (["summarizer.chat.concurrency=0"], r"concurrency=0 must be at least 1"),
+        (["summarizer.chat.budget=1", "summarizer.chat.prices=null"], r"budget=1 must be above 0, and needs"),
+        (["summarizer.chat.base_url=http://me:hunter2@host/v1"], r"base_url holds a name, a password or"),
+        (["summarizer.chat.base_url=host"], r"must be an address like http"),
+        (["summarizer.summarize=conf/prompts/simplify.txt"], r"summarize='conf/prompts/simplify.txt' must"),
+        (["summarizer.summarize=nowhere.txt"], r"summarize='nowhere.txt' cannot be read"),
+        (["summarizer.replay=sometimes"], r"replay='sometimes' is not of type"),
+        (["summarizer.chat.modle=x"], "modle"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_say_what_is_allowed(more: list[str], message: str, tmp_path: Path) -> None:
+    server = Server(url="http://127.0.0.1:9/v1")
+    with pytest.raises((UsageError, Exception), match=message) as raised:
+        summarizer(server, tmp_path, *more)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_missing_key_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    config = composed("summarizer=openai", f"paths.store={tmp_path}").summarizer
+    with pytest.raises(UsageError, match="environment variable OPENAI_API_KEY is not set"):
+        build(config, Summarizer, "summarizer")
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Red circles.", "red circles"),
+        ('  1. "Red Circles"\n2. blue', "red circles"),
+        ("Label: **dotted things**", "dotted things"),
+        ("- The label is: striped ring", "striped ring"),
+        ("\n\n", None),
+        ("...", None),
+        ("a b c d e f g h i", None),
+        ("2 or 3 stars", "2 or 3 stars"),
+        ("St. Bernard", "st. bernard"),
+    ],
+)
+def test_answers_are_cleaned(text: str, label: str | None) -> None:
+    assert label_of(text, max_words=8) == label
+
+
+def test_a_first_line_keeps_its_case() -> None:
+    assert first_line("Caption: A Red dog.\nmore") == "A Red dog"
+
+
+def test_braces_in_captions_stay_braces(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("Say {caption}!\n")
+    prompt = read_prompt(str(path), "simplify", ["caption"])
+    assert filled(prompt, caption="{caption} {other}") == "Say {caption} {other}!"
+
+
+def test_an_answer_book_counts_what_it_had(tmp_path: Path) -> None:
+    with chat_server() as server:
+        book = AnswerBook(chat(server), str(tmp_path), None)
+        questions = [Question("one"), Question("two"), Question("one")]
+        first = book.answers(questions)
+        assert first[0] == first[2]
+        assert (len(server.requests), book.usage.stored) == (2, 1)
+        book.answers(questions)
+        assert (len(server.requests), book.usage.stored) == (2, 4)
+    assert os.listdir(tmp_path / "answers")
+
+
+def test_proposers_take_the_place_of_captions_in_a_run(
+    tmp_path: Path, small_run: Callable[..., RunConfig]
+) -> None:
+    with chat_server() as server:
+        words = ["summarizer=openai_images", f"summarizer.chat.base_url={server.url}", "evaluator=[planted]"]
+        result = run(small_run(*words, "neurons.units=[0,9]", "refine=iterative", "refine.max_iterations=1"))
+    assert all(record["labels"][0].endswith("pictures") for record in result.neurons)
+    assert {c["origin"] for record in result.neurons for c in record["candidates"]} <= {"captions", "refined"}
+    assert "captions" not in result.stages
+    assert result.usage["summarizer"]["asked"] == len(server.requests)
