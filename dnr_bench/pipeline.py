@@ -107,7 +107,7 @@ class DescribeAndDissect:
 
     def explain(self, neurons: Sequence[Neuron]) -> list[Explanation]:
         """One explanation a neuron, in order; dead neurons are unscored with that reason."""
-        exemplars = self._exemplars(neurons)
+        exemplars = self.exemplars(neurons)
         views = self._views(exemplars)
         pool = self._pool(views)
         scores = self._scores(_texts(pool), exemplars, views, self.studio)
@@ -120,7 +120,7 @@ class DescribeAndDissect:
         """What each neuron's exemplars show and are said to show; dead neurons are left out."""
         if not neurons:
             return {}
-        exemplars = self._exemplars(neurons)
+        exemplars = self.exemplars(neurons)
         views = self._views(exemplars)
         is_silent = isinstance(self.parts.summarizer, Proposer)
         captions = (
@@ -135,7 +135,7 @@ class DescribeAndDissect:
 
     def candidates(self, neurons: Sequence[Neuron]) -> dict[Neuron, list[str]]:
         """The unrefined candidates of each neuron as they were proposed; dead neurons are left out."""
-        return _texts(self._pool(self._views(self._exemplars(neurons))))
+        return _texts(self._pool(self._views(self.exemplars(neurons))))
 
     def _pool(self, views: Mapping[Neuron, Sequence[View]]) -> dict[Neuron, list[Candidate]]:
         """What is said of the exemplars, and then what others propose."""
@@ -203,17 +203,11 @@ class DescribeAndDissect:
         explained = {}
         for neuron, candidates in in_order.items():
             if neuron in answers and neuron not in weak:
-                unscored, texts = None, [c.text for c in candidates if c.reason is None]
-                vectors = (
-                    embed_texts(self.store, self.parts.encoder, texts) if settings.n_labels > 1 else None
-                )
-                labels = first_distinct(texts, vectors, settings)
+                unscored = None
             else:
                 unscored = NO_CANDIDATE if not candidates else NOT_DRIVEN if neuron in weak else NO_SCORE
-                labels = ()
-            explained[neuron] = Explanation(
-                neuron, tuple(candidates), labels, unscored, exemplars[neuron], courses.get(neuron)
-            )
+            found = self.labelled(neuron, candidates, exemplars[neuron], unscored)
+            explained[neuron] = replace(found, course=courses.get(neuron))
         return explained
 
     def _not_driven(
@@ -249,13 +243,13 @@ class DescribeAndDissect:
     def _pool_scores(
         self, pools: Mapping[Neuron, Sequence[str]], studio: Studio
     ) -> dict[Neuron, Float[np.ndarray, " _"]]:
-        exemplars = self._exemplars(list(pools))
+        exemplars = self.exemplars(list(pools))
         concepts = {neuron: pools[neuron] for neuron in exemplars}
         return self._scores(concepts, exemplars, self._views(exemplars), studio)
 
     def exemplar_vectors(self, neurons: Sequence[Neuron]) -> dict[Neuron, Float[np.ndarray, " _"]]:
         """The mean CLIP vector of each neuron's exemplars; dead neurons have none."""
-        shown = self._exemplar_embeddings(self._views(self._exemplars(neurons)))
+        shown = self._exemplar_embeddings(self._views(self.exemplars(neurons)))
         return {neuron: vectors.mean(axis=0) for neuron, vectors in shown.items()}
 
     def activations(self, layer: str) -> Activations:
@@ -277,7 +271,26 @@ class DescribeAndDissect:
         vectors = iter(embed_images(self.store, self.parts.encoder, flat) if flat else ())
         return {neuron: np.stack([next(vectors) for _ in of_neuron]) for neuron, of_neuron in views.items()}
 
-    def _exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
+    def labelled(
+        self,
+        neuron: Neuron,
+        candidates: Sequence[ScoredCandidate],
+        exemplars: Exemplars,
+        unscored: str | None = None,
+    ) -> Explanation:
+        """A neuron with as many of these candidates, best first, for labels as the settings ask for.
+
+        unscored: the reason why it gets none.
+        """
+        settings = self.settings.labels
+        texts = [candidate.text for candidate in candidates if candidate.reason is None]
+        if unscored is not None or not texts:
+            return Explanation(neuron, tuple(candidates), (), unscored or NO_CANDIDATE, exemplars)
+        vectors = embed_texts(self.store, self.parts.encoder, texts) if settings.n_labels > 1 else None
+        labels = first_distinct(texts, vectors, settings)
+        return Explanation(neuron, tuple(candidates), labels, None, exemplars)
+
+    def exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
         """Step 1: what excites each neuron most; dead neurons are left out."""
         target, probe, store = self.parts.target, self.probe, self.store
         activations = self._activations()
@@ -354,7 +367,7 @@ class DescribeAndDissect:
 
     def evidence(self, candidates: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, Evidence]:
         """All that any scorer may look at, for each neuron and its candidates; dead neurons are left out."""
-        exemplars = self._exemplars(list(candidates))
+        exemplars = self.exemplars(list(candidates))
         concepts = {neuron: candidates[neuron] for neuron in exemplars}
         return self._evidence(concepts, exemplars, self._views(exemplars), self.studio, with_probe=True)
 

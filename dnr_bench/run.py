@@ -36,6 +36,7 @@ class RunResult:
     tables: {name, rows, plot} of what evaluators found beside metrics.
     curves: {name: a value for each iteration of the refinement, from the first on}.
     stages: {name: seconds, hits, misses}.
+    probe: name, digest, images, and skipped: {name, reason} of those that could not be read.
     usage: {part: model, asked, stored, prompt_tokens, completion_tokens, dollars} of what asks chat models.
     calls: what they asked in this run, and the answers; not in result.json but in calls.jsonl.
     """
@@ -95,7 +96,12 @@ def run(config: RunConfig) -> RunResult:
         stages={name: asdict(count) for name, count in {**description, "evaluation": evaluation}.items()},
         usage={name: {"model": used.model, **used.totals} for name, used in bench.usage().items()},
         calls=[_call(part, call) for part, used in bench.usage().items() for call in used.calls],
-        probe={"name": bench.probe.name, "digest": bench.probe.digest, "images": len(bench.probe.images)},
+        probe={
+            "name": bench.probe.name,
+            "digest": bench.probe.digest,
+            "images": len(bench.probe.images),
+            "skipped": [asdict(item) for item in bench.probe.skipped],
+        },
         config=config.resolved,
         versions=_versions(),
         seconds=time.perf_counter() - start,

@@ -64,6 +64,12 @@ def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], cons
     if unscored:
         reasons = sorted({record["unscored"] for record in unscored})
         console.print(f"  without a label: {len(unscored)} ({escape('; '.join(reasons))})\n")
+    if skipped := result.probe["skipped"]:
+        console.print(
+            f"  {len(skipped)} images of the probing set could not be read ({_short_path(folder)}/result.json"
+            " lists them)\n",
+            soft_wrap=True,
+        )
     if result.metrics:
         console.print(_metric_table(result))
     console.print(_stage_table(result))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 #: One image: height, width, RGB bytes.
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -46,11 +46,36 @@ class Neuron:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """An image of a data set that could not be read, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConceptMasks:
+    """Where each image of a set shows which concepts (as in Broden), at a resolution of the masks' own.
+
+    `load(index)`: the numbers of the concepts that an image shows, and the mask of each. `categories` of the
+    concepts (object, texture ...); `annotated(index)`: those that an image was annotated for. `version` names
+    the content of the masks.
+    """
+
+    names: Sequence[str]
+    categories: Sequence[str]
+    load: Callable[[int], tuple[Int[np.ndarray, " shown"], Bool[np.ndarray, "shown _ _"]]]
+    annotated: Callable[[int], frozenset[str]]
+    version: str
+
+
+@dataclass(frozen=True)
 class ProbeSet:
     """Images in a fixed order, decoded when they are asked for.
 
     `ids` name the *content* of the images (equal ids, equal pixels); `captions`, `masks` (of the
-    foreground) and `classes` (of each image) are the data set's own.
+    foreground), `classes` (of each image) and `concepts` (where they are) are the data set's own. `skipped`
+    are those of its images that could not be read.
     """
 
     name: str
@@ -59,6 +84,8 @@ class ProbeSet:
     captions: Sequence[str] | None = None
     masks: Sequence[Mask] | None = None
     classes: Sequence[str] | None = None
+    concepts: ConceptMasks | None = None
+    skipped: Sequence[Skipped] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from dnr_bench.errors import UsageError
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.shapes import render
-from dnr_bench.shapes.concepts import FACETS, SHAPES
+from dnr_bench.shapes.concepts import FACET_OF, FACETS, ORDER, SHAPES
 from dnr_bench.shapes.render import Scene, sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, SEEN_SHAPES, caption, scene_rng
-from dnr_bench.types import ProbeSet
+from dnr_bench.types import ConceptMasks, ProbeSet
 
 
 class ShapesProbe:
@@ -47,6 +49,7 @@ class ShapesProbe:
             masks=Lazy(self.n_images, lambda index: render.object_mask(scenes[index])),
             captions=[caption(scenes[i], template=i % len(CAPTION_TEMPLATES)) for i in indices],
             classes=[self._class(scenes[i]) for i in indices] if self.classes else None,
+            concepts=_concepts(scenes),
         )
 
     def scene(self, seed: int, index: int) -> Scene:
@@ -55,3 +58,21 @@ class ShapesProbe:
 
     def _class(self, scene: Scene) -> str:
         return " ".join(str(getattr(scene, facet)) for facet in self.classes)
+
+
+def _concepts(scenes: Sequence[Scene]) -> ConceptMasks:
+    """The pixels of each attribute."""
+    names = list(ORDER)
+    number = {name: index for index, name in enumerate(names)}
+
+    def load(index: int) -> tuple[np.ndarray, np.ndarray]:
+        masks = render.concept_masks(scenes[index])
+        return np.asarray([number[name] for name in masks]), np.stack(list(masks.values()))
+
+    return ConceptMasks(
+        names=names,
+        categories=[FACET_OF[name] for name in names],
+        load=load,
+        annotated=lambda _: frozenset(FACETS),
+        version=f"shapes-{render.VERSION}",
+    )

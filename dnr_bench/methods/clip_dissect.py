@@ -1,0 +1,87 @@
+"""CLIP-Dissect (Oikarinen and Weng 2023): the concept of a set that CLIP sees where a neuron fires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dnr_bench.captioners.clip_concepts import read_concepts
+from dnr_bench.correlations import probe_embeddings
+from dnr_bench.errors import UsageError
+from dnr_bench.exemplars import never_fires
+from dnr_bench.methods.similarities import SIMILARITIES, Similarity
+from dnr_bench.pipeline import DEAD, DescribeAndDissect
+from dnr_bench.renderings import embed_texts
+from dnr_bench.store import Key
+from dnr_bench.types import Explanation, Layer, Neuron, ScoredCandidate
+
+
+class ClipDissect:
+    """`concepts`: a file of one concept a line, or an embedded one; `template` is what CLIP reads it in.
+
+    top: concepts that are kept of each neuron. chunk: concepts that are compared at a time; memory grows with
+    it and the number of images. Similarities look at all units of a layer, also where few are described.
+    """
+
+    def __init__(self, concepts: str, similarity: Similarity, template: str, top: int, chunk: int) -> None:
+        for name, value in (("top", top), ("chunk", chunk)):
+            if value < 1:
+                raise UsageError(f"{name}={value} must be at least 1")
+        if "{concept}" not in template:
+            raise UsageError(f"template={template!r} must contain {{concept}}")
+        self.concepts, self.similarity, self.template = read_concepts(concepts), similarity, template
+        self.top, self.chunk = min(top, len(self.concepts)), chunk
+
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
+        """Every neuron can be described."""
+
+    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
+        """One explanation a neuron, in order; scores are similarities."""
+        tables = {layer: self._ranked(layer, pipeline) for layer in dict.fromkeys(n.layer for n in neurons)}
+        alive = [n for n in neurons if not never_fires(pipeline.activations(n.layer), n.unit)]
+        exemplars = pipeline.exemplars(alive)
+        explained = []
+        for neuron in neurons:
+            if neuron not in exemplars:
+                explained.append(Explanation(neuron, (), unscored=DEAD))
+                continue
+            order, scores = tables[neuron.layer]
+            found = [
+                ScoredCandidate(self.concepts[int(concept)], "method", float(score))
+                for concept, score in zip(order[neuron.unit], scores[neuron.unit], strict=True)
+            ]
+            explained.append(pipeline.labelled(neuron, found, exemplars[neuron]))
+        return explained
+
+    def _ranked(self, layer: str, pipeline: DescribeAndDissect) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of each unit's best concepts and their similarities, best first."""
+        activations, encoder = pipeline.activations(layer), pipeline.parts.encoder
+        seed = pipeline.settings.seed if self.similarity == "rank_reorder" else 0  # the others have no chance
+        key: Key = {
+            "version": 1,
+            "activations": activations.digest,
+            "encoder": encoder.fingerprint,
+            "concepts": self.concepts,
+            "template": self.template,
+            "similarity": self.similarity,
+            "top": self.top,
+            "seed": seed,
+        }
+
+        def compute(_: list[int]) -> Iterator[dict[str, np.ndarray]]:
+            prompts = [self.template.replace("{concept}", concept) for concept in self.concepts]
+            texts = embed_texts(pipeline.store, encoder, prompts)
+            images = probe_embeddings(pipeline.store, encoder, pipeline.probe, dim=texts.shape[1])
+
+            def chunks() -> Iterator[np.ndarray]:
+                for first in range(0, len(texts), self.chunk):
+                    yield images @ texts[first : first + self.chunk].T
+
+            options = {"seed": seed} if self.similarity == "rank_reorder" else {}
+            found = SIMILARITIES[self.similarity](np.asarray(activations.values), chunks, **options)
+            order = np.argsort(-found, axis=1, kind="stable")[:, : self.top]
+            yield {"order": order, "scores": np.take_along_axis(found, order, axis=1)}
+
+        (entry,) = pipeline.store.fill("clip_dissect", [key], compute)
+        return entry["order"], entry["scores"]

@@ -1,0 +1,194 @@
+"""Network Dissection (Bau et al. 2017): the concept whose masks a unit's high activations overlap most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+from tqdm import tqdm
+
+from dnr_bench.errors import UsageError
+from dnr_bench.exemplars import never_fires
+from dnr_bench.parts import Target
+from dnr_bench.pipeline import DEAD, DescribeAndDissect
+from dnr_bench.store import Key
+from dnr_bench.types import ConceptMasks, Explanation, Layer, Neuron, ProbeSet, ScoredCandidate
+
+_BATCH = 32
+
+
+class NetworkDissection:
+    """quantile: the share of all places of a unit's maps that count as high (top 0.5% in the paper).
+
+    min_iou: a unit whose best concept overlaps less gets no label (0.04 in the paper). top: concepts that are
+    kept of each unit. Overlap is counted over all probing images that were annotated for a concept's
+    category, and within the part of an image that reaches the network.
+    """
+
+    def __init__(self, quantile: float, min_iou: float, top: int) -> None:
+        if not 0 < quantile < 1:
+            raise UsageError(f"quantile={quantile} must lie in 0..1, both excluded")
+        if not 0 <= min_iou <= 1:
+            raise UsageError(f"min_iou={min_iou} must lie in 0..1")
+        if top < 1:
+            raise UsageError(f"top={top} must be at least 1")
+        self.quantile, self.min_iou, self.top = quantile, min_iou, top
+
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
+        """Every neuron must be of a layer of feature maps."""
+        flat = sorted({layer.name for layer in layers if not layer.spatial} & {n.layer for n in neurons})
+        if flat:
+            maps = ", ".join(layer.name for layer in layers if layer.spatial)
+            raise UsageError(
+                f"method=network_dissection compares feature maps with masks, and {flat[0]!r} has none; layers"
+                f" with maps are {maps}"
+            )
+
+    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
+        """One explanation a neuron, in order; scores are IoUs."""
+        masks = concept_masks(pipeline.probe)
+        tables = {
+            layer: self._ious(layer, pipeline, masks) for layer in dict.fromkeys(n.layer for n in neurons)
+        }
+        alive = [n for n in neurons if not never_fires(pipeline.activations(n.layer), n.unit)]
+        exemplars = pipeline.exemplars(alive)
+        explained = []
+        for neuron in neurons:
+            if neuron not in exemplars:
+                explained.append(Explanation(neuron, (), unscored=DEAD))
+                continue
+            ious = tables[neuron.layer][neuron.unit]
+            order = np.argsort(-ious, kind="stable")[: self.top]
+            found = [ScoredCandidate(masks.names[i], "method", float(ious[i])) for i in order]
+            weak = f"no concept's IoU reaches {self.min_iou}" if ious[order[0]] < self.min_iou else None
+            explained.append(pipeline.labelled(neuron, found, exemplars[neuron], weak))
+        return explained
+
+    def _ious(
+        self, layer: str, pipeline: DescribeAndDissect, masks: ConceptMasks
+    ) -> Float[np.ndarray, "units concepts"]:
+        key: Key = {
+            "version": 1,
+            "activations": pipeline.activations(layer).digest,
+            "masks": masks.version,
+            "quantile": self.quantile,
+        }
+
+        def compute(_: list[int]) -> Iterator[dict[str, np.ndarray]]:
+            target, probe = pipeline.parts.target, pipeline.probe
+            units = pipeline.activations(layer).layer.units
+            high = thresholds(target, probe, layer, units, self.quantile)
+            yield {"ious": overlaps(target, probe, layer, high, masks)}
+
+        (entry,) = pipeline.store.fill("network_dissection", [key], compute)
+        found: np.ndarray = entry["ious"]
+        return found
+
+
+def concept_masks(probe: ProbeSet) -> ConceptMasks:
+    """The concepts of a set; where it has only foregrounds and classes, a class is where foregrounds are."""
+    if probe.concepts is not None:
+        return probe.concepts
+    masks, classes = probe.masks, probe.classes
+    if masks is None or classes is None:
+        raise UsageError(
+            f"method=network_dissection needs masks of concepts, and {probe.name} has none: choose"
+            " probe=broden, or shapes"
+        )
+    names = list(dict.fromkeys(classes))
+    number = {name: index for index, name in enumerate(names)}
+    return ConceptMasks(
+        names=names,
+        categories=["class"] * len(names),
+        load=lambda index: (np.asarray([number[classes[index]]]), np.asarray(masks[index])[None]),
+        annotated=lambda _: frozenset(["class"]),
+        version="foregrounds-1",
+    )
+
+
+def thresholds(
+    target: Target, probe: ProbeSet, layer: str, units: int, quantile: float
+) -> Float[np.ndarray, " units"]:
+    """The activation above which lies the share `quantile` of all places of each unit's maps, exactly.
+
+    Only the highest values of each unit are kept while the images pass.
+    """
+    highest = np.empty((units, 0), np.float32)
+    for _, maps in _maps(target, probe, layer, units, "thresholds"):
+        flat = maps.transpose(1, 0, 2, 3).reshape(units, -1)
+        highest = np.concatenate([highest, flat], axis=1)
+        total = flat.shape[1] // len(maps) * len(probe.images)  # all maps have one size
+        keep = max(int(np.ceil(quantile * total)), 1)
+        if highest.shape[1] > keep:
+            highest = -np.partition(-highest, keep - 1, axis=1)[:, :keep]
+    lowest: np.ndarray = highest.min(axis=1)
+    return lowest
+
+
+def overlaps(
+    target: Target,
+    probe: ProbeSet,
+    layer: str,
+    high: Float[np.ndarray, " units"],
+    masks: ConceptMasks,
+) -> Float[np.ndarray, "units concepts"]:
+    """The IoU of each unit's places above its threshold with each concept's masks, over all images."""
+    n_units, n_concepts = len(high), len(masks.names)
+    categories = list(dict.fromkeys(masks.categories))
+    kind = np.asarray([categories.index(category) for category in masks.categories], int)
+    shared, concept_area = np.zeros((n_units, n_concepts)), np.zeros(n_concepts)
+    unit_area = np.zeros((n_units, len(categories)))
+    for indices, maps in _maps(target, probe, layer, n_units, "overlaps"):
+        for index, of_image in zip(indices, maps, strict=True):
+            numbers, shown = masks.load(index)
+            annotated = masks.annotated(index)
+            if not annotated:
+                continue
+            seen = _seen(shown, probe.images[index].shape[:2], target)
+            active = _resized(of_image, seen.shape[1:]) > high[:, None, None]
+            flat = active.reshape(n_units, -1).astype(np.float32)
+            areas = flat.sum(axis=1)
+            for category in annotated & set(categories):
+                unit_area[:, categories.index(category)] += areas
+            if len(numbers):
+                planes = seen.reshape(len(numbers), -1).astype(np.float32)
+                shared[:, numbers] += flat @ planes.T
+                concept_area[numbers] += planes.sum(axis=1)
+    union = unit_area[:, kind] + concept_area - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _maps(
+    target: Target, probe: ProbeSet, layer: str, units: int, what: str
+) -> Iterator[tuple[Sequence[int], Float[np.ndarray, "images units h w"]]]:
+    """The maps of all units on a few images at a time."""
+    n_images = len(probe.images)
+    with tqdm(total=n_images, desc=what, unit="image", leave=False, disable=None) as bar:
+        for first in range(0, n_images, _BATCH):
+            indices = range(first, min(first + _BATCH, n_images))
+            pairs = [(row, unit) for row in range(len(indices)) for unit in range(units)]
+            found = target.maps([probe.images[i] for i in indices], layer, pairs)
+            yield indices, np.stack(found).reshape(len(indices), units, *found[0].shape)
+            bar.update(len(indices))
+
+
+def _seen(
+    shown: Bool[np.ndarray, "shown h w"], size: tuple[int, int], target: Target
+) -> Bool[np.ndarray, "shown seen_h seen_w"]:
+    """The part of an image's masks that reaches the network, at the masks' own resolution."""
+    height, width = size
+    left, top, right, bottom = target.seen_box(height, width)
+    y, x = shown.shape[1] / height, shown.shape[2] / width
+    rows = slice(max(round(top * y), 0), max(round(bottom * y), 1))
+    columns = slice(max(round(left * x), 0), max(round(right * x), 1))
+    return shown[:, rows, columns]
+
+
+def _resized(
+    maps: Float[np.ndarray, "units h w"], size: tuple[int, ...]
+) -> Float[np.ndarray, "units new_h new_w"]:
+    """Bilinear; OpenCV takes few channels at a time."""
+    height, width = size
+    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps])

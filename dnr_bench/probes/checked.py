@@ -1,0 +1,170 @@
+"""Probing sets whose images are files: each is decoded once before a run relies on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.probes.decoding import VERSION, UnreadableImageError, decode
+from dnr_bench.probes.lazy import Lazy
+from dnr_bench.store import Key, Store
+from dnr_bench.types import Image, ProbeSet, Skipped
+
+_log = logging.getLogger(__name__)
+
+#: What happens with images that cannot be read: they are left out and listed, or nothing is run.
+OnError = Literal["skip", "error"]
+_CHUNK = 256
+#: Of an error message, so many images are named; all of them are in the log and in result.json.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Checking:
+    """on_error: what happens with unreadable images. max_pixels: a larger image counts as unreadable.
+
+    store: the folder of the store, where it is noted which files could be read: a file is decoded for this
+    only once, until it changes.
+    """
+
+    on_error: OnError
+    max_pixels: int
+    store: str
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels={self.max_pixels} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Encoded images by number: `name` for people, `state` changes when the bytes do, `read` gives them."""
+
+    names: Sequence[str]
+    state: Callable[[int], object]
+    read: Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The numbers of the readable images that were chosen, their ids, and those that were skipped."""
+
+    numbers: Sequence[int]
+    ids: Sequence[str]
+    skipped: Sequence[Skipped]
+
+    def images(self, source: Source, max_pixels: int) -> Lazy[Image]:
+        """The images themselves, decoded when they are asked for."""
+
+        def load(index: int) -> Image:
+            number = self.numbers[index]
+            try:
+                return decode(source.read(number), max_pixels)
+            except (OSError, UnreadableImageError) as error:
+                raise RunError(f"{source.names[number]} has changed since it was checked: {error}") from error
+
+        return Lazy(len(self.numbers), load)
+
+
+def readable(source: Source, checking: Checking, n_images: int | None, seed: int, where: str) -> Found:
+    """`n_images` readable images, chosen by the seed and in the source's order; None: all of them.
+
+    Only as many are decoded as are needed. Images with the same bytes count once, the first of them. Too few
+    images raise `UsageError`, and so do none at all; `where` names the set for people.
+    """
+    if n_images is not None and n_images < 2:
+        raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+    order = list(range(len(source.names)))
+    if n_images is not None and n_images < len(order):
+        order = np.random.default_rng([seed, 41]).permutation(len(order)).tolist()
+    found: dict[str, int] = {}
+    skipped: list[Skipped] = []
+    wanted = n_images if n_images is not None else len(order)
+    start = 0
+    while len(found) < wanted and start < len(order):
+        numbers = sorted(order[start : start + wanted - len(found)])
+        start += len(numbers)
+        for number, (name, reason) in zip(numbers, _checked(source, numbers, checking), strict=True):
+            if reason is not None:
+                skipped.append(Skipped(source.names[number], reason))
+            else:
+                found[name] = min(number, found.get(name, number))
+    if skipped:
+        _report(skipped, checking.on_error, where)
+    if len(found) < 2 or (n_images is not None and len(found) < n_images):
+        raise UsageError(
+            f"{where} has {len(found)} different images that can be read, and"
+            f" {n_images or 'at least 2'} are asked for; {len(skipped)} cannot be read"
+        )
+    chosen = sorted((number, name) for name, number in found.items())
+    return Found([number for number, _ in chosen], [name for _, name in chosen], skipped)
+
+
+def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list[tuple[str, str | None]]:
+    """For each image its id and None, or "" and why it cannot be read."""
+    chunks = [numbers[first : first + _CHUNK] for first in range(0, len(numbers), _CHUNK)]
+    keys: list[Key] = [
+        {
+            "version": VERSION,
+            "max_pixels": checking.max_pixels,
+            "files": [[source.names[number], source.state(number)] for number in chunk],
+        }
+        for chunk in chunks
+    ]
+
+    def one(number: int) -> tuple[str, str | None]:
+        try:
+            content = source.read(number)
+            decode(content, checking.max_pixels)
+        except OSError as error:
+            return "", str(error.strerror or error)
+        except UnreadableImageError as error:
+            return "", str(error)
+        return f"{sha256(content).hexdigest()}-v{VERSION}", None
+
+    def compute(indices: list[int]) -> Iterator[list[tuple[str, str | None]]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for index in indices:
+                yield list(pool.map(one, chunks[index]))
+
+    stored = Store(Path(checking.store)).fill("images to read", keys, compute, batch=8)
+    return [(name, reason) for chunk in stored for name, reason in chunk]
+
+
+def _report(skipped: Sequence[Skipped], on_error: OnError, where: str) -> None:
+    named = "; ".join(f"{item.name} ({item.reason})" for item in skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    message = f"{len(skipped)} images of {where} cannot be read: {named}{more}"
+    if on_error == "error":
+        raise RunError(f"{message}. probe.on_error=skip goes on without them")
+    _log.warning("%s", message)
+    for item in skipped:
+        _log.info("skipped %s: %s", item.name, item.reason)
+
+
+def probe_set(
+    name: str,
+    source: Source,
+    found: Found,
+    max_pixels: int,
+    captions: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> ProbeSet:
+    """The set of the images found; `captions` and `classes` are those of all images of the source."""
+    return ProbeSet(
+        name=name,
+        ids=list(found.ids),
+        images=found.images(source, max_pixels),
+        captions=[captions[number] for number in found.numbers] if captions is not None else None,
+        classes=[classes[number] for number in found.numbers] if classes is not None else None,
+        skipped=list(found.skipped),
+    )

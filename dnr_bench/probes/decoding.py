@@ -1,0 +1,78 @@
+"""Image files as RGB bytes, whatever they are; what cannot be decoded says why."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+
+import numpy as np
+from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
+
+from dnr_bench.types import Image
+
+#: Part of image ids: raise it when the same file would give other pixels.
+VERSION = 1
+
+
+class UnreadableImageError(Exception):
+    """Why bytes are no image that can be shown."""
+
+
+def decode(content: bytes, max_pixels: int) -> Image:
+    """The first frame as RGB, without turning it by its EXIF tag, as torchvision's loaders do.
+
+    Palettes, grey, CMYK and 16-bit pixels become 8-bit RGB, transparency is dropped. Arrays that numpy.save
+    wrote ([height, width, bands] or [bands, height, width], bytes) give their first three bands.
+    """
+    if not content:
+        raise UnreadableImageError("the file is empty")
+    if content.startswith(b"\x93NUMPY"):
+        return _from_array(content, max_pixels)
+    try:
+        with PILImage.open(BytesIO(content)) as picture:
+            _check_size(picture.width * picture.height, max_pixels)
+            picture.load()
+            return _rgb(picture)
+    except UnreadableImageError:
+        raise
+    except PILImage.DecompressionBombError as error:  # before we could look at the size ourselves
+        found = re.search(r"\d+", str(error))
+        _check_size(int(found[0]) if found else max_pixels + 1, max_pixels)
+        raise UnreadableImageError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("it is in no known image format") from error
+    except Exception as error:  # Pillow's decoders raise whatever their formats' libraries do
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _rgb(picture: PILImage.Image) -> Image:
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow itself would clip
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise UnreadableImageError(f"its {picture.mode} pixels exceed 16 bits")
+        grey = ((values + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if picture.mode == "F":
+        raise UnreadableImageError("floating-point pixels have no known range")
+    return np.array(picture.convert("RGB"))
+
+
+def _from_array(content: bytes, max_pixels: int) -> Image:
+    try:
+        array = np.load(BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UnreadableImageError(f"no array: {' '.join(str(error).split())}") from error
+    if array.ndim == 3 and array.shape[0] < 10 <= min(array.shape[1:]):
+        array = np.moveaxis(array, 0, -1)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] < 3 or 0 in array.shape:
+        raise UnreadableImageError(
+            f"an array of {array.dtype} {list(array.shape)}; needed are bytes [height, width, 3 or more]"
+        )
+    _check_size(array.shape[1] * array.shape[0], max_pixels)
+    return np.ascontiguousarray(array[..., :3])
+
+
+def _check_size(n_pixels: int, max_pixels: int) -> None:
+    if n_pixels > max_pixels:
+        raise UnreadableImageError(f"{n_pixels} pixels are more than max_pixels={max_pixels}")

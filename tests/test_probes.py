@@ -1,0 +1,355 @@
+"""Probing sets from files: every format for real, and files that are broken in many ways."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from dnr_bench.command_line import composed
+from dnr_bench.config import build
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.parts import Probe
+from dnr_bench.probes.decoding import UnreadableImageError, decode
+from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.types import ProbeSet
+
+CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+SCENES = ShapesProbe(200).load(0)
+MOST = 10_000_000
+
+
+def picture(index: int, mode: str = "RGB") -> PILImage.Image:
+    return PILImage.fromarray(SCENES.images[index]).convert(mode)
+
+
+def encoded(image: PILImage.Image, kind: str, **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def load(folder: Path, *overrides: str) -> ProbeSet:
+    words = [f"paths.store={folder.parent / 'store'}", *overrides]
+    return build(composed(*words).probe, Probe, "probe").load(0)
+
+
+def bomb() -> bytes:
+    """A PNG of 60,000 x 60,000 pixels in a few bytes."""
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [b"IHDR" + head, b"IDAT" + zlib.compress(bytes(100))]
+    packed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def broken(way: int, index: int) -> tuple[str, bytes | None]:
+    """A file name and its content in one of ten ways; None: a link to nowhere."""
+    png, jpeg = encoded(picture(index), "PNG"), encoded(picture(index), "JPEG", quality=90)
+    middle = len(png) // 2
+    return [
+        ("empty.png", b""),
+        ("cut.jpg", jpeg[: len(jpeg) // 3]),
+        ("cut.png", png[:middle]),
+        ("text.jpg", b"this is no picture\n" * 40),
+        ("noise.png", np.random.default_rng(index).bytes(3000)),
+        ("damaged.png", png[:middle] + bytes(64) + png[middle + 64 :]),
+        ("bomb.png", bomb()),
+        ("nowhere.jpg", None),
+        ("floats.tif", encoded(PILImage.fromarray(np.random.default_rng(0).random((40, 40))), "TIFF")),
+        ("header.gif", encoded(picture(index, "P"), "GIF")[:20]),
+    ][way]
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path) -> Path:
+    """200 files, 20 of them broken in ten ways."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(180):
+        (folder / f"{index:03}.png").write_bytes(encoded(picture(index), "PNG"))
+    for index in range(20):
+        name, content = broken(index % 10, index)
+        if content is None:
+            (folder / f"x{index:02}-{name}").symlink_to(folder / "gone.jpg")
+        else:
+            (folder / f"x{index:02}-{name}").write_bytes(content)
+    return folder
+
+
+def test_twenty_broken_images_of_two_hundred_are_listed_with_their_reasons(spoiled: Path) -> None:
+    found = load(spoiled, "probe=folder", f"probe.path={spoiled}")
+    assert len(found.ids) == 180
+    assert np.array_equal(found.images[7], SCENES.images[7])
+    reasons = {item.name.partition("-")[2]: item.reason for item in found.skipped}
+    assert len(found.skipped) == 20
+    assert reasons["empty.png"] == "the file is empty"
+    assert reasons["text.jpg"] == reasons["noise.png"] == "it is in no known image format"
+    assert reasons["bomb.png"] == f"3600000000 pixels are more than max_pixels={89_000_000}"
+    assert reasons["nowhere.jpg"] == "No such file or directory"
+    assert reasons["floats.tif"].startswith("floating-point")
+    assert all(reasons.values())
+
+
+def test_a_run_on_a_spoiled_folder_completes_and_lists_them(
+    spoiled: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    words = ["probe=folder", f"probe.path={spoiled}", "generator=renderer", "images_per_concept=2"]
+    words += ["neurons.layers=[concepts]", "neurons.units=[0,9]", "evaluator=[planted]"]
+    done = command_line(words)
+    assert done.returncode == 0, done.stderr
+    assert "20 images of the probing set could not be read" in done.stdout
+    result = json.loads(next((tmp_path / "mlruns" / "runs").glob("*/result.json")).read_text())
+    assert result["probe"]["images"] == 180
+    assert len({item["name"] for item in result["probe"]["skipped"]}) == 20
+    failed = command_line([*words, "probe.on_error=error"])
+    assert failed.returncode == 1
+    assert "20 images of the folder" in failed.stderr
+    assert "probe.on_error=skip" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_files_are_decoded_for_the_check_only_once_until_they_change(spoiled: Path) -> None:
+    words = ["probe=folder", f"probe.path={spoiled}"]
+    before = load(spoiled, *words)
+    files = [path for path in (spoiled.parent / "store").rglob("*") if path.is_file()]
+    notes = {path: path.stat().st_mtime_ns for path in files}
+    again = load(spoiled, *words)
+    assert again.ids == before.ids
+    assert {path: path.stat().st_mtime_ns for path in notes} == notes
+    (spoiled / "003.png").write_bytes(b"")
+    assert len(load(spoiled, *words).skipped) == 21
+
+
+def test_a_file_that_changes_afterwards_ends_with_one_message(spoiled: Path) -> None:
+    found = load(spoiled, "probe=folder", f"probe.path={spoiled}")
+    (spoiled / "000.png").unlink()
+    with pytest.raises(RunError, match=r"000\.png has changed since it was checked"):
+        found.images[0]
+
+
+def test_subsets_follow_the_seed_and_avoid_what_is_broken(spoiled: Path) -> None:
+    words = ["probe=folder", f"probe.path={spoiled}", "probe.n_images=150"]
+    found = load(spoiled, *words)
+    assert len(found.ids) == len(set(found.ids)) == 150
+    assert load(spoiled, *words).ids == found.ids
+    other = build(composed(*words, f"paths.store={spoiled.parent}").probe, Probe, "probe").load(1)
+    assert set(other.ids) != set(found.ids)
+    with pytest.raises(UsageError, match="180 different images that can be read, and 190 are asked for; 20"):
+        load(spoiled, "probe=folder", f"probe.path={spoiled}", "probe.n_images=190")
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("RGB", "PNG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG"), ("RGBA", "PNG"),
+     ("1", "TIFF"), ("YCbCr", "JPEG"), ("RGB", "WEBP"), ("RGB", "JPEG2000")],
+)  # fmt: skip
+def test_every_colour_mode_becomes_rgb(mode: str, kind: str) -> None:
+    content = encoded(picture(3, mode), kind)
+    pixels = decode(content, MOST)
+    assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
+    with PILImage.open(BytesIO(content)) as image:
+        assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    for kind in ("PNG", "TIFF"):
+        pixels = decode(encoded(PILImage.fromarray(ramp), kind), MOST)
+        assert np.abs(pixels[..., 0].astype(int) - ramp / 257).max() <= 0.51
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    content = encoded(picture(1, "P"), "GIF", save_all=True, append_images=[picture(2, "P")])
+    assert np.abs(decode(content, MOST).astype(int) - np.asarray(picture(1, "P").convert("RGB"))).max() <= 1
+
+
+def test_tiles_as_arrays(tmp_path: Path) -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 50, 60, 4), dtype=np.uint8)
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for index, tile in enumerate(tiles):
+        np.save(folder / f"{index}.npy", np.moveaxis(tile, -1, 0) if index == 2 else tile)
+    np.save(folder / "3.npy", tiles[0].astype(float))
+    np.save(folder / "4.npy", np.array([{}], object))
+    found = load(folder, "probe=naip", f"probe.path={folder}")
+    assert all(np.array_equal(found.images[i], tiles[i][..., :3]) for i in range(3))
+    assert [item.name for item in found.skipped] == ["3.npy", "4.npy"]
+    with pytest.raises(UnreadableImageError, match="more than max_pixels=100"):
+        decode((folder / "0.npy").read_bytes(), 100)
+
+
+def photos(root: Path, names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded(picture(index), "JPEG" if name.lower().endswith("g") else "PNG"))
+
+
+def test_imagenets_two_layouts(tmp_path: Path) -> None:
+    root, flat = tmp_path / "val", tmp_path / "flat"
+    photos(root, ["n01440764/a.JPEG", "n01443537/b.JPEG", "n01440764/c.JPEG"])
+    (tmp_path / "names.txt").write_text(
+        "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n"
+    )
+    words = ["probe=imagenet_val", f"probe.path={root}", f"probe.class_names={tmp_path / 'names.txt'}"]
+    assert load(root, *words).classes == ["tench", "tench", "goldfish"]
+    photos(flat, ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG"])
+    (tmp_path / "LOC_val_solution.csv").write_text(
+        "ImageId,PredictionString\nILSVRC2012_val_00000002,n01440764 85 1 499 272 \n"
+        "ILSVRC2012_val_00000001,n01443537 1 2 3 4 n01443537 5 6 7 8 \n"
+    )
+    words[1] = f"probe.path={flat}"
+    words.append(f"probe.labels={tmp_path / 'LOC_val_solution.csv'}")
+    assert load(flat, *words).classes == ["goldfish", "tench"]
+
+
+def test_places365_and_eurosat(tmp_path: Path) -> None:
+    places, euro = tmp_path / "val_256", tmp_path / "EuroSAT"
+    photos(places, ["Places365_val_00000001.jpg", "Places365_val_00000002.jpg"])
+    (tmp_path / "val.txt").write_text("Places365_val_00000001.jpg 1\nPlaces365_val_00000002.jpg 0\n")
+    (tmp_path / "categories.txt").write_text("/a/airfield 0\n/a/apartment_building/outdoor 1\n")
+    words = [f"probe.path={places}", f"probe.labels={tmp_path / 'val.txt'}"]
+    words += [f"probe.class_names={tmp_path / 'categories.txt'}"]
+    assert load(places, "probe=places365", *words).classes == ["apartment building outdoor", "airfield"]
+    photos(euro, ["AnnualCrop/1.jpg", "SeaLake/1.jpg"])
+    assert load(euro, "probe=eurosat", f"probe.path={euro}").classes == ["AnnualCrop", "SeaLake"]
+
+
+def test_a_folder_with_captions_and_labels(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photos(root, ["a/1.png", "b/1.png"])
+    (tmp_path / "captions.csv").write_text('file,caption\na/1.png,"a dog, running"\nb/1.png,a cat\n')
+    (tmp_path / "labels.csv").write_text("file,label\nb/1.png,cat\na/1.png,dog\n")
+    words = ["probe=folder", f"probe.path={root}", f"probe.captions={tmp_path / 'captions.csv'}"]
+    found = load(root, *words, f"probe.labels={tmp_path / 'labels.csv'}")
+    assert found.captions == ["a dog, running", "a cat"]
+    assert found.classes == ["dog", "cat"]
+    (tmp_path / "captions.csv").write_text("file,caption\na/1.png,a dog\n")
+    with pytest.raises(UsageError, match=r"captions='.*' says nothing of 1 images: b/1\.png"):
+        load(root, *words)
+    with pytest.raises(UsageError, match="needs labels to name"):
+        load(root, "probe=folder", f"probe.path={root}", "probe.class_names=x")
+
+
+@pytest.mark.parametrize(("kind", "header"), [("cifar10", 1), ("cifar100", 2)])
+def test_cifar_in_its_binary_version(kind: str, header: int, tmp_path: Path) -> None:
+    images = np.stack([np.asarray(picture(i).resize((32, 32))) for i in range(5)])
+    labels = np.array([1, 0, 1, 1, 0], np.uint8)
+    rows = [
+        np.concatenate([[9] * (header - 1), [label], np.moveaxis(image, -1, 0).ravel()]).astype(np.uint8)
+        for label, image in zip(labels, images, strict=True)
+    ]
+    test, names = (
+        ("test_batch.bin", "batches.meta.txt") if header == 1 else ("test.bin", "fine_label_names.txt")
+    )
+    (tmp_path / test).write_bytes(np.stack(rows).tobytes())
+    (tmp_path / names).write_text("apple\naquarium_fish\n\n")
+    found = load(tmp_path, f"probe={kind}", f"probe.path={tmp_path}")
+    assert all(np.array_equal(found.images[i], images[i]) for i in range(5))
+    assert found.classes == ["aquarium fish", "apple", "aquarium fish", "aquarium fish", "apple"]
+    some = load(tmp_path, f"probe={kind}", f"probe.path={tmp_path}", "probe.n_images=3")
+    assert len(some.ids) == 3
+    assert set(some.ids) < set(found.ids)
+    (tmp_path / test).write_bytes(b"12345")
+    with pytest.raises(UsageError, match="5 bytes, which is no number of images"):
+        load(tmp_path, f"probe={kind}", f"probe.path={tmp_path}")
+
+
+def test_a_hugging_face_dataset_from_disk(tmp_path: Path) -> None:
+    rows = {
+        "image": [
+            *({"bytes": encoded(picture(i), "PNG"), "path": None} for i in range(4)),
+            {"bytes": b"no", "path": None},
+        ],
+        "text": [f"caption {i}" for i in range(5)],
+        "label": [0, 1, 1, 0, 1],
+    }  # fmt: skip
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=["cat", "dog"]),
+        }
+    )
+    table = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": table}).save_to_disk(tmp_path / "data")
+    words = ["probe=hf_dataset", f"probe.path={tmp_path / 'data'}", "probe.split=train"]
+    found = load(tmp_path, *words, "probe.caption=text", "probe.label=label")
+    assert np.array_equal(found.images[2], SCENES.images[2])
+    assert found.captions == [f"caption {i}" for i in range(4)]
+    assert found.classes == ["cat", "dog", "dog", "cat"]
+    assert [item.name for item in found.skipped] == ["row 4"]
+    with pytest.raises(UsageError, match=r"split='x': the dataset has the splits train"):
+        load(tmp_path, *words[:2], "probe.split=x")
+    with pytest.raises(UsageError, match=r"caption='x': the dataset has the columns image, text, label"):
+        load(tmp_path, *words, "probe.caption=x")
+
+
+def small_broden(root: Path, n: int = 3) -> None:
+    """The files of Broden: index, labels, categories, and masks as pictures of label numbers."""
+    photos(root / "images", [f"ade/{i}.jpg" for i in range(n)])
+    (root / "category.csv").write_text(
+        "name,first,last,count,frequency\nobject,1,2,2,4\ncolor,3,4,2,4\nscene,5,5,1,1\n"
+    )
+    (root / "label.csv").write_text(
+        "number,name,category,frequency,coverage,syns\n1,wall,object(3),3,0.2,\n2,traffic_light,object(1),1,0.1,\n"
+        "3,red-c,color(3),3,0.1,\n4,blue-c,color(3),3,0.1,\n300,airport_terminal-s,scene(3),3,1,\n"
+    )  # fmt: skip
+    lines = ["image,split,ih,iw,sh,sw,object,color,scene"]
+    for i in range(n):
+        objects = np.zeros((8, 8, 3), np.uint8)
+        objects[:4, :, 0] = 1
+        colors = np.full((8, 8, 3), 0, np.uint8)
+        colors[:, :, 0] = 3 if i % 2 else 4
+        PILImage.fromarray(objects).save(root / "images" / "ade" / f"{i}_object.png")
+        PILImage.fromarray(colors).save(root / "images" / "ade" / f"{i}_color.png")
+        lines.append(
+            f"ade/{i}.jpg,{'val' if i == 2 else 'train'},64,64,8,8,ade/{i}_object.png,ade/{i}_color.png,300"
+        )
+    (root / "index.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_broden_with_its_masks(tmp_path: Path) -> None:
+    root = tmp_path / "broden"
+    small_broden(root)
+    found = load(root, "probe=broden", f"probe.path={root}")
+    assert found.classes == ["airport terminal"] * 3
+    concepts = found.concepts
+    assert concepts is not None
+    assert concepts.names == ["wall", "traffic light", "red", "blue", "airport terminal"]
+    assert concepts.categories == ["object", "object", "color", "color", "scene"]
+    numbers, masks = concepts.load(1)
+    assert numbers.tolist() == [0, 2, 4]
+    assert masks.sum(axis=(1, 2)).tolist() == [32, 64, 64]
+    assert concepts.annotated(1) == {"object", "color", "scene"}
+    assert len(load(root, "probe=broden", f"probe.path={root}", "probe.split=train").ids) == 2
+    (root / "images" / "ade" / "0_color.png").write_bytes(b"no")
+    with pytest.raises(RunError, match=r"masks .*0_color\.png cannot be read"):
+        concepts.load(0)
+
+
+def test_unions_join_images_and_concepts(tmp_path: Path) -> None:
+    root, val = tmp_path / "broden", tmp_path / "val"
+    small_broden(root)
+    photos(val, [f"n0{i}/{i}.jpg" for i in range(5)])  # the first three are Broden's, byte by byte
+    words = ["probe=imagenet_broden", f"probe.parts.imagenet.path={val}", f"probe.parts.broden.path={root}"]
+    found = load(root, *words)
+    assert len(found.ids) == 5
+    assert found.classes == ["n00", "n01", "n02", "n03", "n04"]
+    assert found.concepts is not None
+    assert found.concepts.load(0)[0].tolist() == []
+    small_broden(root, n=7)
+    found = load(root, *words)
+    assert len(found.ids) == 7
+    assert found.concepts is not None
+    assert [len(found.concepts.load(i)[0]) for i in range(7)] == [0] * 5 + [3, 3]
+    assert found.concepts.annotated(0) == frozenset()
+    assert len(load(root, *words, "probe.n_images=4").ids) == 4
