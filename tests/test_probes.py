@@ -149,8 +149,8 @@ def test_subsets_follow_the_seed_and_avoid_what_is_broken(spoiled: Path) -> None
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("RGB", "PNG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG"), ("RGBA", "PNG"),
-     ("1", "TIFF"), ("YCbCr", "JPEG"), ("RGB", "WEBP"), ("RGB", "JPEG2000")],
+    [("RGB", "PNG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG"),
+     ("RGBA", "PNG"), ("1", "TIFF"), ("YCbCr", "JPEG"), ("RGB", "WEBP"), ("RGB", "JPEG2000")],
 )  # fmt: skip
 def test_every_colour_mode_becomes_rgb(mode: str, kind: str) -> None:
     content = encoded(picture(3, mode), kind)

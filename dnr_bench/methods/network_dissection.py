@@ -22,8 +22,8 @@ _BATCH = 32
 class NetworkDissection:
     """quantile: the share of all places of a unit's maps that count as high (top 0.5% in the paper).
 
-    min_iou: a unit whose best concept overlaps less gets no label (0.04 in the paper). top: concepts that are
-    kept of each unit. Overlap is counted over all probing images that were annotated for a concept's
+    min_iou: a unit whose best concept overlaps less gets no label (0.04 in the paper). top: concepts that
+    are kept of each unit. Overlap is counted over all probing images that were annotated for a concept's
     category, and within the part of an image that reaches the network.
     """
 
@@ -42,8 +42,8 @@ class NetworkDissection:
         if flat:
             maps = ", ".join(layer.name for layer in layers if layer.spatial)
             raise UsageError(
-                f"method=network_dissection compares feature maps with masks, and {flat[0]!r} has none; layers"
-                f" with maps are {maps}"
+                f"method=network_dissection compares feature maps with masks, and {flat[0]!r} has none;"
+                f" layers with maps are {maps}"
             )
 
     def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:

@@ -138,9 +138,11 @@ def _highest(activations: Float[np.ndarray, "images neurons"], k: int) -> Int[np
 
 
 def _unit(columns: Float[np.ndarray, "images n"], least: float) -> Float[np.ndarray, "images n"]:
-    return np.divide(columns, np.maximum(np.linalg.norm(columns, axis=0), least))
+    found: np.ndarray = columns / np.maximum(np.linalg.norm(columns, axis=0), least)
+    return found
 
 
 def _cubed(columns: Float[np.ndarray, "images n"]) -> Float[np.ndarray, "images n"]:
     exact: np.ndarray = columns.astype(np.float64)
-    return np.power(exact - exact.mean(axis=0), 3)
+    cubed: np.ndarray = (exact - exact.mean(axis=0)) ** 3
+    return cubed
