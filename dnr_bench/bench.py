@@ -10,8 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from dnr_bench.errors import UsageError
 from dnr_bench.held_out import HeldOutImages
-from dnr_bench.parts import EvaluationContext, Evaluator, Metered, Probe, TextEncoder
+from dnr_bench.parts import (
+    EvaluationContext,
+    Evaluator,
+    Generator,
+    Metered,
+    Probe,
+    Retriever,
+    TextEncoder,
+)
 from dnr_bench.pipeline import DescribeAndDissect, Method, Parts, Settings
 from dnr_bench.probes.perturbed import Perturbation, perturbed
 from dnr_bench.renderings import embed_texts, match_texts
@@ -50,6 +59,7 @@ class Bench:
         """Load the probing set and set up the pipeline; nothing is computed yet."""
         store = Store(config.store)
         unchanged = config.probe.load(config.settings.seed)
+        _check_retrieved(config.parts.generator, unchanged)
         probe = perturbed(unchanged, config.perturbation)
         pipeline = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
         return cls(config, store, unchanged, probe, pipeline)
@@ -95,6 +105,15 @@ class Bench:
         """What the run's evaluators know of neurons; None for those that detect nothing."""
         evaluators = self.config.evaluators.values()
         return {neuron: text for evaluator in evaluators for neuron, text in evaluator.truth(context).items()}
+
+
+def _check_retrieved(generator: Generator, probe: ProbeSet) -> None:
+    """Images that explain a neuron must not be what its candidates are scored on."""
+    shared = len(generator.ids & set(probe.ids)) if isinstance(generator, Retriever) else 0
+    if shared:
+        raise UsageError(
+            f"{shared} images of the generator are images of the probing set, too: retrieval needs others"
+        )
 
 
 def _embed_texts(

@@ -135,8 +135,22 @@ class Generator(Protocol):
 
     fingerprint: str
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """One image for each prompt and its seed; the same pair gives the same image in any batch."""
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
+    ) -> list[Image]:
+        """One image for each prompt and its seed; the same pair gives the same image in any batch.
+
+        `numbers`: the how manieth image of its prompt each one is, for those that retrieve and do not draw.
+        """
+
+
+@runtime_checkable
+class Retriever(Generator, Protocol):
+    """A generator whose images are those of a data set."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all its images."""
 
 
 @runtime_checkable

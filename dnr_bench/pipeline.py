@@ -101,8 +101,12 @@ class DescribeAndDissect:
                 [layer.name for layer in layers],
                 settings.drawing,
                 seed,
+                first,
             )
-            for seed in (settings.seed, settings.seed + _FRESH)
+            for seed, first in (
+                (settings.seed, 0),
+                (settings.seed + _FRESH, settings.drawing.images_per_concept),
+            )
         )
 
     def explain(self, neurons: Sequence[Neuron]) -> list[Explanation]:

@@ -44,7 +44,10 @@ class DrawingSettings:
 
 
 class Studio:
-    """Draws concepts for a run and shows them to the target and to CLIP."""
+    """Draws concepts for a run and shows them to the target and to CLIP.
+
+    `first`: the number of a concept's first image, for generators that retrieve images by number.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,11 @@ class Studio:
         layers: Sequence[str],
         settings: DrawingSettings,
         seed: int,
+        first: int = 0,
     ) -> None:
         self.store, self.generator, self.target, self.encoder = store, generator, target, encoder
-        self.layers, self.settings, self.seed = tuple(layers), settings, seed
+        self.layers, self.settings = tuple(layers), settings
+        self.seed, self.first = seed, first
 
     def render(self, concepts: Sequence[str]) -> dict[str, Rendering]:
         """Each distinct concept with its images, their activations and embeddings."""
@@ -90,6 +95,7 @@ class Studio:
             drawn = self.generator.generate(
                 [prompts[row] for row, _ in requests],
                 [image_seed(self.seed, prompts[row], image) for row, image in requests],
+                [self.first + image for _, image in requests],
             )
             taken = iter(drawn)
             for n in have:

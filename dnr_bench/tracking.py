@@ -11,6 +11,7 @@ import os
 import sqlite3
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag, SpanType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -46,6 +47,8 @@ from dnr_bench.types import Plot
 log = logging.getLogger(__name__)
 
 _MAX_PARAM = 500
+#: Calls of a part that become traces, each of which takes a twentieth of a second.
+_MAX_TRACES = 100
 #: Metrics of a run's note, as far as it has them.
 _NOTED = ("planted.exact", "planted.attribute_f1", "fc_layer.clip_cos", "held_out.f1", "held_out.correlation")
 #: Without it the UI takes the runs for those of a language model.
@@ -102,6 +105,7 @@ class Tracker:
                 + [RunTag(MLFLOW_RUN_NOTE, _note(result, parts))],
             )
             self._log_probe(run_id, result)
+            self._log_calls(run_id, result)
             self._log_files(run_id, result, folder)
         return run_id
 
@@ -245,6 +249,38 @@ class Tracker:
         dataset = MetaDataset(source=source, name=name, digest=sha[:32])
         with mlflow.start_run(run_id=run_id):
             mlflow.log_input(dataset, context="probing set")
+
+    def _log_calls(self, run_id: str, result: RunResult) -> None:
+        """What chat models were asked, as traces of the run; of many calls the first, calls.jsonl has all."""
+        if not result.calls:
+            return
+        used = Counter[str]()
+        for call in result.calls:
+            used[call["part"]] += 1
+            if used[call["part"]] > _MAX_TRACES:
+                continue
+            start = int(call["started"] * 1e9)
+            tokens = {"input_tokens": call["prompt_tokens"], "output_tokens": call["completion_tokens"]}
+            span = mlflow.start_span_no_context(
+                name=call["part"],
+                span_type=SpanType.CHAT_MODEL,
+                inputs={
+                    "messages": [{"role": "user", "content": call["question"]}],
+                    "images": call["images"],
+                },
+                attributes={
+                    "mlflow.chat.tokenUsage": {**tokens, "total_tokens": sum(tokens.values())},
+                    "model": result.usage[call["part"]]["model"],
+                    "temperature": call["temperature"],
+                    "stopped": call["stopped"],
+                    "dollars": call["dollars"],
+                },
+                experiment_id=self.experiment_id,
+                metadata={"mlflow.sourceRun": run_id},
+                start_time_ns=start,
+            )
+            span.end(outputs=call["text"], end_time_ns=start + int(call["seconds"] * 1e9))
+        mlflow.flush_trace_async_logging()
 
     def _log_files(self, run_id: str, result: RunResult, folder: Path) -> None:
         self._log_table(run_id, "neurons.json", [_neuron_row(record) for record in result.neurons])

@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import EvaluationContext, Evaluator, judged_by
-from dnr_bench.types import Explanation, Scorecard, Table
+from dnr_bench.summarizers.language_model import LanguageModelSummarizer
+from dnr_bench.types import Explanation, Question, Scorecard, Table
 from evaluators.grouping import bcubed_f1, groups_of, sizes_of
 from evaluators.metrics import dealt_elsewhere, shuffled_mean
 
@@ -20,17 +22,31 @@ _DEALS = 20
 
 
 class ConceptGroups(Evaluator):
-    """The groups of each layer, each with the label in its middle, and the superclass nearest to that.
+    """The groups of each layer, each with the label in its middle, and the superclass of that.
+
+    A label's superclass is the one that `llm` answers, the language model of a summariser, asked with the
+    file `prompt`; without one, and where it answers none of them, the nearest in CLIP.
 
     grouped: whether a unit shares its group. Where truth is known, bcubed_f1: how far each unit's group is
     the one that true labels give; superclass: whether its label is in the superclass of its true label.
     """
 
-    def __init__(self, by: GroupedBy, phi: float, superclasses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        by: GroupedBy,
+        phi: float,
+        superclasses: Sequence[str],
+        llm: LanguageModelSummarizer | None,
+        prompt: str,
+    ) -> None:
         check_phi(phi)
         if len(superclasses) == 1:
             raise UsageError(f"superclasses={list(superclasses)} must name at least two, or none")
         self.by, self.phi, self.superclasses = by, phi, list(superclasses)
+        self.prompt = read_prompt(prompt, "prompt", ["label", "classes"])
+        self.book = None
+        if llm is not None:
+            self.book, self.usage = llm.book, llm.usage
 
     def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
         """Scorecards for each layer, and a table of all groups; none where no unit has a label."""
@@ -86,8 +102,8 @@ class ConceptGroups(Evaluator):
             )
         )
         if self.superclasses:
-            classes = self._nearest([e.labels[0] for e in mine], context)
-            true = self._nearest(truths, context)
+            classes = self._classified([e.labels[0] for e in mine], context)
+            true = self._classified(truths, context)
             same = np.asarray([[float(a == b) for b in classes] for a in true])
             cards.append(
                 Scorecard.of_neurons(
@@ -115,7 +131,7 @@ class ConceptGroups(Evaluator):
         members = [np.flatnonzero(groups == group).tolist() for group in range(int(groups.max()) + 1)]
         members.sort(key=lambda of_group: (-len(of_group), of_group[0]))
         middles = [_middle([units[i].labels[0] for i in of_group], vectors[of_group]) for of_group in members]
-        classes = self._nearest(middles, context) if self.superclasses else [""] * len(middles)
+        classes = self._classified(middles, context) if self.superclasses else [""] * len(middles)
         return [
             {
                 "layer": layer,
@@ -129,6 +145,23 @@ class ConceptGroups(Evaluator):
                 zip(members, middles, classes, strict=True)
             )
         ]
+
+    def _classified(self, texts: Sequence[str], context: EvaluationContext) -> list[str]:
+        nearest = self._nearest(texts, context)
+        if self.book is None:
+            return nearest
+        listed = ", ".join(self.superclasses)
+        asked = [Question(filled(self.prompt, label=text, classes=listed)) for text in texts]
+        return [
+            self._named(answer.text) or near
+            for answer, near in zip(self.book.answers(asked), nearest, strict=True)
+        ]
+
+    def _named(self, answer: str) -> str | None:
+        """The superclass that an answer names first."""
+        places = {name: answer.lower().find(name.lower()) for name in self.superclasses}
+        named = [name for name, place in places.items() if place >= 0]
+        return min(named, key=lambda name: (places[name], -len(name))) if named else None
 
     def _nearest(self, texts: Sequence[str], context: EvaluationContext) -> list[str]:
         cosines = context.embed_texts(texts) @ context.embed_texts(self.superclasses).T

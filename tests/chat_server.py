@@ -126,6 +126,9 @@ def answer(body: dict[str, Any]) -> str:
     if isinstance(content, list):
         n = sum(part["type"] == "image_url" for part in content)
         return f'"{n} Pictures."' if n > 1 else "A picture of something."
+    if choice := re.search(r'fits "(.+?)" best: (.+?)\?', content):
+        fitting = [name for name in choice[2].split(", ") if name in choice[1]]
+        return f"{(fitting or ['none of them'])[0].capitalize()}."
     listed = content.rpartition("Captions:")[2]
     captions = re.findall(r"^- (.+)$", listed, re.MULTILINE)
     if not captions:  # a single caption to shorten: without its articles

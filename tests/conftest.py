@@ -15,6 +15,7 @@ from dnr_bench.command_line import composed
 from dnr_bench.config import build_run
 from dnr_bench.run import RunResult, run
 from dnr_bench.types import Activations, ProbeSet, Pruning, Rendering
+from tests.small_models import SmallModels
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +45,12 @@ class NothingHeldOut:
 
     def draw(self, concepts: Sequence[str]) -> dict[str, Rendering]:
         raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    """Small checkpoints of the real classes."""
+    return SmallModels(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

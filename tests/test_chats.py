@@ -6,18 +6,22 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dnr_bench.bench import RunConfig
 from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.chats.labels import first_line, label_of
+from dnr_bench.chats.local import LocalChat
 from dnr_bench.chats.openai import BudgetSpentError, OpenAIChat
 from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.command_line import composed
@@ -27,6 +31,7 @@ from dnr_bench.parts import Captioner, Chat, Proposer, Summarizer
 from dnr_bench.run import run
 from dnr_bench.types import Question, View
 from tests.chat_server import KEY, Server, chat_server
+from tests.small_models import SmallModels
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 CAPTIONS = [
@@ -241,6 +246,14 @@ def test_a_run_with_a_language_model_leaves_no_key_anywhere(
     assert used["asked"] > 15
     assert result["metrics"]["cost.tokens_per_neuron"]["mean"] == pytest.approx(105 * used["asked"] / 3)
     assert result["metrics"]["cost.dollars_per_neuron"]["mean"] > 0
+    calls = next((tmp_path / "mlruns" / "runs").glob("*/calls.jsonl")).read_text().splitlines()
+    assert len(calls) == used["asked"]
+    with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database:
+        (n_traces,) = database.execute("select count(*) from trace_info").fetchone()
+        (linked,) = database.execute(
+            "select count(*) from trace_request_metadata where key = 'mlflow.sourceRun'"
+        ).fetchone()
+    assert n_traces == linked == min(used["asked"], 100)
 
 
 @pytest.mark.parametrize(
@@ -322,3 +335,68 @@ def test_proposers_take_the_place_of_captions_in_a_run(
     assert {c["origin"] for record in result.neurons for c in record["candidates"]} <= {"captions", "refined"}
     assert "captions" not in result.stages
     assert result.usage["summarizer"]["asked"] == len(server.requests)
+
+
+def local(checkpoint: str, *more: str) -> LocalChat:
+    words = ["summarizer=local", f"summarizer.chat.checkpoint={checkpoint}", *more]
+    built = build(composed(*words).summarizer.chat, Chat, "chat")
+    assert isinstance(built, LocalChat)
+    return built
+
+
+def texts(chat: LocalChat, questions: Sequence[Question]) -> list[str]:
+    return [answer.text for _, answer in sorted(chat.ask(questions), key=lambda found: found[0])]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gguf"])
+def test_a_local_answer_depends_on_its_question_and_seed_alone(kind: str, small: SmallModels) -> None:
+    chat = local(getattr(small, kind))
+    questions = [Question(f"{'many words ' * i}?", (), 1.0, seed) for i in range(3) for seed in (1, 2)]
+    answers = texts(chat, questions)
+    assert texts(chat, questions[::-1]) == answers[::-1]
+    assert [texts(chat, [question])[0] for question in questions] == answers
+    assert texts(local(getattr(small, kind), "summarizer.chat.batch_size=2"), questions) == answers
+    assert answers[0] != answers[1]  # another seed
+    cold = [Question("many words?", (), 0.0, seed) for seed in (1, 2)]
+    assert len(set(texts(chat, cold))) == 1
+
+
+def test_local_sampling_follows_the_models_probabilities(small: SmallModels) -> None:
+    chat = local(small.llama, "summarizer.chat.max_tokens=1")
+    inputs = chat.tokenizer(chat._prompt(Question("red?")), return_tensors="pt", add_special_tokens=False)
+    with torch.inference_mode():
+        logits = chat.model(input_ids=inputs["input_ids"]).logits[0, -1]
+    likely = int(logits.argmax())
+    expected = float(torch.softmax(logits / 0.5, dim=0)[likely])
+    answers = [a for _, a in chat.ask([Question("red?", (), 0.5, seed) for seed in range(1500)])]
+    word = chat.tokenizer.decode([likely], skip_special_tokens=True)
+    found = np.mean([answer.text == word for answer in answers])
+    others = float(
+        sum(
+            torch.softmax(logits / 0.5, dim=0)[i]
+            for i in range(len(logits))
+            if i != likely and chat.tokenizer.decode([i], skip_special_tokens=True) == word
+        )
+    )
+    assert found == pytest.approx(expected + others, abs=0.04)
+
+
+def test_a_local_model_summarises_a_run(small: SmallModels, small_run: Callable[..., RunConfig]) -> None:
+    words = ["summarizer=local", f"summarizer.chat.checkpoint={small.llama}", "evaluator=[planted]"]
+    result = run(small_run(*words, "neurons.units=[0,9]", "captioner=truth", "n_candidates=2"))
+    used = result.usage["summarizer"]
+    assert used["model"] == "llama"
+    assert used["asked"] >= 4
+    assert used["dollars"] == 0
+
+
+def test_what_is_no_language_model_is_said(small: SmallModels, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"checkpoint='.*gone\.gguf' is no file"):
+        local(str(tmp_path / "gone.gguf"))
+    (tmp_path / "no.gguf").write_bytes(b"no")
+    with pytest.raises(UsageError, match="is no causal language model"):
+        local(str(tmp_path / "no.gguf"))
+    with pytest.raises(UsageError, match="is no causal language model"):
+        local(small.blip)
+    with pytest.raises(UsageError, match="sees no images"):
+        list(local(small.llama).ask([Question("?", (np.zeros((4, 4, 3), np.uint8),))]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from dnr_bench.run import RunResult
 from dnr_bench.shapes.world import planted_units
 from evaluators.concept_groups import ConceptGroups
 from evaluators.grouping import bcubed_f1, groups_of, sizes_of
+from tests.chat_server import chat_server
+
+PROMPT = "conf/prompts/superclass.txt"
 
 PLANTED = {unit.unit: unit.concept for unit in planted_units() if unit.concept}
 
@@ -84,6 +88,22 @@ def test_true_labels_give_the_true_groups_and_a_table_of_them(label_run: Callabl
 
 def test_what_is_no_cosine_or_no_choice_is_refused() -> None:
     with pytest.raises(UsageError, match=r"phi=8\.0 must lie in -1\.\.1"):
-        ConceptGroups("labels", 8.0, [])
+        ConceptGroups("labels", 8.0, [], None, PROMPT)
     with pytest.raises(UsageError, match="must name at least two"):
-        ConceptGroups("labels", 0.8, ["water"])
+        ConceptGroups("labels", 0.8, ["water"], None, PROMPT)
+
+
+def test_a_language_model_names_superclasses(tmp_path: Path, label_run: Callable[..., RunResult]) -> None:
+    with chat_server() as server:
+        words = ["evaluator=[concept_groups]", "summarizer=openai", f"summarizer.chat.base_url={server.url}"]
+        words += ["evaluator.concept_groups.superclasses=[colour,form]"]
+        words += ["evaluator.concept_groups.llm=${summarizer}", "neurons.units=[0,1,13]"]
+        result = label_run({0: "colour red", 1: "form of a star", 13: "a heart"}, *words)
+        asked = [request["messages"][0]["content"] for request in server.requests]
+    (table,) = result.tables
+    found = {row["label"]: row["superclass"] for row in table["rows"]}
+    assert set(found) == {"colour red", "form of a star", "a heart"}
+    assert found["colour red"] == "colour"  # the first that the answer names
+    assert set(found.values()) <= {"colour", "form"}
+    assert any("colour, form" in text for text in asked)
+    assert result.usage["evaluator.concept_groups"]["asked"] == len(asked)

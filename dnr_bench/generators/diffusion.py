@@ -95,7 +95,9 @@ class DiffusionGenerator:
             }
         )
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
+    ) -> list[Image]:
         """One image for each prompt and seed; batches hold the prompts of many concepts.
 
         An image that the safety checker flags is drawn anew with a seed made from its own.

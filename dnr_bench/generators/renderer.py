@@ -16,7 +16,9 @@ class RendererGenerator:
 
     fingerprint = f"renderer-{render.VERSION}"
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
+    ) -> list[Image]:
         """One 64x64 image for each prompt and seed."""
         images = []
         for prompt, seed in zip(prompts, seeds, strict=True):

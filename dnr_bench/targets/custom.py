@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from dnr_bench.devices import Dtype
@@ -34,14 +35,18 @@ def custom_target(
     device: str,
     dtype: Dtype,
     batch_size: int,
+    seed: int,
 ) -> HookedTarget:
     """`factory` is "module:function", looked for in the working directory, too; it returns a torch Module.
 
     The module takes a batch of images, normalised as `resize` to `interpolation` say, and every submodule
-    whose output is one tensor is a layer. checkpoint: a file of weights to put into it.
+    whose output is one tensor is a layer. checkpoint: a file of weights to put into it. seed: of weights that
+    the function draws at random.
     """
     preprocessing = Preprocessing(resize, crop, mean, std, squash, interpolation)
-    model = _made(factory, arguments)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _made(factory, arguments)
     if checkpoint is not None:
         load_weights(model, read_weights(checkpoint), f"checkpoint={checkpoint!r}")
     names = None

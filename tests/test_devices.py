@@ -1,0 +1,92 @@
+"""Batches that halve, and models that take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dnr_bench.command_line import composed
+from dnr_bench.config import build_run
+from dnr_bench.devices import Batches, checked_device, take_turn
+from dnr_bench.errors import RunError, UsageError
+from dnr_bench.run import run
+from tests.conftest import SMALL
+
+
+class Crowded:
+    """Work that fits for at most `most` items at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.sizes = most, list[int]()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.sizes.append(len(items))
+        if len(items) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [item * 10 for item in items]
+
+
+@pytest.mark.parametrize(("size", "most"), [(16, 16), (16, 5), (7, 1), (100, 3), (1, 1)])
+def test_batches_are_halved_until_they_fit_and_nothing_is_lost(size: int, most: int) -> None:
+    work, batches = Crowded(most), Batches(size)
+    found = [value for part in batches.over(range(23), work) for value in part]
+    assert found == [item * 10 for item in range(23)]
+    failed = [n for n in work.sizes if n > most]
+    assert len(failed) <= 6
+    again = Crowded(most)
+    assert list(batches.over(range(23), again))  # it remembers
+    assert all(n <= most for n in again.sizes)
+
+
+def test_a_batch_of_one_that_does_not_fit_is_one_message() -> None:
+    with pytest.raises(RunError, match="does not even suffice for a batch of one"):
+        list(Batches(4).over(range(3), Crowded(0)))
+    with pytest.raises(UsageError, match="batch_size=0 must be at least 1"):
+        Batches(0)
+
+
+class Travelling(nn.Module):
+    """Remembers where it was sent; this machine has no second device to send it to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[str] = []
+
+    def to(self, device: object) -> Travelling:  # type: ignore[override]
+        self.places.append(str(device))
+        return self
+
+
+def test_only_one_model_is_on_a_device_at_a_time() -> None:
+    first, second, device = Travelling(), Travelling(), torch.device("cuda:7")
+    take_turn(first, device)
+    take_turn(first, device)
+    take_turn(second, device)
+    take_turn(first, device)
+    assert first.places == ["cuda:7", "cpu", "cuda:7"]
+    assert second.places == ["cuda:7", "cpu"]
+    del first
+    take_turn(second, device)
+    assert second.places == ["cuda:7", "cpu", "cuda:7"]
+    take_turn(second, torch.device("cpu"))
+    assert len(second.places) == 3
+
+
+@pytest.mark.parametrize("name", ["cuda:31", "gpu", "tpu:0"])
+def test_devices_that_are_not_here_are_said(name: str) -> None:
+    with pytest.raises(UsageError, match=f"device='{name}'"):
+        checked_device(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_on_a_gpu_labels_as_one_on_the_cpu(tmp_path: Path) -> None:
+    labels = []
+    for device in ("cpu", "cuda"):
+        words = [*SMALL, f"device={device}", f"paths.store={tmp_path / device}", "evaluator=[planted]"]
+        result = run(build_run(composed(*words)))
+        labels.append([record["labels"] for record in result.neurons])
+    assert sum(a == b for a, b in zip(*labels, strict=True)) >= 0.9 * len(labels[0])

@@ -1,0 +1,61 @@
+"""Candidates scored on retrieved images instead of drawn ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PILImage
+
+from dnr_bench.bench import RunConfig
+from dnr_bench.command_line import composed
+from dnr_bench.config import build
+from dnr_bench.errors import UsageError
+from dnr_bench.generators.retrieval import RetrievalGenerator
+from dnr_bench.parts import Generator
+from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.run import run
+
+PROBE = ShapesProbe(400, split="evaluation").load(0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(400):
+        PILImage.fromarray(PROBE.images[index]).save(folder / f"{index:03}.png")
+    return folder
+
+
+def words(photos: Path) -> list[str]:
+    return ["generator=retrieval", f"generator.images.path={photos}", "generator.size=64"]
+
+
+def test_the_nearest_images_show_what_the_prompt_says(photos: Path) -> None:
+    config = composed(*words(photos), f"paths.store={photos.parent / 'store'}")
+    generator = build(config.generator, Generator, "generator")
+    assert isinstance(generator, RetrievalGenerator)
+    assert PROBE.captions is not None
+    numbers = list(range(8))
+    images = generator.generate(["red circle"] * 8, [0] * 8, numbers)
+    found = [next(i for i in range(400) if np.array_equal(PROBE.images[i], image)) for image in images]
+    assert len(set(found)) == 8
+    shown = [PROBE.captions[i] for i in found]
+    assert np.mean(["red" in caption and "circle" in caption for caption in shown[:3]]) > 0.6
+    assert np.array_equal(generator.generate(["stripes", "red circle"], [1, 2], [0, 5])[1], images[5])
+    with pytest.raises(UsageError, match="401 images of a concept are asked for"):
+        generator.generate(["red"], [0], [400])
+
+
+def test_a_run_without_a_text_to_image_model(photos: Path, small_run: Callable[..., RunConfig]) -> None:
+    result = run(small_run(*words(photos), "evaluator=[planted,refinement]", "refine=iterative"))
+    assert result.metrics["planted.attribute_f1"]["mean"] > 0.5
+
+
+def test_images_that_explain_are_not_retrieved(photos: Path, small_run: Callable[..., RunConfig]) -> None:
+    config = small_run(*words(photos), "probe=folder", f"probe.path={photos}", "evaluator=[planted]")
+    with pytest.raises(UsageError, match="300 images of the generator are images of the probing set"):
+        run(config)
