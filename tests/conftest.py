@@ -15,6 +15,7 @@ from dnr_bench.command_line import composed
 from dnr_bench.config import build_run
 from dnr_bench.run import RunResult, run
 from dnr_bench.types import Activations, ProbeSet, Pruning, Rendering
+from tests.small_files import all_files
 from tests.small_models import SmallModels
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,12 @@ class NothingHeldOut:
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
     """Small checkpoints of the real classes."""
     return SmallModels(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small file of every kind that members of conf/ read."""
+    return all_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 
@@ -15,8 +14,8 @@ from dnr_bench.neurons import NeuronSelection
 from dnr_bench.pipeline import Method
 from dnr_bench.types import Layer, Neuron, View
 from tests.conftest import ROOT
+from tests.small_files import SCENES
 from tests.small_models import SmallModels
-from tests.test_probes import SCENES, photos, small_broden
 
 GROUPS = {
     "target": parts.Target,
@@ -91,29 +90,6 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
     }.get(member, [])  # fmt: skip
     words = given() if callable(given) else given
     return [*(f"{group}.{word}" for word in words), f"paths.store={folder / 'store'}"]
-
-
-@pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small file of every kind that members of conf/ read."""
-    folder = tmp_path_factory.mktemp("files")
-    photos(folder / "photos", [f"class{i % 2}/{i}.jpg" for i in range(24)])
-    (folder / "labels.txt").write_text("".join(f"{i}.jpg {i % 2}\n" for i in range(24)))
-    (folder / "names.txt").write_text("/a/airfield 0\n/b/beach 1\n")
-    small_broden(folder / "broden")
-    rows = {
-        "image": [{"bytes": (folder / f"photos/class0/{i}.jpg").read_bytes(), "path": None} for i in (0, 2)]
-    }
-    features = datasets.Features({"image": datasets.Image()})
-    datasets.Dataset.from_dict(rows, features=features).save_to_disk(folder / "dataset")
-    (folder / "cifar").mkdir()
-    for name, size in (("test_batch.bin", 3073), ("test.bin", 3074)):
-        (folder / "cifar" / name).write_bytes(bytes(2 * size))
-    for name in ("batches.meta.txt", "fine_label_names.txt"):
-        (folder / "cifar" / name).write_text("apple\npear\n")
-    (folder / "people.csv").write_text("layer,unit,summary\nfc,0,a red thing\n")
-    (folder / "result.json").write_text('{"neurons": [{"layer": "fc", "unit": 0, "labels": ["red"]}]}')
-    return folder
 
 
 def member(group: str, name: str, small: SmallModels, files: Path) -> Any:
