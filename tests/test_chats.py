@@ -242,6 +242,7 @@ def test_a_run_with_a_language_model_leaves_no_key_anywhere(
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
     result = json.loads(next((tmp_path / "mlruns" / "runs").glob("*/result.json")).read_text())
     used = result["usage"]["summarizer"]
+    assert f"summarizer asked gpt-4o-mini {used['asked']:.0f} questions" in done.stdout
     assert used["model"] == "gpt-4o-mini"
     assert used["asked"] > 15
     assert result["metrics"]["cost.tokens_per_neuron"]["mean"] == pytest.approx(105 * used["asked"] / 3)
