@@ -65,6 +65,8 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
             if fault in ("500", "401", "400"):
                 message = f"cannot serve {self.headers['authorization']}"  # as careless servers do
                 return self.send(int(fault), {"error": {"message": message}})
+            if fault == "filtered":
+                return self.send(400, {"error": {"message": "no", "code": "content_filter"}})
             if fault == "timeout":
                 time.sleep(1.5)
             if fault == "hang":

@@ -115,6 +115,11 @@ def test_thresholds_are_the_quantile_of_all_places() -> None:
     found = thresholds(target, probe, "concepts", 64, quantile=0.01)
     n = int(np.ceil(0.01 * maps.shape[1]))
     assert np.array_equal(found, np.sort(maps, axis=1)[:, -n])
+    sampled = thresholds(target, probe, "concepts", 64, quantile=0.01, most=maps.shape[1] // 2)
+    above = (maps > sampled[:, None]).mean(axis=1)[sampled > 0]
+    assert len(above) > 20
+    assert above.mean() == pytest.approx(0.01, abs=0.002)
+    assert not np.array_equal(sampled, found)
 
 
 def test_overlaps_are_ious_of_masks_with_the_places_above_the_threshold() -> None:

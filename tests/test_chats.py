@@ -153,6 +153,18 @@ def test_a_wrong_key_is_not_tried_again(tmp_path: Path) -> None:
         assert len(server.requests) == 1
 
 
+def test_what_a_service_refuses_leaves_out_one_answer_and_a_bad_request_ends_the_run(tmp_path: Path) -> None:
+    with chat_server(lambda n: "filtered" if n % 3 == 0 else None) as server:
+        labels = summarizer(server, tmp_path, "summarizer.simplify=null").summarize(CAPTIONS, n=3, seed=0)
+        assert labels == [["red"], ["dotted"]]
+        server.fault = lambda n: "filtered"
+        nothing = summarizer(server, tmp_path, "summarizer.simplify=null", "summarizer.temperature=0.5")
+        assert nothing.summarize(CAPTIONS, n=3, seed=0) == [[], []]
+        server.fault = lambda n: "400"
+        with pytest.raises(RunError, match="HTTP 400"):
+            summarizer(server, tmp_path, "summarizer.temperature=0.6").summarize(CAPTIONS, n=3, seed=0)
+
+
 def test_only_so_many_questions_are_on_their_way(tmp_path: Path) -> None:
     with chat_server() as server:
         summarizer(server, tmp_path, "summarizer.chat.concurrency=3").summarize(CAPTIONS, n=5, seed=0)

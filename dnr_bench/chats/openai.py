@@ -29,8 +29,11 @@ from dnr_bench.types import Answer, Image, Question
 
 _log = logging.getLogger(__name__)
 
+_OPENAI = "https://api.openai.com/v1"
 #: What an image may cost in tokens at most, to know before a question is sent what it may cost.
 _IMAGE_TOKENS = 2000
+#: What a service says of a question that it will not answer: no label comes of it, and the run goes on.
+_REFUSED = ("content_filter", "content_policy_violation")
 #: Seconds that a server may ask us to wait before it is asked again.
 _LONGEST_WAIT = 120.0
 
@@ -124,7 +127,7 @@ class OpenAIChat:
     ) -> Iterator[tuple[int, Answer]]:
         client = AsyncOpenAI(
             api_key=os.environ.get(self.key_env) or "none",
-            base_url=self.base_url,
+            base_url=self.base_url or _OPENAI,  # not what the environment says, which results would not show
             timeout=self.timeout,
             max_retries=0,  # retries are ours, so that each is seen and counted
         )
@@ -176,6 +179,10 @@ class OpenAIChat:
                 reraise=True,
             )
             response: Any = await retrying(self._request, client, question)
+        except openai.BadRequestError as error:
+            if error.code not in _REFUSED:
+                raise
+            return Answer("", str(error.code), 0, 0, self._dollars(0, 0), started, time.time() - started)
         finally:
             self.reserved -= most
         answer = self._read(response, started)

@@ -17,6 +17,8 @@ from dnr_bench.store import Key
 from dnr_bench.types import ConceptMasks, Explanation, Layer, Neuron, ProbeSet, ScoredCandidate
 
 _BATCH = 32
+#: Thresholds look at no more places of a unit's maps than so many, chosen at random, the same for all units.
+_MOST_PLACES = 4_000_000
 
 
 class NetworkDissection:
@@ -109,22 +111,36 @@ def concept_masks(probe: ProbeSet) -> ConceptMasks:
 
 
 def thresholds(
-    target: Target, probe: ProbeSet, layer: str, units: int, quantile: float
+    target: Target, probe: ProbeSet, layer: str, units: int, quantile: float, most: int = _MOST_PLACES
 ) -> Float[np.ndarray, " units"]:
-    """The activation above which lies the share `quantile` of all places of each unit's maps, exactly.
+    """The activation above which lies the share `quantile` of all places of each unit's maps.
 
-    Only the highest values of each unit are kept while the images pass.
+    Exact up to `most` places in all; of more, a random share of each image's places stands for the rest, so
+    that memory does not grow with the number of images. Only the highest values are kept as images pass.
     """
-    highest = np.empty((units, 0), np.float32)
+    kept: list[np.ndarray] = []
+    n_kept, keep = 0, 1
+    rng = np.random.default_rng(47)
     for _, maps in _maps(target, probe, layer, units, "thresholds"):
         flat = maps.transpose(1, 0, 2, 3).reshape(units, -1)
-        highest = np.concatenate([highest, flat], axis=1)
-        total = flat.shape[1] // len(maps) * len(probe.images)  # all maps have one size
-        keep = max(int(np.ceil(quantile * total)), 1)
-        if highest.shape[1] > keep:
-            highest = -np.partition(-highest, keep - 1, axis=1)[:, :keep]
-    lowest: np.ndarray = highest.min(axis=1)
+        n_places = flat.shape[1] // len(maps) * len(probe.images)  # all maps have one size
+        if n_places > most:
+            flat = flat[:, rng.random(flat.shape[1]) < most / n_places]
+        keep = max(int(np.ceil(quantile * min(n_places, most))), 1)
+        kept.append(flat)
+        n_kept += flat.shape[1]
+        if n_kept > 2 * keep:
+            kept = [_largest(np.concatenate(kept, axis=1), keep)]
+            n_kept = keep
+    lowest: np.ndarray = _largest(np.concatenate(kept, axis=1), keep).min(axis=1)
     return lowest
+
+
+def _largest(values: Float[np.ndarray, "units n"], keep: int) -> Float[np.ndarray, "units kept"]:
+    """The `keep` largest values of each row, or all where there are fewer; in any order."""
+    if values.shape[1] <= keep:
+        return values
+    return np.partition(values, values.shape[1] - keep, axis=1)[:, -keep:]
 
 
 def overlaps(

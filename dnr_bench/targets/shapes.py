@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from dnr_bench.devices import Dtype
 from dnr_bench.fingerprints import checkpoint_path
 from dnr_bench.shapes.network import load_network
 from dnr_bench.targets.hooked import HookedTarget, untrain
@@ -17,8 +18,9 @@ def shapes_target(
     batch_size: int,
     random_weights: bool = False,
     seed: int = 0,
+    dtype: Dtype = "float32",
 ) -> HookedTarget:
-    """The network in `checkpoint` (config.json and model.safetensors), computing in float32.
+    """The network in `checkpoint` (config.json and model.safetensors).
 
     `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
     what they say of nothing.
@@ -34,5 +36,6 @@ def shapes_target(
         names={"fc": config["classes"]},
         pool=pool,
         device=device,
+        dtype=dtype,
         batch_size=batch_size,
     )
