@@ -23,6 +23,7 @@ GROUPS = {
     "held_out": parts.Probe,
     "captioner": parts.Captioner,
     "summarizer": object,  # a summariser or a proposer
+    "chat": parts.Chat,
     "generator": parts.Generator,
     "encoder": parts.ImageTextEncoder,
     "scorer": parts.Scorer,
@@ -54,6 +55,8 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
         "captioner/blip_base": lambda: [f"checkpoint={small.blip}"],
         "captioner/blip2": lambda: [f"checkpoint={small.blip2}"],
         "captioner/openai": ["chat.base_url=http://127.0.0.1:9/v1"],
+        "chat/openai": ["base_url=http://127.0.0.1:9/v1"],
+        "chat/local": lambda: [f"checkpoint={small.llama}"],
         "summarizer/openai": ["chat.base_url=http://127.0.0.1:9/v1"],
         "summarizer/openai_images": ["chat.base_url=http://127.0.0.1:9/v1"],
         "summarizer/local": lambda: [f"chat.checkpoint={small.llama}"],
@@ -93,7 +96,8 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
 
 
 def member(group: str, name: str, small: SmallModels, files: Path) -> Any:
-    config = composed(f"{group}={name}", *needed(f"{group}/{name}", small, files))
+    choice = f"+{group}={name}" if group == "chat" else f"{group}={name}"  # which stands within other parts
+    config = composed(choice, *needed(f"{group}/{name}", small, files))
     return build(config[group], GROUPS[group], group)
 
 
@@ -162,6 +166,17 @@ def test_captioners_keep_order_and_length_in_any_batch(name: str, small: SmallMo
     assert together[::-1] == captioner.caption(views[::-1])
     if name != "blip2":  # at random weights it may say nothing
         assert all(together) == (name != "none")
+
+
+def test_a_question_to_blip2_is_no_part_of_its_captions(small: SmallModels, files: Path) -> None:
+    views = [View(SCENES.images[i], None) for i in range(3)]
+    words = ["captioner=blip2", f"captioner.checkpoint={small.blip2}", "captioner.prompt='Label:'"]
+    captioner = build(composed(*words).captioner, parts.Captioner, "captioner")
+    captions = captioner.caption(views)
+    assert len(captions) == 3
+    assert not any("Label" in caption for caption in captions)
+    begun = build(composed("captioner.prompt=a photo of").captioner, parts.Captioner, "captioner")
+    assert all(caption.startswith("a photo of") for caption in begun.caption(views))
 
 
 @pytest.mark.parametrize("name", members("generator"))

@@ -47,7 +47,7 @@ class BlipCaptioner:
             torch_dtype(dtype),
             Batches(batch_size),
         )
-        self.family, self.prompt, self.max_new_tokens = family, prompt, max_new_tokens
+        self.prompt, self.max_new_tokens = prompt, max_new_tokens
         path, weights = model_directory(checkpoint)
         transformers_logging.disable_progress_bar()  # of loading weights, which is quick
         kind, processor = _FAMILIES[family]
@@ -57,6 +57,9 @@ class BlipCaptioner:
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UsageError(f"checkpoint={checkpoint!r} is no {kind.__name__}: {reason}") from error
+        # BLIP-2 on a decoder gives the question back, on an encoder and decoder (T5) only its answer
+        is_decoder = family == "blip-2" and not self.model.language_model.config.is_encoder_decoder
+        self.repeats_prompt = prompt is not None and is_decoder
         self.fingerprint = digest(
             {
                 "weights": weights,
@@ -86,7 +89,7 @@ class BlipCaptioner:
         if self.prompt is None:
             inputs = {"pixel_values": inputs["pixel_values"]}
         tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
-        if self.prompt is not None and self.family == "blip-2":  # which gives the question back
+        if self.repeats_prompt:
             tokens = tokens[:, inputs["input_ids"].shape[1] :]
         captions = self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in captions]
