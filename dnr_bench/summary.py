@@ -286,7 +286,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.3f}"
+        return "–" if value != value else f"{value:.2g}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
     return escape(str(value))
 
 
