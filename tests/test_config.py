@@ -39,7 +39,7 @@ LAYERS = [Layer("concepts", 64, True, True), Layer("fc", 28, False, False)]
 
 def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
     """What a member of conf/ asks for: files that have no defaults, and small models of the real classes."""
-    group = member.partition("/")[0]
+    group, _, name = member.partition("/")
     sd = ["checkpoint=embedded:generator", "variant=null", "size=64", "steps=2"]
     given = {
         "target/none": ["layers={fc:28}"],
@@ -89,9 +89,16 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
         + [f"parts.broden.path={folder / 'broden'}"],
         "evaluator/milannotations": [f"milannotations.path={folder / 'people.csv'}"],
         "evaluator/label_agreement": [f"label_agreement.other={folder}"],
+        "evaluator/ood_auroc_papers": [
+            f"ood_auroc_papers.datasets.cifar10.path={folder / 'cifar'}",
+            f"ood_auroc_papers.datasets.cifar100.path={folder / 'cifar'}",
+            f"ood_auroc_papers.datasets.places365.path={folder / 'photos'}",
+        ],
         "evaluator/spurious": ["spurious.terms={water:[boat]}"],
     }.get(member, [])  # fmt: skip
     words = given() if callable(given) else given
+    if group == "held_out" and name != "shapes":
+        words = [word.removeprefix("probe.") for word in needed(f"probe/{name}", small, folder)[:-1]]
     return [*(f"{group}.{word}" for word in words), f"paths.store={folder / 'store'}"]
 
 

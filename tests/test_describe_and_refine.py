@@ -72,9 +72,9 @@ def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: Bui
     drawn: list[int] = []
     generate = config.parts.generator.generate
 
-    def noting(prompts: list[str], seeds: list[int]):
+    def noting(prompts: list[str], seeds: list[int], numbers: list[int]):
         drawn.extend(seeds)
-        return generate(prompts, seeds)
+        return generate(prompts, seeds, numbers)
 
     config.parts.generator.generate = noting
     run(config)

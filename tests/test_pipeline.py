@@ -130,9 +130,9 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
     def counted(config: RunConfig) -> RunConfig:
         generate = config.parts.generator.generate
 
-        def counting(prompts: list[str], seeds: list[int]):
+        def counting(prompts: list[str], seeds: list[int], numbers: list[int]):
             drawn.append(len(prompts))
-            return generate(prompts, seeds)
+            return generate(prompts, seeds, numbers)
 
         config.parts.generator.generate = counting
         return config
