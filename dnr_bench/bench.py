@@ -59,7 +59,7 @@ class Bench:
         """Load the probing set and set up the pipeline; nothing is computed yet."""
         store = Store(config.store)
         unchanged = config.probe.load(config.settings.seed)
-        _check_retrieved(config.parts.generator, unchanged)
+        _check_retrieved(config.parts.generator, unchanged, config.settings.drawing.images_per_concept)
         probe = perturbed(unchanged, config.perturbation)
         pipeline = DescribeAndDissect(config.parts, config.settings, probe, config.layers, store)
         return cls(config, store, unchanged, probe, pipeline)
@@ -84,10 +84,14 @@ class Bench:
                 parts.encoder,
                 pipeline.fresh_studio,
                 self.config.layers,
-                frozenset(self.unchanged.ids),
+                frozenset(self.unchanged.ids) | _retrieved(parts.generator),
             ),
             stages={name: replace(count) for name, count in self.store.counts.items()},
-            usage=self.usage(),
+            usage={
+                name: replace(used, calls=list(used.calls))
+                for name, used in self.usage().items()
+                if not name.startswith("evaluator.")
+            },
         )
         known = {neuron: text for neuron, text in self.truths(context).items() if text is not None}
         return replace(context, truth=known)
@@ -107,12 +111,22 @@ class Bench:
         return {neuron: text for evaluator in evaluators for neuron, text in evaluator.truth(context).items()}
 
 
-def _check_retrieved(generator: Generator, probe: ProbeSet) -> None:
-    """Images that explain a neuron must not be what its candidates are scored on."""
-    shared = len(generator.ids & set(probe.ids)) if isinstance(generator, Retriever) else 0
-    if shared:
+def _retrieved(generator: Generator) -> frozenset[str]:
+    return generator.ids if isinstance(generator, Retriever) else frozenset()
+
+
+def _check_retrieved(generator: Generator, probe: ProbeSet, images_per_concept: int) -> None:
+    """What candidates are scored on must be others than the probing images, and enough."""
+    if not isinstance(generator, Retriever):
+        return
+    if shared := len(generator.ids & set(probe.ids)):
         raise UsageError(
             f"{shared} images of the generator are images of the probing set, too: retrieval needs others"
+        )
+    if len(generator.ids) < 2 * images_per_concept:
+        raise UsageError(
+            f"generator=retrieval has {len(generator.ids)} images; images_per_concept={images_per_concept}"
+            " needs twice as many, since evaluators look at others than those that chose a label"
         )
 
 

@@ -25,11 +25,26 @@ def composed(*overrides: str, name: str = "config") -> DictConfig:
         return compose(name, overrides=list(overrides))
 
 
+#: A name and password in an address, and what keys of services look like.
+_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\b(sk|hf|ghp|xox[bp])[-_][\w-]{12,}")
+
+
+def _refuse_secrets(words: list[str]) -> None:
+    """Command lines are written into configs, results and MLflow: they are no place for secrets."""
+    for word in words:
+        if _SECRETS.search(word):
+            raise UsageError(
+                f"{word.partition('=')[0]}=... looks as if it held a password or a key, and settings are"
+                " written into results. Keys belong into environment variables (key_env names one)"
+            )
+
+
 def exit_code_of(command: Callable[[], int]) -> int:
     """Run a command; 0: fine, 1: it failed, 2: the request was wrong, 130: interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
     debug = "debug=true" in sys.argv
     try:
+        _refuse_secrets(sys.argv[1:])
         return command()
     except DnrError as error:
         report(error, debug)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dnr_bench.bench import RunConfig
 from dnr_bench.captioners.dataset import DatasetCaptioner
+from dnr_bench.captioners.none import NoCaptions
 from dnr_bench.devices import Dtype, checked_device
 from dnr_bench.errors import DnrError, UsageError
 from dnr_bench.exemplars import ExemplarSettings
@@ -39,6 +40,7 @@ from dnr_bench.pipeline import Method, Parts, Settings
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation
 from dnr_bench.refinement import Refinement
 from dnr_bench.renderings import DrawingSettings
+from dnr_bench.summarizers.captions import CaptionsAsCandidates
 from dnr_bench.types import Candidate, Layer, Neuron
 from dnr_bench.user_concepts import user_concepts
 
@@ -98,7 +100,8 @@ def build_run(config: DictConfig) -> RunConfig:
     )
     scorer = build(config.scorer, Scorer, "scorer")  # cheap parts first, so that their errors come at once
     probe = build(config.probe, Probe, "probe")
-    summarizer = _summarizer(config.summarizer)
+    method = build(config.method, Method, "method")
+    summarizer = _summarizer(config.summarizer) if method.has_candidates else CaptionsAsCandidates()
     evaluators = {
         str(name): build(node, Evaluator, f"evaluator.{name}")
         for name, node in (config.get("evaluator") or {}).items()  # evaluator=[] leaves no such key
@@ -106,7 +109,6 @@ def build_run(config: DictConfig) -> RunConfig:
     target = build(config.target, Target, "target")
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
-    method = build(config.method, Method, "method")
     method.check(neurons, target.layers())
     for evaluator in evaluators.values():
         evaluator.check(neurons, target)
@@ -123,7 +125,9 @@ def build_run(config: DictConfig) -> RunConfig:
             "seed": top.seed,
         },
     )
-    captioner = build(config.captioner, Captioner, "captioner")
+    if not method.has_candidates:
+        _refuse_unused(config, settings)
+    captioner = build(config.captioner, Captioner, "captioner") if method.has_candidates else NoCaptions()
     is_asked = not isinstance(summarizer, Proposer)
     if refinement.max_iterations and isinstance(captioner, DatasetCaptioner) and is_asked:
         raise UsageError(
@@ -150,6 +154,20 @@ def build_run(config: DictConfig) -> RunConfig:
         Path(paths.store),
         resolved(config),
     )
+
+
+def _refuse_unused(config: DictConfig, settings: Settings) -> None:
+    """What a method that knows only its own concepts would pass over without a word."""
+    asked = []
+    if any(settings.proposed.values()):
+        asked.append("user_concepts and proposals")
+    if settings.refinement.max_iterations:
+        asked.append("refine=iterative")
+    if asked:
+        method = str(config.method.get("_target_")).rpartition(".")[2]
+        raise UsageError(
+            f"{' and '.join(asked)} are for method=describe; {method} has concepts of its own only"
+        )
 
 
 def _summarizer(node: DictConfig) -> Summarizer | Proposer:

@@ -52,6 +52,7 @@ def take_turn(model: Any, device: torch.device) -> None:
     before = _present.get(device, lambda: None)()
     if before is model:
         return
+    _present.pop(device, None)  # nobody is there, should the next line fail
     if before is not None:
         before.to("cpu")
         torch.cuda.empty_cache()
@@ -82,13 +83,13 @@ class Batches:
         try:
             return (work(block),)
         except torch.OutOfMemoryError as error:
-            if len(block) == 1:
+            if self.size == 1:
                 raise RunError(
                     "the device's memory does not even suffice for a batch of one; dtype=bfloat16 takes half,"
                     " device=cpu uses the main memory"
                 ) from error
         # outside of the handler, whose traceback would hold on to what fills the memory
-        self.size = len(block) // 2
+        before, self.size = self.size, self.size // 2  # some fill a batch up, however few items it has
         torch.cuda.empty_cache()
-        _log.warning("out of memory with a batch of %d: going on with %d", len(block), self.size)
+        _log.warning("out of memory with a batch of %d: going on with %d", before, self.size)
         return ()

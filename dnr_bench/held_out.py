@@ -21,7 +21,7 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class HeldOutImages:
-    """`explaining` are the ids of the probing images; `studio` draws new ones."""
+    """`explaining` are the ids of images that explain or choose labels; `studio` draws new ones."""
 
     store: Store
     target: Target

@@ -407,7 +407,13 @@ class DescribeAndDissect:
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to come to labels."""
+    """A way to come to labels.
+
+    `has_candidates`: whether it scores candidates from captions, other methods and the user, as the pipeline
+    does, or knows only its own concepts.
+    """
+
+    has_candidates: bool
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Raises `UsageError`, before any work, where it has nothing to say of these neurons."""

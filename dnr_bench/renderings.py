@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.errors import RunError, UsageError
-from dnr_bench.parts import Generator, ImageTextEncoder, Target, TextEncoder, TextMatcher
+from dnr_bench.parts import Generator, ImageTextEncoder, Retriever, Target, TextEncoder, TextMatcher
 from dnr_bench.store import Key, Store, pixels_digest
 from dnr_bench.types import Image, Rendering
 
@@ -83,8 +83,10 @@ class Studio:
         """The images [Q, height, width, 3] of each concept; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
         prompts = [self.settings.prompt.format(concept=concept) for concept in concepts]
+        # what is drawn follows the seed, what is retrieved the number
+        start = {"first": self.first} if isinstance(self.generator, Retriever) else {}
         keys: list[Key] = [
-            {"generator": self.generator.fingerprint, "prompt": prompt, "seed": self.seed}
+            {"generator": self.generator.fingerprint, "prompt": prompt, "seed": self.seed, **start}
             for prompt in prompts
         ]
 

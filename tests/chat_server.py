@@ -27,6 +27,9 @@ class Server:
     #: How often each question was answered whole, with an answer that counts.
     paid: Counter[str] = field(default_factory=Counter)
     keys: set[str] = field(default_factory=set)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    #: Seconds that an answer takes.
+    delay: float = 0.01
     at_once: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,10 +49,11 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
                 number = len(state.requests)
                 state.requests.append(body)
                 state.keys.add(self.headers["authorization"].removeprefix("Bearer "))
+                state.headers.append(dict(self.headers))
                 state.at_once += 1
                 state.most_at_once = max(state.most_at_once, state.at_once)
             try:
-                time.sleep(0.01)
+                time.sleep(state.delay)
                 self.respond(state.fault(number), body)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the client has gone
@@ -63,7 +67,8 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
             if fault == "429":
                 return self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
             if fault in ("500", "401", "400"):
-                message = f"cannot serve {self.headers['authorization']}"  # as careless servers do
+                said = self.headers["authorization"]  # as careless servers do, and at any place
+                message = f"cannot serve {said} {'x' * 253} {said}"
                 return self.send(int(fault), {"error": {"message": message}})
             if fault == "filtered":
                 return self.send(400, {"error": {"message": "no", "code": "content_filter"}})

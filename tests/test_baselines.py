@@ -190,3 +190,14 @@ def test_a_concept_set_of_ones_own(tmp_path: Path, small_run: BuildRun) -> None:
         )
     )
     assert {label for record in result.neurons for label in record["labels"]} <= {"red", "square"}
+
+
+@pytest.mark.parametrize("method", ["clip_dissect", "network_dissection"])
+def test_what_a_baseline_cannot_use_is_said_and_it_needs_no_key(
+    method: str, small_run: BuildRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"user_concepts .* and refine=iterative are for method="):
+        small_run(f"method={method}", "user_concepts=[zebra]", "refine=iterative")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    result = run(small_run(f"method={method}", "summarizer=openai", "evaluator=[planted]"))
+    assert "captions" not in result.stages

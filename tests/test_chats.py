@@ -24,7 +24,7 @@ from dnr_bench.chats.labels import first_line, label_of
 from dnr_bench.chats.local import LocalChat
 from dnr_bench.chats.openai import BudgetSpentError, OpenAIChat
 from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.command_line import composed
+from dnr_bench.command_line import composed, exit_code_of
 from dnr_bench.config import build
 from dnr_bench.errors import RunError, UsageError
 from dnr_bench.parts import Captioner, Chat, Proposer, Summarizer
@@ -171,15 +171,26 @@ def test_only_so_many_questions_are_on_their_way(tmp_path: Path) -> None:
     assert server.most_at_once == 3
 
 
-def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -> None:
-    # an answer costs 0.000018 dollars, and is feared to cost about 0.0003
+def test_a_budget_waits_for_answers_on_their_way(tmp_path: Path) -> None:
+    # one answer is feared to cost more than 0.0001 dollars: few at a time, but it costs 0.000018
     with chat_server() as server:
-        small = summarizer(server, tmp_path, "summarizer.chat.budget=0.0005", "summarizer.chat.concurrency=2")
-        with pytest.raises(BudgetSpentError, match=r"budget=0\.0005: .* dollars are spent"):
+        model = summarizer(
+            server, tmp_path, "summarizer.chat.budget=0.0006", "summarizer.chat.concurrency=17"
+        )
+        model.summarize(CAPTIONS, n=5, seed=0)
+    assert len(server.paid) == 17
+    assert 1 <= server.most_at_once <= 6
+
+
+def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    # an answer costs 0.000018 dollars, and is feared to cost more than 0.0001
+    with chat_server() as server:
+        small = summarizer(server, tmp_path, "summarizer.chat.budget=0.0003", "summarizer.chat.concurrency=8")
+        with pytest.raises(BudgetSpentError, match=r"budget=0\.0003: .* dollars are spent"):
             small.summarize(CAPTIONS, n=5, seed=0)
         paid = len(server.paid)
         assert 0 < paid < 17
-        assert small.usage.totals["dollars"] <= 0.0005
+        assert small.usage.totals["dollars"] <= 0.0003
         summarizer(server, tmp_path, "summarizer.chat.budget=1").summarize(CAPTIONS, n=5, seed=0)
     assert set(server.paid.values()) == {1}
 
@@ -211,6 +222,72 @@ def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
         server.fault = lambda n: None
         summarizer(server, tmp_path, *words[4:]).summarize([["a", "b"]], n=40, seed=0)
         assert list(server.paid.values()) == [1] * 40
+
+
+def test_what_is_on_its_way_at_an_interruption_is_kept(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "from dnr_bench.command_line import composed\n"
+        "from dnr_bench.config import build\n"
+        "from dnr_bench.parts import Summarizer\n"
+        "build(composed(*sys.argv[1:]).summarizer, Summarizer, 's').summarize([['a', 'b']], 40, 0)\n"
+    )
+    with chat_server() as server:
+        server.delay = 0.7
+        words = overrides(server, tmp_path, "summarizer.simplify=null", "summarizer.chat.timeout=60")
+        process = subprocess.Popen([sys.executable, "-c", script, *words], stderr=subprocess.DEVNULL)
+        deadline = time.time() + 60
+        while len(server.requests) < 12 and time.time() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        assert process.returncode != 0
+        stopped = len(server.paid)
+        assert 12 <= stopped < 40
+        server.delay = 0.01
+        summarizer(server, tmp_path, *words[4:]).summarize([["a", "b"]], n=40, seed=0)
+        assert list(server.paid.values()) == [1] * 40
+
+
+def test_a_key_with_a_line_break_works_and_one_that_is_none_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    with chat_server(lambda n: "500" if n else None) as server:
+        with pytest.raises(RunError) as raised:
+            summarizer(server, tmp_path, "summarizer.chat.attempts=1").summarize(CAPTIONS, n=1, seed=0)
+        assert server.keys == {KEY}
+    assert KEY[:14] not in str(raised.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-…")
+    with pytest.raises(UsageError, match="OPENAI_API_KEY holds characters that no key has"):
+        summarizer(server, tmp_path)
+
+
+def test_further_fields_reach_the_server(tmp_path: Path) -> None:
+    with chat_server() as server:
+        more = "summarizer.chat.extra={top_k: 20, temperature: null, seed: 7}"
+        summarizer(server, tmp_path, more).summarize(CAPTIONS[:1], n=1, seed=0)
+    assert {request["top_k"] for request in server.requests} == {20}
+    assert {request["seed"] for request in server.requests} == {7}
+    assert not any("temperature" in request for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "summarizer.chat.base_url=http://me:hunter2@host/v1",
+        "summarizer.chat.key_env=sk-hunter2hunter2hunter2",
+    ],
+)
+def test_command_lines_with_secrets_are_refused_before_anything_is_written(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dnr_bench", "summarizer=openai", word])
+    assert exit_code_of(lambda: pytest.fail("the command ran")) == 2
+    said = capsys.readouterr().err
+    assert "looks as if it held a password or a key" in said
+    assert "hunter2" not in said
 
 
 def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> None:
@@ -274,7 +351,10 @@ def test_a_run_with_a_language_model_leaves_no_key_anywhere(
     [
         (["summarizer.temperature=3"], r"summarizer\.temperature=3 must lie in 0\.\.2"),
         (["summarizer.chat.concurrency=0"], r"concurrency=0 must be at least 1"),
-        (["summarizer.chat.budget=1", "summarizer.chat.prices=null"], r"budget=1 must be above 0, and needs"),
+        (["summarizer.chat.budget=1", "summarizer.chat.model=x"], r"budget=1 .* needs the prices of 'x'"),
+        (["summarizer.chat.prices=[[x,1]]"], r"\['x', 1\] must be a model and two numbers"),
+        (["summarizer.chat.key_env=sk-hunter2"], r"key_env must be the name of an environment variable"),
+        (["summarizer.chat.extra={model:x}"], r"\['model'\] are not yours to set here"),
         (["summarizer.chat.base_url=http://me:hunter2@host/v1"], r"base_url holds a name, a password or"),
         (["summarizer.chat.base_url=host"], r"must be an address like http"),
         (["summarizer.summarize=conf/prompts/simplify.txt"], r"summarize='conf/prompts/simplify.txt' must"),
@@ -309,10 +389,22 @@ def test_a_missing_key_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, 
         ("a b c d e f g h i", None),
         ("2 or 3 stars", "2 or 3 stars"),
         ("St. Bernard", "st. bernard"),
+        ("Here is the label:\n\nRed dogs", "red dogs"),
+        ("Sure! Here's a label:\n**Red dogs**", "red dogs"),
+        ("**Label**: red dogs", "red dogs"),
+        ("<think>\nOkay, so\n</think>\n\nred dogs", "red dogs"),
+        ("<think>\nOkay, so", None),
+        ("I'm sorry, I can't help with that.", None),
+        ("I’m sorry.", None),
     ],
 )
 def test_answers_are_cleaned(text: str, label: str | None) -> None:
     assert label_of(text, max_words=8) == label
+
+
+def test_a_label_that_was_cut_off_is_none() -> None:
+    assert label_of("red dogs on a", 8, stopped="length") is None
+    assert label_of("red dogs\nbecause", 8, stopped="length") == "red dogs"
 
 
 def test_a_first_line_keeps_its_case() -> None:

@@ -175,6 +175,70 @@ def test_captioners_keep_order_and_length_in_any_batch(name: str, small: SmallMo
         assert all(together) == (name != "none")
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "change"),
+    [
+        ("target", "shapes", "pool=max"),
+        ("target", "shapes", "random_weights=true"),
+        ("target", "torchvision", "tokens=patches"),
+        ("target", "torchvision", "seed=1"),
+        ("target", "tile2vec", "infrared=zero"),
+        ("target", "tile2vec", "size=64"),
+        ("target", "custom", "squash=true"),
+        ("target", "custom", "interpolation=bicubic"),
+        ("target", "custom", "arguments={num_classes:7}"),
+        ("captioner", "blip", "prompt=a"),
+        ("captioner", "blip", "max_new_tokens=3"),
+        ("captioner", "blip", "dtype=bfloat16"),
+        ("captioner", "openai", "chat.model=x"),
+        ("captioner", "openai", "chat.image_size=64"),
+        ("captioner", "openai", "caption=conf/prompts/propose.txt"),
+        ("summarizer", "openai", "temperature=0.5"),
+        ("summarizer", "openai", "simplify=null"),
+        ("summarizer", "openai", "max_words=3"),
+        ("summarizer", "openai", "attempts=1"),
+        ("summarizer", "openai", "chat.extra={top_p:0.5}"),
+        ("summarizer", "openai", "chat.max_tokens=9"),
+        ("summarizer", "local", "chat.max_tokens=9"),
+        ("summarizer", "local", "chat.dtype=bfloat16"),
+        ("summarizer", "openai_images", "propose=conf/prompts/caption.txt"),
+        ("generator", "sd15", "steps=3"),
+        ("generator", "sd15", "guidance=2"),
+        ("generator", "sd15", "size=32"),
+        ("generator", "retrieval", "size=64"),
+        ("generator", "retrieval", "images.n_images=12"),
+        ("encoder", "clip", "dtype=bfloat16"),
+        ("bert_score", "roberta", "layer=2"),
+    ],
+)
+def test_what_changes_results_changes_the_fingerprint(
+    group: str, name: str, change: str, small: SmallModels, files: Path
+) -> None:
+    words = needed(f"{group}/{name}", small, files)
+    config = composed(f"{group}={name}", *words, f"{group}.{change}")
+    changed = build(config[group], GROUPS[group], group)
+    assert changed.fingerprint != member(group, name, small, files).fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "replay=only",
+        "answers=elsewhere",
+        "chat.concurrency=1",
+        "chat.budget=1",
+        "chat.timeout=1",
+        "chat.attempts=1",
+    ],
+)
+def test_how_answers_come_does_not_change_the_fingerprint(
+    change: str, small: SmallModels, files: Path
+) -> None:
+    words = needed("summarizer/openai", small, files)
+    changed = build(composed("summarizer=openai", *words, f"summarizer.{change}").summarizer, object, "s")
+    assert changed.fingerprint == member("summarizer", "openai", small, files).fingerprint
+
+
 def test_a_question_to_blip2_is_no_part_of_its_captions(small: SmallModels, files: Path) -> None:
     views = [View(SCENES.images[i], None) for i in range(3)]
     words = ["captioner=blip2", f"captioner.checkpoint={small.blip2}", "captioner.prompt='Label:'"]

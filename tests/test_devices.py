@@ -45,8 +45,17 @@ def test_batches_are_halved_until_they_fit_and_nothing_is_lost(size: int, most: 
 def test_a_batch_of_one_that_does_not_fit_is_one_message() -> None:
     with pytest.raises(RunError, match="does not even suffice for a batch of one"):
         list(Batches(4).over(range(3), Crowded(0)))
+    padded = Batches(8)  # one item, of which a generator makes eight
+    assert list(padded.over([1], lambda items: _fits(padded.size, 3))) == [True]
+    assert padded.size == 2
     with pytest.raises(UsageError, match="batch_size=0 must be at least 1"):
         Batches(0)
+
+
+def _fits(size: int, most: int) -> bool:
+    if size > most:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return True
 
 
 class Travelling(nn.Module):

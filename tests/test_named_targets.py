@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +118,38 @@ def test_a_network_in_bfloat16_agrees_with_one_in_float32() -> None:
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.999
 
 
+def test_classifiers_that_end_with_a_convolution() -> None:
+    squeeze = target("target=torchvision", "target.name=squeezenet1_1", "target.weights=null")
+    assert squeeze.run(IMAGES, ["classifier.1"])["classifier.1"].shape == (4, 1000)
+
+
+def test_what_a_function_of_ones_own_computes_is_in_its_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, scale):\n"
+        "        super().__init__()\n"
+        "        self.model, self.scale = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 9)), scale\n"
+        "    def forward(self, x):\n"
+        "        return self.model(x * self.scale)\n"
+    )
+    (tmp_path / "scaled_net.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["target=custom", "target.factory=scaled_net:Net", "target.resize=64", "target.crop=64"]
+    one = target(*words, "target.arguments={scale:1}")
+    other = target(*words, "target.arguments={scale:3}")
+    assert one.fingerprint != other.fingerprint
+    torch.save(one.model.state_dict(), tmp_path / "own.pt")  # whose names begin with "model."
+    again = target(*words, "target.arguments={scale:1}", f"target.checkpoint={tmp_path / 'own.pt'}")
+    assert again.fingerprint == one.fingerprint
+    monkeypatch.delitem(sys.modules, "scaled_net")
+    (tmp_path / "scaled_net.py").write_text(code.replace("x * self.scale", "x * self.scale + 1"))
+    importlib.invalidate_caches()
+    assert target(*words, "target.arguments={scale:1}").fingerprint != one.fingerprint
+
+
 def test_random_weights_follow_the_seed() -> None:
     words = ["target=torchvision", "target.name=resnet18", "target.weights=null"]
     assert target(*words).fingerprint == target(*words).fingerprint
@@ -126,6 +160,7 @@ def test_the_fourth_band_of_tile2vec_is_made_up(small: SmallModels) -> None:
     words = ["target=tile2vec", f"target.checkpoint={small.tile2vec}"]
     mean, zero = target(*words), target(*words, "target.infrared=zero")
     assert {"layer1", "layer5"} <= {layer.name for layer in mean.layers()}
+    assert mean.fingerprint != zero.fingerprint
     a, b = (one.run(IMAGES, ["layer5"])["layer5"] for one in (mean, zero))
     assert a.shape == (4, 48)
     assert not np.allclose(a, b)
@@ -142,7 +177,12 @@ def test_a_function_of_ones_own_in_the_working_directory(
     )
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
     monkeypatch.chdir(tmp_path)
-    words = ["target=custom", "target.factory=my_nets:build", "+target.arguments.width=6", "target.resize=64"]
+    words = [
+        "target=custom",
+        "target.factory=my_nets:build",
+        "target.arguments={width:6}",
+        "target.resize=64",
+    ]
     words += ["target.crop=64", "target.classes=names.txt", "evaluator=[fc_layer]", "neurons.units=[0,1]"]
     result = run(small_run(*words, "neurons.layers=['1','4']"))
     assert {(r["layer"], r["unit"]) for r in result.neurons} == {("1", 0), ("1", 1), ("4", 0), ("4", 1)}
@@ -190,13 +230,13 @@ def test_checkpoints_with_code_in_them_are_refused_and_others_do_not_fit(
 ) -> None:
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(UsageError, match="cannot be read as weights alone"):
-        read_weights(str(tmp_path / "evil.pt"))
+        read_weights(str(tmp_path / "evil.pt"), resnet18())
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UsageError, match="holds no weights by name"):
-        read_weights(str(tmp_path / "list.pt"))
+        read_weights(str(tmp_path / "list.pt"), resnet18())
     (tmp_path / "cut.safetensors").write_bytes(Path(small.resnet50).read_bytes()[:1000])
     with pytest.raises(UsageError, match="cannot be read as weights alone"):
-        read_weights(str(tmp_path / "cut.safetensors"))
+        read_weights(str(tmp_path / "cut.safetensors"), resnet18())
     with pytest.raises(UsageError, match=r"does not fit the network ResNet: .* missing"):
         target("target=torchvision", "target.name=resnet101", f"target.checkpoint={small.resnet50}")
     save_file({"other.weight": torch.zeros(2)}, tmp_path / "other.safetensors")

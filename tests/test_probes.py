@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -113,6 +115,46 @@ def test_files_are_decoded_for_the_check_only_once_until_they_change(spoiled: Pa
     assert {path: path.stat().st_mtime_ns for path in notes} == notes
     (spoiled / "003.png").write_bytes(b"")
     assert len(load(spoiled, *words).skipped) == 21
+
+
+def test_arrays_with_broken_or_boastful_headers_are_skipped(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    np.save(buffer, np.zeros((20, 20, 3), np.uint8))
+    whole = buffer.getvalue()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spoiled = bytearray(whole)
+        for place in rng.integers(6, 90, 4):
+            spoiled[place] = rng.integers(256)
+        with suppress(UnreadableImageError):  # and nothing else
+            decode(bytes(spoiled), MOST)
+    boast = BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (999_999, 999_999, 3)}
+    np.lib.format.write_array_header_1_0(boast, header)
+    with pytest.raises(UnreadableImageError, match="pixels are more than max_pixels"):
+        decode(boast.getvalue(), MOST)
+
+
+def test_a_disk_that_recovers_gives_its_images_back(spoiled: Path) -> None:
+    words = ["probe=folder", f"probe.path={spoiled}"]
+    assert len(load(spoiled, *words).ids) == 180
+    (spoiled / "gone.jpg").write_bytes(encoded(picture(199), "JPEG"))  # where two links lead
+    found = load(spoiled, *words)
+    assert len(found.ids) == 181  # two names of one image
+    assert len(found.skipped) == 18
+
+
+def test_file_names_in_other_encodings_are_read_and_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, name in enumerate([b"caf\xe9.png", b"b.png", b"c\xff.png"]):
+        content = encoded(picture(index), "PNG") if index < 2 else b"no"
+        (folder / os.fsdecode(name)).write_bytes(content)
+    found = load(folder, "probe=folder", f"probe.path={folder}")
+    assert len(found.ids) == 2
+    (item,) = found.skipped
+    json.dumps(item.name).encode()
+    assert item.name == "c\ufffd.png"
 
 
 def test_a_file_that_changes_afterwards_ends_with_one_message(spoiled: Path) -> None:
@@ -269,6 +311,12 @@ def test_a_hugging_face_dataset_from_disk(tmp_path: Path) -> None:
     assert [item.name for item in found.skipped] == ["row 4"]
     with pytest.raises(UsageError, match=r"split='x': the dataset has the splits train"):
         load(tmp_path, *words[:2], "probe.split=x")
+    unlabelled = table.select([0, 1]).map(lambda row: {**row, "label": -1}, features=features)
+    unlabelled.save_to_disk(tmp_path / "test")
+    with pytest.raises(UsageError, match="label='label': row 0 has no class"):
+        load(tmp_path, "probe=hf_dataset", f"probe.path={tmp_path / 'test'}", "probe.label=label")
+    with pytest.raises(UsageError, match=r"max_pixels=1000000000 must lie in 1\.\.178956970"):
+        load(tmp_path, *words, "probe.max_pixels=1000000000")
     with pytest.raises(UsageError, match=r"caption='x': the dataset has the columns image, text, label"):
         load(tmp_path, *words, "probe.caption=x")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from dnr_bench.bench import RunConfig
+from dnr_bench.bench import Bench, RunConfig
 from dnr_bench.command_line import composed
 from dnr_bench.config import build
 from dnr_bench.errors import UsageError
@@ -53,6 +53,36 @@ def test_the_nearest_images_show_what_the_prompt_says(photos: Path) -> None:
 def test_a_run_without_a_text_to_image_model(photos: Path, small_run: Callable[..., RunConfig]) -> None:
     result = run(small_run(*words(photos), "evaluator=[planted,refinement]", "refine=iterative"))
     assert result.metrics["planted.attribute_f1"]["mean"] > 0.5
+
+
+def test_new_images_are_others_than_those_that_chose_whatever_was_asked_before(
+    photos: Path, small_run: Callable[..., RunConfig]
+) -> None:
+    def found(n: int, store: str) -> tuple[set[bytes], set[bytes]]:
+        config = small_run(*words(photos), f"images_per_concept={n}", store=store)
+        pipeline = Bench.of(config).pipeline
+        sets = [
+            studio.render(["red circle"])["red circle"] for studio in (pipeline.studio, pipeline.fresh_studio)
+        ]
+        chosen, fresh = ({image.tobytes() for image in drawn.images} for drawn in sets)
+        return chosen, fresh
+
+    found(3, "shared")
+    for n in (6, 3):
+        chosen, fresh = found(n, "shared")
+        assert len(chosen) == len(fresh) == n
+        assert not chosen & fresh
+        assert (chosen, fresh) == found(n, f"own{n}")
+
+
+def test_what_labels_are_chosen_by_does_not_judge_them(
+    photos: Path, small_run: Callable[..., RunConfig]
+) -> None:
+    held_out = ["held_out=folder", f"held_out.path={photos}", "evaluator=[held_out]"]
+    with pytest.raises(UsageError, match="held-out images must be others"):
+        run(small_run(*words(photos), *held_out))
+    with pytest.raises(UsageError, match="has 400 images; images_per_concept=201 needs twice as many"):
+        Bench.of(small_run(*words(photos), "images_per_concept=201"))
 
 
 def test_images_that_explain_are_not_retrieved(photos: Path, small_run: Callable[..., RunConfig]) -> None:

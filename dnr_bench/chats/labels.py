@@ -10,26 +10,48 @@ from dnr_bench.types import Question
 
 _QUOTES = "\"'`“”‘’«»"
 _LEAD = re.compile(
-    r"^(?:[-*•]+|\(?\d{1,2}[.):])\s+|^(?:the\s+)?(?:best\s+)?(?:short\s+)?(?:label|caption|answer)\s*(?:is)?\s*:\s*",
-    re.I,
+    r"^(?:[-*•]+|\(?\d{1,2}[.):])\s+"
+    r"|^(?:the\s+)?(?:best\s+)?(?:short\s+)?(?:label|caption|answer)\s*(?:is)?\s*:\s*",
+    re.IGNORECASE,
 )
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
+_REFUSAL = re.compile(r"^(?:i'?m sorry|sorry,|i (?:cannot|can't|am unable)|as an ai\b)", re.IGNORECASE)
 
 
 def first_line(text: str) -> str:
-    """The first line with words, without numbering, lead-in ("Label:"), quotes, emphasis and final period."""
-    line = next((line for line in text.splitlines() if re.search(r"\w", line)), "")
-    before = None
+    """The first line with words, without numbering, lead-in ("Label:"), quotes, emphasis and final period.
+
+    What a model thinks before it answers is no part of the answer, nor is a line that only announces it
+    ("Here is the label:").
+    """
+    lines = [line for line in _THOUGHTS.sub("", text).splitlines() if re.search(r"\w", line)]
+    for line in lines:
+        found = _bare(line)
+        if found and not found.endswith(":"):
+            return found
+    return ""
+
+
+def label_of(text: str, max_words: int, stopped: str = "stop") -> str | None:
+    """The label in an answer, in lower case; None where there is none, or it has more words than allowed.
+
+    `stopped`: why the answer ends; of one that was cut off, the last line is no label.
+    """
+    label = first_line(text).lower()
+    if stopped == "length" and len([line for line in text.splitlines() if line.strip()]) < 2:
+        return None
+    if _REFUSAL.match(label.replace("’", "'")):
+        return None
+    return label if 0 < len(label.split()) <= max_words else None
+
+
+def _bare(line: str) -> str:
+    line, before = line.replace("**", "").replace("__", ""), None
     while line != before:
         before = line
         line = _LEAD.sub("", line.strip().strip(_QUOTES + "*_").strip())
         line = line.removesuffix(".")
     return " ".join(line.split())
-
-
-def label_of(text: str, max_words: int) -> str | None:
-    """The label in an answer, in lower case; None where there is none, or it has more words than allowed."""
-    label = first_line(text).lower()
-    return label if 0 < len(label.split()) <= max_words else None
 
 
 def sampled_labels(
@@ -52,7 +74,7 @@ def sampled_labels(
             book.answers([question(item, sample, attempt) for item, sample in missing]) if missing else []
         )
         for place, answer in zip(missing, answers, strict=True):
-            label = label_of(answer.text, max_words)
+            label = label_of(answer.text, max_words, answer.stopped)
             if label is not None:
                 found[place] = label
         missing = [place for place in missing if place not in found]

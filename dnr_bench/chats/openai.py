@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -30,8 +31,6 @@ from dnr_bench.types import Answer, Image, Question
 _log = logging.getLogger(__name__)
 
 _OPENAI = "https://api.openai.com/v1"
-#: What an image may cost in tokens at most, to know before a question is sent what it may cost.
-_IMAGE_TOKENS = 2000
 #: What a service says of a question that it will not answer: no label comes of it, and the run goes on.
 _REFUSED = ("content_filter", "content_policy_violation")
 #: Seconds that a server may ask us to wait before it is asked again.
@@ -52,9 +51,10 @@ class OpenAIChat:
     base_url: of another server than OpenAI's. key_env: the environment variable that holds the key; where a
     server of yours wants none, it need not be set. timeout: seconds for one answer. attempts: how often a
     question is sent where the server is busy (429), broken (5xx), silent or cut off, with pauses that grow
-    from `backoff` seconds or are as long as the server asks for. prices: dollars per million tokens, {prompt:
-    0.15, completion: 0.6}. budget: dollars that this part of a run may spend; a question that could exceed it
-    is not sent. extra: further fields of every request.
+    from `backoff` seconds or are as long as the server asks for. prices: of models, dollars per million
+    tokens of questions and of answers. budget: dollars that this part of a run may spend; a question that
+    could exceed it is not sent. image_tokens: the most that an image of `image_size` pixels may cost.
+    extra: further fields of every request; None leaves one out.
     """
 
     def __init__(
@@ -67,38 +67,47 @@ class OpenAIChat:
         timeout: float,
         attempts: int,
         backoff: float,
-        prices: Mapping[str, float] | None,
+        prices: Sequence[Sequence[Any]],
         budget: float | None,
         image_size: int,
-        extra: Mapping[str, Any],
+        image_tokens: int,
+        extra: Mapping[str, Any] | None,
     ) -> None:
         for name, value in (
             ("max_tokens", max_tokens),
             ("concurrency", concurrency),
             ("attempts", attempts),
             ("image_size", image_size),
+            ("image_tokens", image_tokens),
         ):
             if value < 1:
                 raise UsageError(f"{name}={value} must be at least 1")
         if timeout <= 0 or backoff < 0:
             raise UsageError(f"timeout={timeout} must be above 0, and backoff={backoff} at least 0")
-        if prices is not None and set(prices) != {"prompt", "completion"}:
-            raise UsageError(f"prices={dict(prices)} must have the keys prompt and completion, or be null")
-        if budget is not None and (budget <= 0 or prices is None):
-            raise UsageError(f"budget={budget} must be above 0, and needs prices")
-        if base_url is not None:
+        known = _checked_prices(prices)
+        if budget is not None and (budget <= 0 or model not in known):
+            raise UsageError(
+                f"budget={budget} must be above 0, and needs the prices of {model!r}; known are"
+                f" {', '.join(known) or 'none'}"
+            )
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
+            raise UsageError("key_env must be the name of an environment variable, not a key")
+        if base_url:
             _check_address(base_url)
-        self.model, self.base_url, self.key_env = model, base_url, key_env
+        if own := sorted(set(extra or ()) & {"model", "messages", "stream", "n"}):
+            raise UsageError(f"extra={extra}: {own} are not yours to set here")
+        self.model, self.base_url, self.key_env = model, base_url or None, key_env
         self.max_tokens, self.concurrency, self.timeout = max_tokens, concurrency, timeout
-        self.attempts, self.backoff, self.image_size = attempts, backoff, image_size
-        self.prices, self.budget, self.extra = prices, budget, dict(extra)
+        self.attempts, self.backoff = attempts, backoff
+        self.image_size, self.image_tokens = image_size, image_tokens
+        self.prices, self.budget, self.extra = known.get(model), budget, dict(extra or {})
         self.spent, self.reserved = 0.0, 0.0
         self.name = model
         self.fingerprint = digest(
             {
                 "openai": 1,
                 "model": model,
-                "base_url": base_url,
+                "base_url": self.base_url,
                 "max_tokens": max_tokens,
                 "image_size": image_size,
                 "extra": self.extra,
@@ -107,11 +116,17 @@ class OpenAIChat:
 
     def check(self) -> None:
         """The key must be in the environment, where OpenAI itself is asked."""
-        if self.base_url is None and not os.environ.get(self.key_env):
+        if self.base_url is None and not self._key():
             raise UsageError(
                 f"the environment variable {self.key_env} is not set: {self.model} wants a key. replay=only"
                 " goes without one on stored answers; base_url=http://... asks a server of yours"
             )
+        if not self._key().isascii() or not self._key().isprintable():
+            raise UsageError(f"the environment variable {self.key_env} holds characters that no key has")
+
+    def _key(self) -> str:
+        """Without the line break that files of keys end with."""
+        return os.environ.get(self.key_env, "").strip()
 
     def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
         """Answers as they come. After a failure nothing more is sent, what is on its way is waited for."""
@@ -126,20 +141,27 @@ class OpenAIChat:
         self, loop: asyncio.AbstractEventLoop, questions: Sequence[Question]
     ) -> Iterator[tuple[int, Answer]]:
         client = AsyncOpenAI(
-            api_key=os.environ.get(self.key_env) or "none",
+            api_key=self._key() or "none",
             base_url=self.base_url or _OPENAI,  # not what the environment says, which results would not show
             timeout=self.timeout,
             max_retries=0,  # retries are ours, so that each is seen and counted
         )
         failures: list[BaseException] = []
-        free = asyncio.Semaphore(self.concurrency)
+        self.reserved = 0.0
+        free, room = asyncio.Semaphore(self.concurrency), asyncio.Condition()
 
         async def one(place: int, question: Question) -> tuple[int, Answer] | None:
             async with free:
-                if failures:
-                    return None
                 try:
-                    return place, await self._answer(client, question)
+                    most = await self._reserved(question, room, failures)
+                    if failures:
+                        return None
+                    try:
+                        return place, await self._answer(client, question)
+                    finally:
+                        self.reserved -= most
+                        async with room:
+                            room.notify_all()
                 except Exception as error:
                     failures.append(error)
                     return None
@@ -147,9 +169,15 @@ class OpenAIChat:
         waiting = {loop.create_task(one(i, question)) for i, question in enumerate(questions)}
         try:
             while waiting:
-                done, waiting = loop.run_until_complete(
-                    asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                )
+                try:
+                    done, waiting = loop.run_until_complete(
+                        asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    )
+                except KeyboardInterrupt as stop:  # what is on its way is paid for, unless they insist
+                    if any(isinstance(failure, KeyboardInterrupt) for failure in failures):
+                        raise
+                    failures.append(stop)
+                    continue
                 yield from (found for task in done if (found := task.result()) is not None)
         finally:
             for task in waiting:
@@ -158,33 +186,43 @@ class OpenAIChat:
                 loop.run_until_complete(asyncio.wait(waiting))
             loop.run_until_complete(client.close())
         if failures:
-            raise self._explained(failures[0])
+            stops = [failure for failure in failures if isinstance(failure, KeyboardInterrupt)]
+            raise stops[0] if stops else self._explained(failures[0])
+
+    async def _reserved(
+        self, question: Question, room: asyncio.Condition, failures: Sequence[BaseException]
+    ) -> float:
+        """Dollars set aside for a question; where others hold too many, it waits for their answers."""
+        most = self._most_dollars(question)
+        if self.budget is not None:
+            budget = self.budget
+            async with room:
+                while not failures and self.spent + self.reserved + most > budget:
+                    if not self.reserved:
+                        raise BudgetSpentError(
+                            f"budget={budget}: {self.spent:.4f} dollars are spent, and the next question to"
+                            f" {self.model} may cost {most:.4f}. All answers so far are kept: a larger budget"
+                            " goes on from here"
+                        )
+                    await room.wait()
+        self.reserved += most
+        return most
 
     async def _answer(self, client: AsyncOpenAI, question: Question) -> Answer:
-        most = self._most_dollars(question)
-        if self.budget is not None and self.spent + self.reserved + most > self.budget:
-            raise BudgetSpentError(
-                f"budget={self.budget}: {self.spent:.4f} dollars are spent, and the next question to"
-                f" {self.model} may cost {most:.4f}. All answers so far are kept: a larger budget goes on"
-                " from here"
-            )
-        self.reserved += most
         started = time.time()
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.attempts),
+            retry=retry_if_exception(_is_passing),
+            wait=self._pause,
+            before_sleep=self._note_retry,
+            reraise=True,
+        )
         try:
-            retrying = AsyncRetrying(
-                stop=stop_after_attempt(self.attempts),
-                retry=retry_if_exception(_is_passing),
-                wait=self._pause,
-                before_sleep=self._note_retry,
-                reraise=True,
-            )
             response: Any = await retrying(self._request, client, question)
         except openai.BadRequestError as error:
             if error.code not in _REFUSED:
                 raise
             return Answer("", str(error.code), 0, 0, self._dollars(0, 0), started, time.time() - started)
-        finally:
-            self.reserved -= most
         answer = self._read(response, started)
         self.spent += answer.dollars or 0.0
         return answer
@@ -193,15 +231,15 @@ class OpenAIChat:
         sampling: dict[str, Any] = {"temperature": question.temperature, "seed": question.seed}
         # OpenAI's newer models know only the new name, many servers only the old one
         sampling["max_completion_tokens" if self.base_url is None else "max_tokens"] = self.max_tokens
-        sampling = {**sampling, **self.extra}
-        kept = {key: value for key, value in sampling.items() if value is not None}
+        kept = {key: value for key, value in sampling.items() if key not in self.extra}
+        more = {key: value for key, value in self.extra.items() if value is not None}
         content: Any = question.text
         if question.images:
             content = [{"type": "text", "text": question.text}, *map(self._image_part, question.images)]
         try:
             async with asyncio.timeout(self.timeout):  # the client's own begins anew with every byte
                 response = await client.chat.completions.create(
-                    model=self.model, messages=[{"role": "user", "content": content}], **kept
+                    model=self.model, messages=[{"role": "user", "content": content}], extra_body=more, **kept
                 )
         except ValueError as error:  # no JSON
             raise _UnreadableError(f"the response is no JSON: {error}") from error
@@ -234,11 +272,11 @@ class OpenAIChat:
     def _dollars(self, prompt: float, completion: float) -> float | None:
         if self.prices is None:
             return None
-        return (prompt * self.prices["prompt"] + completion * self.prices["completion"]) / 1e6
+        return (prompt * self.prices[0] + completion * self.prices[1]) / 1e6
 
     def _most_dollars(self, question: Question) -> float:
         """No text has more tokens than bytes; every message has some of its own."""
-        prompt = len(question.text.encode()) + 50 + _IMAGE_TOKENS * len(question.images)
+        prompt = len(question.text.encode()) + 50 + self.image_tokens * len(question.images)
         return self._dollars(prompt, self.max_tokens) or 0.0
 
     def _pause(self, state: RetryCallState) -> float:
@@ -253,19 +291,19 @@ class OpenAIChat:
 
     def _note_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        _log.info("%s: %s; asking again", self.model, self._without_key(_reason(error)))
+        _log.info("%s: %s; asking again", self.model, self._reason(error))
 
     def _explained(self, error: BaseException) -> DnrError:
         if isinstance(error, DnrError):
             return error
         where = self.base_url or "OpenAI"
-        reason = self._without_key(_reason(error))
+        reason = self._reason(error)
         return RunError(f"{self.model} at {where} did not answer: {reason}. All answers so far are kept.")
 
-    def _without_key(self, text: str) -> str:
-        """Servers like to repeat what they were sent."""
-        key = os.environ.get(self.key_env)
-        return text.replace(key, "***") if key else text
+    def _reason(self, error: BaseException | None) -> str:
+        """What went wrong, in short and without the key, which servers like to repeat."""
+        reason, key = _reason(error), self._key()
+        return (reason.replace(key, "***") if key else reason)[:300]
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -283,9 +321,19 @@ def _reason(error: BaseException | None) -> str:
         return "there was no answer in time (timeout=...)"
     if isinstance(error, openai.APIStatusError):
         said = " ".join(str(error.message).split()).removeprefix(f"Error code: {error.status_code} - ")
-        return f"HTTP {error.status_code}: {said[:300]}"
+        return f"HTTP {error.status_code}: {said}"
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
-    return " ".join(str(cause).split())[:300] or type(cause).__name__
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _checked_prices(prices: Sequence[Sequence[Any]]) -> dict[str, tuple[float, float]]:
+    """Of each model, dollars per million tokens of questions and of answers."""
+    found = {}
+    for row in prices:
+        if len(row) != 3 or not all(isinstance(value, int | float) and value >= 0 for value in row[1:]):
+            raise UsageError(f"prices: {list(row)} must be a model and two numbers: [{row[0]}, 0.15, 0.60]")
+        found[str(row[0])] = (float(row[1]), float(row[2]))
+    return found
 
 
 def _check_address(base_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,15 @@ class ClipEncoder:
         self.name, self.device, self.batches = name, checked_device(device), Batches(batch_size)
         self.model, self.preprocess, self.tokenizer = model.eval(), preprocess, tokenizer
         self.dtype = open_clip.get_input_dtype(_PRECISION[dtype]) or torch.float32
-        self.fingerprint = digest({"weights": weights, "dtype": dtype, "open_clip": open_clip.__version__})
+        self.fingerprint = digest(
+            {
+                "weights": weights,
+                "preprocessing": re.sub(r" at 0x\w+", "", repr(preprocess)),
+                "tokenizer": f"{type(tokenizer).__name__} {getattr(tokenizer, 'context_length', '')}",
+                "dtype": dtype,
+                "open_clip": open_clip.__version__,
+            }
+        )
 
     def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
         """One unit vector an image."""
@@ -101,6 +110,7 @@ def named_clip(name: str, pretrained: str, device: str, dtype: Dtype, batch_size
             device="cpu",
             return_transform=True,
             weights_only=True,
+            **_preprocessing(name, pretrained, tags),
         )
     except Exception as error:  # of the hub's client, of pickle, or of weights that do not fit
         reason = " ".join(str(error).split())[:300]
@@ -115,6 +125,20 @@ def named_clip(name: str, pretrained: str, device: str, dtype: Dtype, batch_size
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def _preprocessing(name: str, pretrained: str, tags: Sequence[str]) -> dict[str, Any]:
+    """For a file of weights that of the architecture's published weights; tags bring their own."""
+    if not Path(pretrained).is_file() or not tags:
+        return {}
+    known = open_clip.get_pretrained_cfg(name, tags[0])
+    names = {
+        "mean": "image_mean",
+        "std": "image_std",
+        "interpolation": "image_interpolation",
+        "resize_mode": "image_resize_mode",
+    }
+    return {ours: known[theirs] for theirs, ours in names.items() if known.get(theirs) is not None}
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ class ClipDissect:
     it and the number of images. Similarities look at all units of a layer, also where few are described.
     """
 
+    has_candidates = False
+
     def __init__(self, concepts: str, similarity: Similarity, template: str, top: int, chunk: int) -> None:
         for name, value in (("top", top), ("chunk", chunk)):
             if value < 1:

@@ -11,6 +11,8 @@ from dnr_bench.types import Explanation, Layer, Neuron
 class Describe:
     """Runs the pipeline."""
 
+    has_candidates = True
+
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
 

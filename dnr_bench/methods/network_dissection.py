@@ -29,6 +29,8 @@ class NetworkDissection:
     category, and within the part of an image that reaches the network.
     """
 
+    has_candidates = False
+
     def __init__(self, quantile: float, min_iou: float, top: int) -> None:
         if not 0 < quantile < 1:
             raise UsageError(f"quantile={quantile} must lie in 0..1, both excluded")

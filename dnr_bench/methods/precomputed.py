@@ -14,6 +14,8 @@ from dnr_bench.types import Explanation, Layer, Neuron, ScoredCandidate
 class Precomputed:
     """The labels of a file; neurons that it has none for are unscored."""
 
+    has_candidates = False
+
     def __init__(
         self,
         path: str,

@@ -43,7 +43,7 @@ class BrodenProbe:
         """The images that can be read, with the masks of their concepts."""
         categories = [row["name"] for row in self._table("category.csv", ("name",))]
         labels = self._table("label.csv", ("number", "name", "category"))
-        numbers = [int(row["number"]) for row in labels]
+        numbers = [_whole(row["number"], "number", self.root / "label.csv") for row in labels]
         kinds = [row["category"].partition("(")[0].partition(";")[0].strip() for row in labels]
         names = [_plain(row["name"]) for row in labels]
         place = {number: index for index, number in enumerate(numbers)}
@@ -54,6 +54,9 @@ class BrodenProbe:
         ]
         if not rows:
             raise UsageError(f"split={self.split!r}: index.csv has no such row")
+        for row in rows:
+            for column in ("sh", "sw"):
+                _whole(row[column], column, self.root / "index.csv")
         source = folder_source(self.root / "images", [row["image"] for row in rows])
         where = f"the Broden folder {str(self.root)!r}"
         found = readable(source, self.checking, self.n_images, seed, where)
@@ -107,7 +110,14 @@ def _scenes(
     rows: Sequence[Mapping[str, str]], place: Mapping[int, int], names: Sequence[str]
 ) -> list[str] | None:
     found = [row.get("scene", "").partition(";")[0] for row in rows]
-    return [names[place[int(label)]] for label in found] if all(label.isdigit() for label in found) else None
+    known = all(label.isdigit() and int(label) in place for label in found)
+    return [names[place[int(label)]] for label in found] if known else None
+
+
+def _whole(text: str, column: str, file: Path) -> int:
+    if not text.isdigit():
+        raise UsageError(f"{file}: {text!r} in column {column} is no whole number")
+    return int(text)
 
 
 def _masks(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.errors import RunError, UsageError
-from dnr_bench.probes.decoding import VERSION, UnreadableImageError, decode
+from dnr_bench.probes.decoding import MOST_PIXELS, VERSION, UnreadableImageError, decode
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.store import Key, Store
 from dnr_bench.types import Image, ProbeSet, Skipped
@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 #: What happens with images that cannot be read: they are left out and listed, or nothing is run.
 OnError = Literal["skip", "error"]
 _CHUNK = 256
+#: In place of an id: the bytes of an image could not be read.
+_UNREAD = "unread"
 #: Of an error message, so many images are named; all of them are in the log and in result.json.
 _NAMED = 5
 
@@ -41,8 +43,8 @@ class Checking:
     store: str
 
     def __post_init__(self) -> None:
-        if self.max_pixels < 1:
-            raise UsageError(f"max_pixels={self.max_pixels} must be at least 1")
+        if not 1 <= self.max_pixels <= MOST_PIXELS:
+            raise UsageError(f"max_pixels={self.max_pixels} must lie in 1..{MOST_PIXELS}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def readable(source: Source, checking: Checking, n_images: int | None, seed: int
 
 
 def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list[tuple[str, str | None]]:
-    """For each image its id and None, or "" and why it cannot be read."""
+    """For each image its id and None, or no id and why it cannot be read."""
     chunks = [numbers[first : first + _CHUNK] for first in range(0, len(numbers), _CHUNK)]
     keys: list[Key] = [
         {
@@ -124,9 +126,10 @@ def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list
     def one(number: int) -> tuple[str, str | None]:
         try:
             content = source.read(number)
-            decode(content, checking.max_pixels)
         except OSError as error:
-            return "", str(error.strerror or error)
+            return _UNREAD, str(error.strerror or error)
+        try:
+            decode(content, checking.max_pixels)
         except UnreadableImageError as error:
             return "", str(error)
         return f"{sha256(content).hexdigest()}-v{VERSION}", None
@@ -137,7 +140,9 @@ def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list
                 yield list(pool.map(one, chunks[index]))
 
     stored = Store(Path(checking.store)).fill("images to read", keys, compute, batch=8)
-    return [(name, reason) for chunk in stored for name, reason in chunk]
+    noted = [(name, reason) for chunk in stored for name, reason in chunk]
+    # a file that could not be read at all is tried anew: disks recover, and permissions change
+    return [one(n) if name == _UNREAD else (name, why) for n, (name, why) in zip(numbers, noted, strict=True)]
 
 
 def _report(skipped: Sequence[Skipped], on_error: OnError, where: str) -> None:

@@ -81,6 +81,8 @@ class FolderProbe:
 def folder_source(root: Path, names: Sequence[str]) -> Source:
     """The files of a folder as encoded images."""
 
+    shown = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in names]
+
     def state(number: int) -> object:
         try:
             found = (root / names[number]).stat()
@@ -88,7 +90,7 @@ def folder_source(root: Path, names: Sequence[str]) -> Source:
             return str(error.strerror)
         return [str(root.resolve()), found.st_size, found.st_mtime_ns]
 
-    return Source(names, state, lambda number: (root / names[number]).read_bytes())
+    return Source(shown, state, lambda number: (root / names[number]).read_bytes())
 
 
 def image_names(root: Path) -> list[str]:

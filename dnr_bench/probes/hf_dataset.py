@@ -44,7 +44,7 @@ class HuggingFaceProbe:
 
         def read(number: int) -> bytes:
             entry = images[number][self.image]
-            if entry is None:
+            if entry is None or (entry["bytes"] is None and entry["path"] is None):
                 return b""
             content = entry["bytes"]
             return bytes(content) if content is not None else Path(entry["path"]).read_bytes()
@@ -88,4 +88,7 @@ class HuggingFaceProbe:
             return None
         kind = table.features[self.label]
         named = isinstance(kind, datasets.ClassLabel)
+        for row, value in enumerate(table[self.label]):
+            if value is None or (named and value < 0):  # as test splits have it
+                raise UsageError(f"label={self.label!r}: row {row} has no class; label=null goes without")
         return [kind.int2str(value) if named else str(value) for value in table[self.label]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +20,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
 
-def read_weights(path: str) -> dict[str, Tensor]:
+def read_weights(path: str, model: nn.Module) -> dict[str, Tensor]:
     """The weights of a .safetensors file, or of one that torch.save wrote (read with weights_only).
 
-    Weights under "state_dict" and the like are found there, and prefixes of training wrappers are left out.
+    Weights under "state_dict" and the like are found there, and prefixes of training wrappers are left out
+    where the network, or one of its kind, has no such names.
     """
     file = Path(path)
     if not file.is_file():
@@ -46,9 +47,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
     )
     if not weights:
         raise UsageError(f"checkpoint={path!r} holds no weights by name (a state dict)")
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None):
+    own = model.state_dict().keys()
+    while not own & weights.keys() and (prefix := _prefix(weights)):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
+
+
+def _prefix(names: Iterable[str]) -> str | None:
+    """What all names begin with, if training wrappers put it there."""
+    listed = list(names)
+    return next((p for p in _PREFIXES if all(name.startswith(p) for name in listed)), None)
 
 
 def _holds(content: Mapping[str, object], key: str) -> bool:
@@ -80,12 +88,14 @@ def n_outputs(weights: Mapping[str, Tensor], layer: str, where: str) -> int:
     return int(found.shape[0])
 
 
-def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
-    """The name of the last linear layer of a classifier, and the layer."""
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+def last_layer(model: nn.Module) -> tuple[str, int]:
+    """The name of the last layer of a classifier (linear or, as in SqueezeNet, a convolution), its units."""
+    kinds = (nn.Linear, nn.Conv2d)
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
     if not found:
-        raise UsageError(f"the network {type(model).__name__} has no linear layer to take for its classifier")
-    return found[-1]
+        raise UsageError(f"the network {type(model).__name__} has no layer to take for its classifier")
+    name, last = found[-1]
+    return name, last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
 def read_classes(path: str | None, n: int) -> Sequence[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from dnr_bench.targets.preprocessing import Preprocessing
 
 def custom_target(
     factory: str,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None,
     checkpoint: str | None,
     classes: str | None,
     resize: int,
@@ -46,13 +47,13 @@ def custom_target(
     preprocessing = Preprocessing(resize, crop, mean, std, squash, interpolation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _made(factory, arguments)
+        model = _made(factory, arguments or {})
     if checkpoint is not None:
-        load_weights(model, read_weights(checkpoint), f"checkpoint={checkpoint!r}")
+        load_weights(model, read_weights(checkpoint, model), f"checkpoint={checkpoint!r}")
     names = None
     if classes is not None:
-        layer, linear = last_layer(model)
-        names = {layer: read_classes(classes, linear.out_features) or ()}
+        layer, units = last_layer(model)
+        names = {layer: read_classes(classes, units) or ()}
     return HookedTarget(
         model,
         preprocessing,
@@ -60,10 +61,17 @@ def custom_target(
         pool=pool,
         tokens=tokens,
         prefix_tokens=prefix_tokens,
+        identity={"factory": factory, "arguments": dict(arguments or {}), "code": _code(factory)},
         device=device,
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def _code(factory: str) -> str:
+    """A digest of the function's module, since a network may compute otherwise with the same weights."""
+    file = getattr(sys.modules[factory.partition(":")[0]], "__file__", None)
+    return sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:

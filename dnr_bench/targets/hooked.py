@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class HookedTarget:
 
     `names` gives the true names of a layer's units where they are known. `prefix_tokens`: how many tokens of
     a sequence stand before those of patches (class token, registers); where there is none, `tokens` must be
-    patches. Feature maps may have their units first (convolutions) or last (Swin).
+    patches. Feature maps may have their units first (convolutions) or last (Swin). `identity`: what
+    else the network's results depend on, beside its structure and weights.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class HookedTarget:
         pool: Literal["mean", "max"] = "mean",
         tokens: Literal["class", "patches"] = "class",
         prefix_tokens: int = 1,
+        identity: Mapping[str, Any] | None = None,
         device: str = "cpu",
         dtype: Dtype = "float32",
         batch_size: int = 128,
@@ -56,6 +58,7 @@ class HookedTarget:
                 "pool": pool,
                 "tokens": tokens,
                 "prefix_tokens": prefix_tokens,
+                "identity": dict(identity or {}),
                 "dtype": dtype,
                 "torch": torch.__version__,
             }

@@ -33,7 +33,7 @@ def tile2vec_target(
     infrared: what a network of four bands sees in the fourth, since images of candidate concepts (and all
     pictures that people look at) have none: the mean of the other three, or nothing.
     """
-    weights = read_weights(checkpoint)
+    weights = read_weights(checkpoint, TileNet(3, 512, infrared))
     where = f"checkpoint={checkpoint!r}"
     for name in ("conv1.weight", "layer5.1.conv2.weight"):
         if name not in weights:
@@ -48,7 +48,15 @@ def tile2vec_target(
     model = TileNet(bands, dimensions, infrared)
     load_weights(model, weights, where)
     plain = Preprocessing(size, size, mean=[0.0] * 3, std=[1.0] * 3, squash=True)
-    return HookedTarget(model, plain, pool=pool, device=device, dtype=dtype, batch_size=batch_size)
+    return HookedTarget(
+        model,
+        plain,
+        pool=pool,
+        identity={"infrared": infrared},
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
 
 
 class TileNet(nn.Module):

@@ -61,7 +61,7 @@ def timm_target(
 
 
 def _built(name: str, pretrained: bool, checkpoint: str | None, seed: int) -> Any:
-    read = read_weights(checkpoint) if checkpoint is not None else None
+    read = read_weights(checkpoint, timm.create_model(name)) if checkpoint is not None else None
     options: dict[str, Any] = {}
     if read is not None:
         last = getattr(timm.get_pretrained_cfg(name), "classifier", None)

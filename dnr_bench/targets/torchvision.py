@@ -45,13 +45,14 @@ def torchvision_target(
     if checkpoint is None:
         model, names = _built(name, published, seed), published.meta["categories"] if published else None
     else:
-        read = read_weights(checkpoint)
-        layer, _ = last_layer(models.get_model(name, weights=None))
+        untrained = models.get_model(name, weights=None)
+        read = read_weights(checkpoint, untrained)
+        layer, _ = last_layer(untrained)
         where = f"checkpoint={checkpoint!r}"
         model, names = models.get_model(name, weights=None, num_classes=n_outputs(read, layer, where)), None
         load_weights(model, read, where)
-    layer, linear = last_layer(model)
-    names = read_classes(classes, linear.out_features) or names
+    layer, units = last_layer(model)
+    names = read_classes(classes, units) or names
     return HookedTarget(
         model,
         _preprocessing(published or models.get_model_weights(name).DEFAULT),
