@@ -74,11 +74,11 @@ def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], cons
         console.print(_metric_table(result))
     console.print(_stage_table(result))
     for part, used in result.usage.items():
-        console.print(f"  {_usage_line(part, used)}\n", soft_wrap=True)
+        console.print(f"  {usage_line(part, used)}\n", soft_wrap=True)
     console.print(f"  made with {_listed(parts)}\n", soft_wrap=True)
 
 
-def _usage_line(part: str, used: Mapping[str, Any]) -> str:
+def usage_line(part: str, used: Mapping[str, Any]) -> str:
     """What a part asked of a chat model."""
     tokens = int(used["prompt_tokens"] + used["completion_tokens"])
     money = f", {used['dollars']:.4f} dollars" if used["dollars"] else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dnr_bench.chats.answers import AnswerBook
+from dnr_bench.errors import UsageError
 from dnr_bench.types import Question
 
 _QUOTES = "\"'`“”‘’«»"
@@ -54,31 +56,42 @@ def _bare(line: str) -> str:
     return " ".join(line.split())
 
 
-def sampled_labels(
-    book: AnswerBook,
-    question: Callable[[int, int, int], Question],
-    n_items: int,
-    n: int,
-    attempts: int,
-    max_words: int,
-) -> list[list[str]]:
-    """For each item the distinct labels among `n` samples, in the order of the samples.
+@dataclass(frozen=True)
+class LabelSampling:
+    """How labels are sampled: at which temperature, and when and how often a sample is asked for again.
 
-    `question(item, sample, attempt)` is what is asked; a sample without a usable label is asked for again, as
-    another question, at most `attempts` times in all.
+    A label of more than `max_words` words, or none, is asked for again, at most `attempts` times in all.
     """
-    found: dict[tuple[int, int], str] = {}
-    missing = [(item, sample) for item in range(n_items) for sample in range(n)]
-    for attempt in range(attempts):
-        answers = (
-            book.answers([question(item, sample, attempt) for item, sample in missing]) if missing else []
-        )
-        for place, answer in zip(missing, answers, strict=True):
-            label = label_of(answer.text, max_words, answer.stopped)
-            if label is not None:
-                found[place] = label
-        missing = [place for place in missing if place not in found]
-    return [_distinct([found[i, s] for s in range(n) if (i, s) in found]) for i in range(n_items)]
+
+    temperature: float
+    max_words: int
+    attempts: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 2:
+            raise UsageError(f"temperature={self.temperature} must lie in 0..2")
+        for name in ("max_words", "attempts"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def labels(
+        self, book: AnswerBook, question: Callable[[int, int, int], Question], n_items: int, n: int
+    ) -> list[list[str]]:
+        """For each item the distinct labels among `n` samples, in the order of the samples.
+
+        `question(item, sample, attempt)` is what is asked.
+        """
+        found: dict[tuple[int, int], str] = {}
+        missing = [(item, sample) for item in range(n_items) for sample in range(n)]
+        for attempt in range(self.attempts):
+            asked = [question(item, sample, attempt) for item, sample in missing]
+            answers = book.answers(asked) if asked else []
+            for place, answer in zip(missing, answers, strict=True):
+                label = label_of(answer.text, self.max_words, answer.stopped)
+                if label is not None:
+                    found[place] = label
+            missing = [place for place in missing if place not in found]
+        return [_distinct([found[i, s] for s in range(n) if (i, s) in found]) for i in range(n_items)]
 
 
 def _distinct(labels: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ import numpy as np
 from dnr_bench.captioners.clip_concepts import read_concepts
 from dnr_bench.correlations import probe_embeddings
 from dnr_bench.errors import UsageError
-from dnr_bench.exemplars import never_fires
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
 from dnr_bench.pipeline import DEAD, DescribeAndDissect
 from dnr_bench.renderings import embed_texts
@@ -41,8 +40,7 @@ class ClipDissect:
     def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
         """One explanation a neuron, in order; scores are similarities."""
         tables = {layer: self._ranked(layer, pipeline) for layer in dict.fromkeys(n.layer for n in neurons)}
-        alive = [n for n in neurons if not never_fires(pipeline.activations(n.layer), n.unit)]
-        exemplars = pipeline.exemplars(alive)
+        exemplars = pipeline.exemplars(neurons)
         explained = []
         for neuron in neurons:
             if neuron not in exemplars:

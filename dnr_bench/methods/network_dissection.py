@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from dnr_bench.errors import UsageError
-from dnr_bench.exemplars import never_fires
 from dnr_bench.parts import Target
 from dnr_bench.pipeline import DEAD, DescribeAndDissect
 from dnr_bench.store import Key
@@ -56,8 +55,7 @@ class NetworkDissection:
         tables = {
             layer: self._ious(layer, pipeline, masks) for layer in dict.fromkeys(n.layer for n in neurons)
         }
-        alive = [n for n in neurons if not never_fires(pipeline.activations(n.layer), n.unit)]
-        exemplars = pipeline.exemplars(alive)
+        exemplars = pipeline.exemplars(neurons)
         explained = []
         for neuron in neurons:
             if neuron not in exemplars:

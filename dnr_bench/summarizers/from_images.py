@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.labels import sampled_labels
+from dnr_bench.chats.labels import LabelSampling
 from dnr_bench.chats.prompts import read_prompt
-from dnr_bench.errors import UsageError
 from dnr_bench.parts import Chat
 from dnr_bench.store import digest, pixels_digest
 from dnr_bench.summarizers.language_model import sample_seed
@@ -32,22 +32,15 @@ class ImageProposer:
         answers: str,
         replay: Replay,
     ) -> None:
-        if not 0 <= temperature <= 2:
-            raise UsageError(f"temperature={temperature} must lie in 0..2")
-        for name, value in (("max_words", max_words), ("attempts", attempts)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+        self.sampling = LabelSampling(temperature, max_words, attempts)
         self.prompt = read_prompt(propose, "propose", [])
-        self.temperature, self.max_words, self.attempts = temperature, max_words, attempts
         self.book = AnswerBook(chat, answers, replay)
         self.fingerprint = digest(
             {
                 "from_images": 1,
                 "chat": chat.fingerprint,
                 "propose": self.prompt,
-                "temperature": temperature,
-                "max_words": max_words,
-                "attempts": attempts,
+                **asdict(self.sampling),
             }
         )
 
@@ -64,6 +57,6 @@ class ImageProposer:
             own = sample_seed(seed, names[item], sample, attempt)
             order = np.random.default_rng(own).permutation(len(views[item]))
             images = tuple(views[item][i].pixels for i in order)
-            return Question(self.prompt, images, self.temperature, own)
+            return Question(self.prompt, images, self.sampling.temperature, own)
 
-        return sampled_labels(self.book, question, len(views), n, self.attempts, self.max_words)
+        return self.sampling.labels(self.book, question, len(views), n)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 
 import numpy as np
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.labels import first_line, sampled_labels
+from dnr_bench.chats.labels import LabelSampling, first_line
 from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.errors import UsageError
 from dnr_bench.parts import Chat
 from dnr_bench.store import digest
 from dnr_bench.types import Question, Usage
@@ -22,9 +22,9 @@ _LONGER = 3
 class LanguageModelSummarizer:
     """Asks `chat` for one label a sample, each time of the captions in another order.
 
-    simplify: a prompt that shortens each caption first (None: captions stay as they are). temperature: of the
-    samples; captions are simplified at 0. max_words: a longer answer, or an empty one, is asked for again, at
-    most `attempts` times in all. answers: the store of answers. replay: "only" asks nothing.
+    simplify: a prompt that shortens each caption first, at temperature 0 (None: captions stay as they are).
+    temperature, max_words, attempts: of the samples (`LabelSampling`). answers: the store of answers. replay:
+    "only" asks nothing.
     """
 
     def __init__(
@@ -38,14 +38,9 @@ class LanguageModelSummarizer:
         answers: str,
         replay: Replay,
     ) -> None:
-        if not 0 <= temperature <= 2:
-            raise UsageError(f"temperature={temperature} must lie in 0..2")
-        for name, value in (("max_words", max_words), ("attempts", attempts)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+        self.sampling = LabelSampling(temperature, max_words, attempts)
         self.prompt = read_prompt(summarize, "summarize", ["captions"])
         self.simple = read_prompt(simplify, "simplify", ["caption"]) if simplify is not None else None
-        self.temperature, self.max_words, self.attempts = temperature, max_words, attempts
         self.book = AnswerBook(chat, answers, replay)
         self.fingerprint = digest(
             {
@@ -53,9 +48,7 @@ class LanguageModelSummarizer:
                 "chat": chat.fingerprint,
                 "summarize": self.prompt,
                 "simplify": self.simple,
-                "temperature": temperature,
-                "max_words": max_words,
-                "attempts": attempts,
+                **asdict(self.sampling),
             }
         )
 
@@ -75,9 +68,9 @@ class LanguageModelSummarizer:
             own = sample_seed(seed, of_neuron, sample, attempt)
             order = np.random.default_rng(own).permutation(len(of_neuron))
             shuffled = "\n".join(f"- {of_neuron[i]}" for i in order)
-            return Question(filled(self.prompt, captions=shuffled), (), self.temperature, own)
+            return Question(filled(self.prompt, captions=shuffled), (), self.sampling.temperature, own)
 
-        found = sampled_labels(self.book, question, len(spoken), n, self.attempts, self.max_words)
+        found = self.sampling.labels(self.book, question, len(spoken), n)
         labels = dict(zip(spoken, found, strict=True))
         return [labels.get(place, []) for place in range(len(captions))]
 
