@@ -62,5 +62,5 @@ def fetched(checkpoint: str, download: Callable[[], str]) -> Path:
 
 
 def short_name(checkpoint: str) -> str:
-    """A checkpoint's name for people: of a directory its last part, as others have other folders."""
-    return Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
+    """A checkpoint's name for people: of a directory or file its last part, as others have other folders."""
+    return Path(checkpoint).name if Path(checkpoint).exists() else checkpoint

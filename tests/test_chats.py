@@ -463,6 +463,7 @@ def texts(chat: LocalChat, questions: Sequence[Question]) -> list[str]:
 @pytest.mark.parametrize("kind", ["llama", "gguf"])
 def test_a_local_answer_depends_on_its_question_and_seed_alone(kind: str, small: SmallModels) -> None:
     chat = local(getattr(small, kind))
+    assert chat.name in ("llama", "small.gguf")
     questions = [Question(f"{'many words ' * i}?", (), 1.0, seed) for i in range(3) for seed in (1, 2)]
     answers = texts(chat, questions)
     assert texts(chat, questions[::-1]) == answers[::-1]
