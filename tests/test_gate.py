@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import CONF
+from dnr_bench.command_line import CONF, composed
+from dnr_bench.config import build
 from dnr_bench.errors import UsageError
 from dnr_bench.gate import TOLERANCES, Baseline, judge, main
+from dnr_bench.parts import TextEncoder, judged_by
 from dnr_bench.run import finite, run
 from dnr_bench.shapes.check_gate import swapped
 
@@ -166,3 +168,9 @@ def test_the_committed_baseline_is_one_of_the_gates_setting() -> None:
     baseline = Baseline.read(CONF / "baselines" / "shapes.yaml")
     assert len(baseline.neurons) == 92
     assert set(baseline.tolerances) == set(TOLERANCES)
+
+
+def test_the_committed_baseline_was_judged_by_todays_models() -> None:
+    baseline, config = Baseline.read(CONF / "baselines" / "shapes.yaml"), composed()
+    for metric, group in (("fc_layer.clip_cos", "encoder"), ("fc_layer.sentence_cos", "sentence_encoder")):
+        assert baseline.judges[metric] == judged_by(build(config[group], TextEncoder, group))
