@@ -26,7 +26,7 @@ def composed(*overrides: str, name: str = "config") -> DictConfig:
 
 
 #: A name and password in an address, and what keys of services look like.
-_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\b(sk|hf|ghp|xox[bp])[-_][\w-]{12,}")
+_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\bsk-[\w-]{20,}|\b(hf|ghp)_[A-Za-z0-9]{30,}")
 
 
 def _refuse_secrets(words: list[str]) -> None:

@@ -291,6 +291,15 @@ def test_command_lines_with_secrets_are_refused_before_anything_is_written(
     assert "hunter2" not in said
 
 
+def test_command_lines_without_secrets_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "probe.path=hf_datasets_and_other_things/sk-learn",
+        "summarizer.chat.base_url=http://host:8000/v1",
+    ]
+    monkeypatch.setattr(sys, "argv", ["dnr_bench", *words])
+    assert exit_code_of(lambda: 0) == 0
+
+
 def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> None:
     pictures = [np.full((40 + i, 30, 3), 20 * i, np.uint8) for i in range(4)]
     views = [View(picture, None) for picture in pictures]
