@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,7 @@ class Bench:
             stages={name: replace(count) for name, count in self.store.counts.items()},
             usage={
                 name: replace(used, calls=list(used.calls))
-                for name, used in self.usage().items()
-                if not name.startswith("evaluator.")
+                for name, used in _usage_of(self._describing()).items()
             },
         )
         known = {neuron: text for neuron, text in self.truths(context).items() if text is not None}
@@ -98,17 +97,20 @@ class Bench:
 
     def usage(self) -> dict[str, Usage]:
         """What each part that asks a chat model has asked so far."""
-        parts = {
-            "captioner": self.config.parts.captioner,
-            "summarizer": self.config.parts.summarizer,
-            **{f"evaluator.{name}": evaluator for name, evaluator in self.config.evaluators.items()},
-        }
-        return {name: part.usage for name, part in parts.items() if isinstance(part, Metered)}
+        judging = {f"evaluator.{name}": part for name, part in self.config.evaluators.items()}
+        return _usage_of({**self._describing(), **judging})
+
+    def _describing(self) -> dict[str, object]:
+        return {"captioner": self.config.parts.captioner, "summarizer": self.config.parts.summarizer}
 
     def truths(self, context: EvaluationContext) -> dict[Neuron, str | None]:
         """What the run's evaluators know of neurons; None for those that detect nothing."""
         evaluators = self.config.evaluators.values()
         return {neuron: text for evaluator in evaluators for neuron, text in evaluator.truth(context).items()}
+
+
+def _usage_of(parts: Mapping[str, object]) -> dict[str, Usage]:
+    return {name: part.usage for name, part in parts.items() if isinstance(part, Metered)}
 
 
 def _retrieved(generator: Generator) -> frozenset[str]:

@@ -17,16 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from dnr_bench.errors import DnrError, RunError, UsageError
 
 CONF = Path(__file__).parent.parent / "conf"
+#: A name and password in an address, and what keys of services look like.
+_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\bsk-[\w-]{20,}|\b(hf|ghp)_[A-Za-z0-9]{30,}")
 
 
 def composed(*overrides: str, name: str = "config") -> DictConfig:
     """The config that these overrides give, for commands that are no runs; `name`: its file in conf/."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=list(overrides))
-
-
-#: A name and password in an address, and what keys of services look like.
-_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\bsk-[\w-]{20,}|\b(hf|ghp)_[A-Za-z0-9]{30,}")
 
 
 def _refuse_secrets(words: list[str]) -> None:

@@ -146,11 +146,9 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Retriever(Generator, Protocol):
-    """A generator whose images are those of a data set."""
+    """A generator whose images are those of a data set; `ids` are those of all of them."""
 
-    @property
-    def ids(self) -> frozenset[str]:
-        """The ids of all its images."""
+    ids: frozenset[str]
 
 
 @runtime_checkable

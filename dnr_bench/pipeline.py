@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -293,6 +293,25 @@ class DescribeAndDissect:
         vectors = embed_texts(self.store, self.parts.encoder, texts) if settings.n_labels > 1 else None
         labels = first_distinct(texts, vectors, settings)
         return Explanation(neuron, tuple(candidates), labels, None, exemplars)
+
+    def label_each(
+        self,
+        neurons: Sequence[Neuron],
+        ranked_concepts: Callable[[Neuron], tuple[Sequence[ScoredCandidate], str | None]],
+    ) -> list[Explanation]:
+        """One explanation a neuron, in order, for methods with concepts of their own.
+
+        ranked_concepts: a neuron's concepts, best first, and why none of them is its label, if so.
+        """
+        exemplars = self.exemplars(neurons)
+
+        def explained(neuron: Neuron) -> Explanation:
+            if neuron not in exemplars:
+                return Explanation(neuron, (), unscored=DEAD)
+            candidates, unscored = ranked_concepts(neuron)
+            return self.labelled(neuron, candidates, exemplars[neuron], unscored)
+
+        return [explained(neuron) for neuron in neurons]
 
     def exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
         """Step 1: what excites each neuron most; dead neurons are left out."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from dnr_bench.bench import Bench, RunConfig
 from dnr_bench.errors import RunError
-from dnr_bench.store import StageCount, pixels_digest
+from dnr_bench.store import StageCount
 from dnr_bench.types import Call, Explanation, Neuron, Scorecard, Table
 from evaluators.metrics import Estimate, beaten_by_constant, estimate, normalized
 
@@ -150,14 +150,12 @@ def _metric(card: Scorecard, seed: int) -> dict[str, Any]:
 
 def _call(part: str, call: Call) -> dict[str, Any]:
     """A call as plain values; of images only their names, which the store knows them by."""
-    question = call.question
-    images = [pixels_digest(image) for image in question.images]
     return {
         "part": part,
-        "question": question.text,
-        "images": images,
-        "temperature": question.temperature,
-        "seed": question.seed,
+        "question": call.text,
+        "images": list(call.images),
+        "temperature": call.temperature,
+        "seed": call.seed,
         **asdict(call.answer),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -16,6 +17,11 @@ def read_text(path: str | Path, key: str) -> str:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{key}={str(path)!r} cannot be read: {error}") from error
+
+
+def spoken_name(name: str) -> str:
+    """A data set's name as people write it: "traffic_light", "/a/apartment_building/outdoor" (Places365)."""
+    return re.sub(r"^/\w/", "", name).replace("_", " ").replace("/", " ")
 
 
 def csv_rows(text: str, columns: Sequence[str], where: str) -> Iterator[tuple[int, Mapping[str, str] | None]]:

@@ -169,9 +169,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """A question that was asked in this run, and its answer."""
+    """A question that was asked in this run, its images by the names of their content, and the answer."""
 
-    question: Question
+    text: str
+    images: Sequence[str]
+    temperature: float
+    seed: int
     answer: Answer
 
 

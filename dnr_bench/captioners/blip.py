@@ -7,8 +7,12 @@ from typing import Literal
 
 import torch
 import transformers
-from transformers import Blip2ForConditionalGeneration, BlipForConditionalGeneration, BlipProcessor
-from transformers import Blip2Processor as BlipTwoProcessor
+from transformers import (
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipForConditionalGeneration,
+    BlipProcessor,
+)
 from transformers.utils import logging as transformers_logging
 
 from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
@@ -19,7 +23,7 @@ from dnr_bench.types import View
 
 _FAMILIES = {
     "blip": (BlipForConditionalGeneration, BlipProcessor),
-    "blip-2": (Blip2ForConditionalGeneration, BlipTwoProcessor),
+    "blip-2": (Blip2ForConditionalGeneration, Blip2Processor),
 }
 
 

@@ -9,7 +9,7 @@ from dnr_bench.chats.labels import first_line
 from dnr_bench.chats.prompts import read_prompt
 from dnr_bench.parts import Chat
 from dnr_bench.store import digest
-from dnr_bench.types import Question, Usage, View
+from dnr_bench.types import Question, View
 
 
 class ChatCaptioner:
@@ -18,12 +18,8 @@ class ChatCaptioner:
     def __init__(self, chat: Chat, caption: str, answers: str, replay: Replay) -> None:
         self.prompt = read_prompt(caption, "caption", [])
         self.book = AnswerBook(chat, answers, replay)
+        self.usage = self.book.usage
         self.fingerprint = digest({"chat": chat.fingerprint, "caption": self.prompt, "version": 1})
-
-    @property
-    def usage(self) -> Usage:
-        """What was asked so far."""
-        return self.book.usage
 
     def caption(self, views: Sequence[View]) -> list[str]:
         """One caption a view, in order; empty where the model says nothing."""

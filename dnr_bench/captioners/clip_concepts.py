@@ -27,9 +27,7 @@ class ClipConcepts:
         self.concepts = read_concepts(concepts)
         if not 1 <= top <= len(self.concepts):
             raise UsageError(f"top={top} must lie in 1..{len(self.concepts)}, the number of concepts")
-        if "{concept}" not in template:
-            raise UsageError(f"template={template!r} must contain {{concept}}")
-        self.vectors = encoder.embed_texts([template.replace("{concept}", c) for c in self.concepts])
+        self.vectors = encoder.embed_texts(in_template(self.concepts, template))
         self.fingerprint = digest(
             {
                 "clip_concepts": 1,
@@ -47,6 +45,13 @@ class ClipConcepts:
         cosines = self.encoder.embed_images([view.pixels for view in views]) @ self.vectors.T
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : self.top]
         return [", ".join(self.concepts[index] for index in row) for row in nearest]
+
+
+def in_template(concepts: Sequence[str], template: str) -> list[str]:
+    """What CLIP compares of each concept; a template without {concept} raises `UsageError`."""
+    if "{concept}" not in template:
+        raise UsageError(f"template={template!r} must contain {{concept}}")
+    return [template.replace("{concept}", concept) for concept in concepts]
 
 
 def read_concepts(name: str) -> list[str]:

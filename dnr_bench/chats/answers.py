@@ -35,23 +35,30 @@ class AnswerBook:
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer a question, in order."""
         keys = [self._key(question) for question in questions]
-        missing = self.store.lacks(_STAGE, keys)
-        if self.replay == "only" and missing:
-            asked = " ".join(questions[missing[0]].text.split())
-            raise UsageError(
-                f"replay=only: {len(missing)} of {len(questions)} answers of {self.chat.name} are not in"
-                f" {str(self.store.root)!r}, the first of them to {asked[:120]!r} ...; replay=null asks them"
-            )
+        if self.replay == "only":
+            self._check_known(questions, keys)
 
         def asked_now(indices: list[int]) -> Iterator[tuple[int, dict[str, object]]]:
             for place, answer in self.chat.ask([questions[i] for i in indices]):
-                self.usage.calls.append(Call(questions[indices[place]], answer))
+                question, key = questions[indices[place]], keys[indices[place]]
+                self.usage.calls.append(
+                    Call(question.text, key["images"], question.temperature, question.seed, answer)
+                )
                 yield indices[place], asdict(answer)
 
         before = len(self.usage.calls)
         found = self.store.fill_as_done(_STAGE, keys, asked_now, batch=_CLAIMED)
         self.usage.stored += len(questions) - (len(self.usage.calls) - before)
         return [Answer(**entry) for entry in found]
+
+    def _check_known(self, questions: Sequence[Question], keys: Sequence[Key]) -> None:
+        """Raises `UsageError` where an answer is not in the store."""
+        if missing := self.store.lacks(_STAGE, keys):
+            asked = " ".join(questions[missing[0]].text.split())
+            raise UsageError(
+                f"replay=only: {len(missing)} of {len(questions)} answers of {self.chat.name} are not in"
+                f" {str(self.store.root)!r}, the first of them to {asked[:120]!r} ...; replay=null asks them"
+            )
 
     def _key(self, question: Question) -> Key:
         return {

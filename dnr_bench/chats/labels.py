@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
 
 from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.errors import UsageError
-from dnr_bench.types import Question
+from dnr_bench.types import Image, Question
 
 _QUOTES = "\"'`“”‘’«»"
 _LEAD = re.compile(
@@ -75,14 +78,26 @@ class LabelSampling:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
 
     def labels(
-        self, book: AnswerBook, question: Callable[[int, int, int], Question], n_items: int, n: int
+        self,
+        book: AnswerBook,
+        items: Sequence[Sequence[str]],
+        show: Callable[[int, Sequence[int]], tuple[str, tuple[Image, ...]]],
+        n: int,
+        seed: int,
     ) -> list[list[str]]:
         """For each item the distinct labels among `n` samples, in the order of the samples.
 
-        `question(item, sample, attempt)` is what is asked.
+        An item is named by what it consists of. `show(item, order)` gives the text and the images that ask
+        about it, its parts in another order each time.
         """
+
+        def question(item: int, sample: int, attempt: int) -> Question:
+            own = _sample_seed(seed, items[item], sample, attempt)
+            order = np.random.default_rng(own).permutation(len(items[item])).tolist()
+            return Question(*show(item, order), self.temperature, own)
+
         found: dict[tuple[int, int], str] = {}
-        missing = [(item, sample) for item in range(n_items) for sample in range(n)]
+        missing = [(item, sample) for item in range(len(items)) for sample in range(n)]
         for attempt in range(self.attempts):
             asked = [question(item, sample, attempt) for item, sample in missing]
             answers = book.answers(asked) if asked else []
@@ -91,8 +106,11 @@ class LabelSampling:
                 if label is not None:
                     found[place] = label
             missing = [place for place in missing if place not in found]
-        return [_distinct([found[i, s] for s in range(n) if (i, s) in found]) for i in range(n_items)]
+        samples = [[found[i, s] for s in range(n) if (i, s) in found] for i in range(len(items))]
+        return [list(dict.fromkeys(of_item)) for of_item in samples]
 
 
-def _distinct(labels: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(labels))
+def _sample_seed(seed: int, about: Sequence[str], sample: int, attempt: int) -> int:
+    """The seed of one sample, which depends on what is asked about and on nothing else that is asked."""
+    text = "\x00".join([str(seed), str(sample), str(attempt), *about])
+    return int.from_bytes(sha256(text.encode()).digest()[:4], "big") >> 1  # services take 31 bits

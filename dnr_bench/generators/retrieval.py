@@ -32,14 +32,10 @@ class RetrievalGenerator:
             raise UsageError(f"size={size} must be at least 8")
         self.encoder, self.size, self.store = encoder, size, Store(Path(store))
         self.set: ProbeSet = images.load(seed)
+        self.ids = frozenset(self.set.ids)
         self.fingerprint = digest(
             {"retrieval": 1, "images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
         )
-
-    @property
-    def ids(self) -> frozenset[str]:
-        """The ids of the images that can be retrieved."""
-        return frozenset(self.set.ids)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None

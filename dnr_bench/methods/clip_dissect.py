@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dnr_bench.captioners.clip_concepts import read_concepts
+from dnr_bench.captioners.clip_concepts import in_template, read_concepts
 from dnr_bench.correlations import probe_embeddings
 from dnr_bench.errors import UsageError
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
-from dnr_bench.pipeline import DEAD, DescribeAndDissect
+from dnr_bench.pipeline import DescribeAndDissect
 from dnr_bench.renderings import embed_texts
 from dnr_bench.store import Key
 from dnr_bench.types import Explanation, Layer, Neuron, ScoredCandidate
@@ -29,9 +29,8 @@ class ClipDissect:
         for name, value in (("top", top), ("chunk", chunk)):
             if value < 1:
                 raise UsageError(f"{name}={value} must be at least 1")
-        if "{concept}" not in template:
-            raise UsageError(f"template={template!r} must contain {{concept}}")
         self.concepts, self.similarity, self.template = read_concepts(concepts), similarity, template
+        self.prompts = in_template(self.concepts, template)
         self.top, self.chunk = min(top, len(self.concepts)), chunk
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
@@ -40,19 +39,14 @@ class ClipDissect:
     def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
         """One explanation a neuron, in order; scores are similarities."""
         tables = {layer: self._ranked(layer, pipeline) for layer in dict.fromkeys(n.layer for n in neurons)}
-        exemplars = pipeline.exemplars(neurons)
-        explained = []
-        for neuron in neurons:
-            if neuron not in exemplars:
-                explained.append(Explanation(neuron, (), unscored=DEAD))
-                continue
-            order, scores = tables[neuron.layer]
-            found = [
-                ScoredCandidate(self.concepts[int(concept)], "method", float(score))
-                for concept, score in zip(order[neuron.unit], scores[neuron.unit], strict=True)
-            ]
-            explained.append(pipeline.labelled(neuron, found, exemplars[neuron]))
-        return explained
+
+        def concepts_of(neuron: Neuron) -> tuple[list[ScoredCandidate], None]:
+            order, scores = (table[neuron.unit] for table in tables[neuron.layer])
+            pairs = zip(order.tolist(), scores.tolist(), strict=True)
+            found = [ScoredCandidate(self.concepts[place], "method", score) for place, score in pairs]
+            return found, None
+
+        return pipeline.label_each(neurons, concepts_of)
 
     def _ranked(self, layer: str, pipeline: DescribeAndDissect) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of each unit's best concepts and their similarities, best first."""
@@ -70,8 +64,7 @@ class ClipDissect:
         }
 
         def compute(_: list[int]) -> Iterator[dict[str, np.ndarray]]:
-            prompts = [self.template.replace("{concept}", concept) for concept in self.concepts]
-            texts = embed_texts(pipeline.store, encoder, prompts)
+            texts = embed_texts(pipeline.store, encoder, self.prompts)
             images = probe_embeddings(pipeline.store, encoder, pipeline.probe, dim=texts.shape[1])
 
             def chunks() -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Target
-from dnr_bench.pipeline import DEAD, DescribeAndDissect
+from dnr_bench.pipeline import DescribeAndDissect
 from dnr_bench.store import Key
 from dnr_bench.types import ConceptMasks, Explanation, Layer, Neuron, ProbeSet, ScoredCandidate
 
@@ -55,18 +55,14 @@ class NetworkDissection:
         tables = {
             layer: self._ious(layer, pipeline, masks) for layer in dict.fromkeys(n.layer for n in neurons)
         }
-        exemplars = pipeline.exemplars(neurons)
-        explained = []
-        for neuron in neurons:
-            if neuron not in exemplars:
-                explained.append(Explanation(neuron, (), unscored=DEAD))
-                continue
+
+        def concepts_of(neuron: Neuron) -> tuple[list[ScoredCandidate], str | None]:
             ious = tables[neuron.layer][neuron.unit]
             order = np.argsort(-ious, kind="stable")[: self.top]
             found = [ScoredCandidate(masks.names[i], "method", float(ious[i])) for i in order]
-            weak = f"no concept's IoU reaches {self.min_iou}" if ious[order[0]] < self.min_iou else None
-            explained.append(pipeline.labelled(neuron, found, exemplars[neuron], weak))
-        return explained
+            return found, f"no concept's IoU reaches {self.min_iou}" if ious.max() < self.min_iou else None
+
+        return pipeline.label_each(neurons, concepts_of)
 
     def _ious(
         self, layer: str, pipeline: DescribeAndDissect, masks: ConceptMasks
@@ -121,7 +117,7 @@ def thresholds(
     kept: list[np.ndarray] = []
     n_kept, keep = 0, 1
     rng = np.random.default_rng(47)
-    for _, maps in _maps(target, probe, layer, units, "thresholds"):
+    for _, _, maps in _maps(target, probe, layer, units, "thresholds"):
         flat = maps.transpose(1, 0, 2, 3).reshape(units, -1)
         n_places = flat.shape[1] // len(maps) * len(probe.images)  # all maps have one size
         if n_places > most:
@@ -156,13 +152,13 @@ def overlaps(
     kind = np.asarray([categories.index(category) for category in masks.categories], int)
     shared, concept_area = np.zeros((n_units, n_concepts)), np.zeros(n_concepts)
     unit_area = np.zeros((n_units, len(categories)))
-    for indices, maps in _maps(target, probe, layer, n_units, "overlaps"):
-        for index, of_image in zip(indices, maps, strict=True):
+    for indices, sizes, maps in _maps(target, probe, layer, n_units, "overlaps"):
+        for index, size, of_image in zip(indices, sizes, maps, strict=True):
             numbers, shown = masks.load(index)
             annotated = masks.annotated(index)
             if not annotated:
                 continue
-            seen = _seen(shown, probe.images[index].shape[:2], target)
+            seen = _seen(shown, size, target)
             active = _resized(of_image, seen.shape[1:]) > high[:, None, None]
             flat = active.reshape(n_units, -1).astype(np.float32)
             areas = flat.sum(axis=1)
@@ -178,15 +174,17 @@ def overlaps(
 
 def _maps(
     target: Target, probe: ProbeSet, layer: str, units: int, what: str
-) -> Iterator[tuple[Sequence[int], Float[np.ndarray, "images units h w"]]]:
-    """The maps of all units on a few images at a time."""
+) -> Iterator[tuple[Sequence[int], list[tuple[int, int]], Float[np.ndarray, "images units h w"]]]:
+    """A few images at a time: their places, their heights and widths, and the maps of all units."""
     n_images = len(probe.images)
     with tqdm(total=n_images, desc=what, unit="image", leave=False, disable=None) as bar:
         for first in range(0, n_images, _BATCH):
             indices = range(first, min(first + _BATCH, n_images))
             pairs = [(row, unit) for row in range(len(indices)) for unit in range(units)]
-            found = target.maps([probe.images[i] for i in indices], layer, pairs)
-            yield indices, np.stack(found).reshape(len(indices), units, *found[0].shape)
+            images = [probe.images[i] for i in indices]
+            found = target.maps(images, layer, pairs)
+            sizes = [(image.shape[0], image.shape[1]) for image in images]
+            yield indices, sizes, np.stack(found).reshape(len(indices), units, *found[0].shape)
             bar.update(len(indices))
 
 

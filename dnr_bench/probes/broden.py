@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -72,17 +73,9 @@ class BrodenProbe:
             annotated=lambda index: frozenset(c for c in categories if kept[index][c]),
             version=self._version(kept, labels),
         )
-        set_of_images = probe_set(
-            f"broden-{self.split}-{len(found.ids)}", source, found, self.checking.max_pixels
-        )
-        return ProbeSet(
-            name=set_of_images.name,
-            ids=set_of_images.ids,
-            images=set_of_images.images,
-            concepts=masks,
-            skipped=set_of_images.skipped,
-            classes=_scenes(kept, place, names),
-        )
+        name = f"broden-{self.split}-{len(found.ids)}"
+        images = probe_set(name, source, found, self.checking.max_pixels)
+        return replace(images, concepts=masks, classes=_scenes(kept, place, names))
 
     def _table(self, name: str, columns: Sequence[str]) -> list[Mapping[str, str]]:
         where = f"{self.root / name}"

@@ -11,11 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from dnr_bench.errors import RunError, UsageError
 from dnr_bench.probes.decoding import MOST_PIXELS, VERSION, UnreadableImageError, decode
 from dnr_bench.probes.lazy import Lazy
+from dnr_bench.probes.subset import check_n_images, shuffled
 from dnr_bench.store import Key, Store
 from dnr_bench.types import Image, ProbeSet, Skipped
 
@@ -83,11 +82,10 @@ def readable(source: Source, checking: Checking, n_images: int | None, seed: int
     Only as many are decoded as are needed. Images with the same bytes count once, the first of them. Too few
     images raise `UsageError`, and so do none at all; `where` names the set for people.
     """
-    if n_images is not None and n_images < 2:
-        raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+    check_n_images(n_images)
     order = list(range(len(source.names)))
     if n_images is not None and n_images < len(order):
-        order = np.random.default_rng([seed, 41]).permutation(len(order)).tolist()
+        order = shuffled(len(order), seed).tolist()
     found: dict[str, int] = {}
     skipped: list[Skipped] = []
     wanted = n_images if n_images is not None else len(order)

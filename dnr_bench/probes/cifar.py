@@ -10,6 +10,7 @@ import numpy as np
 
 from dnr_bench.errors import UsageError
 from dnr_bench.probes.lazy import Lazy
+from dnr_bench.probes.subset import check_n_images, subset
 from dnr_bench.text_files import read_text
 from dnr_bench.types import ProbeSet
 
@@ -36,8 +37,7 @@ class CifarProbe:
         split: Literal["train", "test"],
         n_images: int | None,
     ) -> None:
-        if n_images is not None and n_images < 2:
-            raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+        check_n_images(n_images)
         self.root, self.kind, self.split, self.n_images = Path(path), kind, split, n_images
         if missing := [name for name in self._files() if not (self.root / name).is_file()]:
             raise UsageError(f"path={path!r} lacks {', '.join(missing)} of the binary version of {kind}")
@@ -52,12 +52,7 @@ class CifarProbe:
                 raise UsageError(f"{self.root / name} has {len(data)} bytes, which is no number of images")
             blocks.append(data.reshape(-1, header + _PIXELS))
         lengths = np.cumsum([0, *(len(block) for block in blocks)])
-        total = int(lengths[-1])
-        numbers = np.arange(total)
-        if self.n_images is not None:
-            if self.n_images > total:
-                raise UsageError(f"n_images={self.n_images}, but there are {total}")
-            numbers = np.sort(np.random.default_rng([seed, 41]).permutation(total)[: self.n_images])
+        numbers = subset(int(lengths[-1]), self.n_images, seed)
 
         def row(index: int) -> np.ndarray:
             block = int(np.searchsorted(lengths, numbers[index], side="right")) - 1

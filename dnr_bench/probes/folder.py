@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dnr_bench.errors import UsageError
 from dnr_bench.probes.checked import Checking, OnError, Source, probe_set, readable
-from dnr_bench.text_files import csv_rows, read_text
+from dnr_bench.text_files import csv_rows, read_text, spoken_name
 from dnr_bench.types import ProbeSet
 
 _SUFFIXES = (
@@ -154,8 +154,7 @@ def _meanings(path: str) -> dict[str, str]:
         if len(words) < 2:
             continue
         if words[-1].isdigit():
-            label, name = words[-1], " ".join(words[:-1])
-            name = re.sub(r"^/\w/", "", name).replace("/", " ")
+            label, name = words[-1], spoken_name(" ".join(words[:-1]))
         else:
             label, name = words[0], " ".join(words[1:])
         known[label] = name.partition(",")[0].replace("_", " ").strip()

@@ -11,6 +11,7 @@ import numpy as np
 from dnr_bench.errors import UsageError
 from dnr_bench.parts import Probe
 from dnr_bench.probes.lazy import Lazy
+from dnr_bench.probes.subset import check_n_images, subset
 from dnr_bench.types import ConceptMasks, ProbeSet
 
 T = TypeVar("T")
@@ -27,8 +28,7 @@ class UnionProbe:
         wrong = [name for name, part in parts.items() if not isinstance(part, Probe)]
         if not parts or wrong:
             raise UsageError(f"parts={list(parts)} must be one or more probing sets; {wrong} are none")
-        if n_images is not None and n_images < 2:
-            raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+        check_n_images(n_images)
         self.parts, self.n_images = dict(parts), n_images
 
     def load(self, seed: int) -> ProbeSet:
@@ -37,12 +37,8 @@ class UnionProbe:
         places = [(part, index) for part, found in enumerate(sets) for index in range(len(found.ids))]
         ids = [sets[part].ids[index] for part, index in places]
         first = {name: place for place, name in reversed(list(enumerate(ids)))}
-        chosen = np.asarray(sorted(first.values()))
-        if self.n_images is not None:
-            if self.n_images > len(chosen):
-                raise UsageError(f"n_images={self.n_images}, but the parts have {len(chosen)} images")
-            order = np.random.default_rng([seed, 41]).permutation(len(chosen))
-            chosen = np.sort(chosen[order[: self.n_images]])
+        distinct = np.asarray(sorted(first.values()))
+        chosen = distinct[subset(len(distinct), self.n_images, seed)]
         kept = [places[place] for place in chosen]
 
         captions = _of_all([found.captions for found in sets])

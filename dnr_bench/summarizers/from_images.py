@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
-
 from dnr_bench.chats.answers import AnswerBook, Replay
 from dnr_bench.chats.labels import LabelSampling
 from dnr_bench.chats.prompts import read_prompt
 from dnr_bench.parts import Chat
 from dnr_bench.store import digest, pixels_digest
-from dnr_bench.summarizers.language_model import sample_seed
-from dnr_bench.types import Question, Usage, View
+from dnr_bench.types import Image, View
 
 
 class ImageProposer:
@@ -35,6 +32,7 @@ class ImageProposer:
         self.sampling = LabelSampling(temperature, max_words, attempts)
         self.prompt = read_prompt(propose, "propose", [])
         self.book = AnswerBook(chat, answers, replay)
+        self.usage = self.book.usage
         self.fingerprint = digest(
             {
                 "from_images": 1,
@@ -44,19 +42,11 @@ class ImageProposer:
             }
         )
 
-    @property
-    def usage(self) -> Usage:
-        """What was asked so far."""
-        return self.book.usage
-
     def propose(self, views: Sequence[Sequence[View]], n: int, seed: int) -> list[list[str]]:
         """For each neuron's exemplars at most `n` distinct concepts, in the order of the samples."""
         names = [[pixels_digest(view.pixels) for view in of_neuron] for of_neuron in views]
 
-        def question(item: int, sample: int, attempt: int) -> Question:
-            own = sample_seed(seed, names[item], sample, attempt)
-            order = np.random.default_rng(own).permutation(len(views[item]))
-            images = tuple(views[item][i].pixels for i in order)
-            return Question(self.prompt, images, self.sampling.temperature, own)
+        def show(item: int, order: Sequence[int]) -> tuple[str, tuple[Image, ...]]:
+            return self.prompt, tuple(views[item][i].pixels for i in order)
 
-        return self.sampling.labels(self.book, question, len(views), n)
+        return self.sampling.labels(self.book, names, show, n, seed)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from hashlib import sha256
-
-import numpy as np
 
 from dnr_bench.chats.answers import AnswerBook, Replay
 from dnr_bench.chats.labels import LabelSampling, first_line
 from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.parts import Chat
 from dnr_bench.store import digest
-from dnr_bench.types import Question, Usage
+from dnr_bench.types import Image, Question
 
 #: A "simplified" caption that is longer than the caption by more words than this is none.
 _LONGER = 3
@@ -42,6 +39,7 @@ class LanguageModelSummarizer:
         self.prompt = read_prompt(summarize, "summarize", ["captions"])
         self.simple = read_prompt(simplify, "simplify", ["caption"]) if simplify is not None else None
         self.book = AnswerBook(chat, answers, replay)
+        self.usage = self.book.usage
         self.fingerprint = digest(
             {
                 "language_model": 1,
@@ -52,25 +50,17 @@ class LanguageModelSummarizer:
             }
         )
 
-    @property
-    def usage(self) -> Usage:
-        """What was asked so far."""
-        return self.book.usage
-
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions at most `n` distinct concepts, in the order of the samples."""
         simple = self._simplified(captions)
         lists = [[simple[caption] for caption in of_neuron if simple[caption]] for of_neuron in captions]
         spoken = [place for place, of_neuron in enumerate(lists) if of_neuron]
 
-        def question(item: int, sample: int, attempt: int) -> Question:
-            of_neuron = lists[spoken[item]]
-            own = sample_seed(seed, of_neuron, sample, attempt)
-            order = np.random.default_rng(own).permutation(len(of_neuron))
-            shuffled = "\n".join(f"- {of_neuron[i]}" for i in order)
-            return Question(filled(self.prompt, captions=shuffled), (), self.sampling.temperature, own)
+        def show(item: int, order: Sequence[int]) -> tuple[str, tuple[Image, ...]]:
+            shuffled = "\n".join(f"- {lists[spoken[item]][i]}" for i in order)
+            return filled(self.prompt, captions=shuffled), ()
 
-        found = self.sampling.labels(self.book, question, len(spoken), n)
+        found = self.sampling.labels(self.book, [lists[place] for place in spoken], show, n, seed)
         labels = dict(zip(spoken, found, strict=True))
         return [labels.get(place, []) for place in range(len(captions))]
 
@@ -87,9 +77,3 @@ class LanguageModelSummarizer:
             if 0 < len(short.split()) <= len(plain[caption].split()) + _LONGER:
                 plain[caption] = short
         return plain
-
-
-def sample_seed(seed: int, about: Sequence[str], sample: int, attempt: int) -> int:
-    """The seed of one sample, which depends on what is asked about and on nothing else that is asked."""
-    text = "\x00".join([str(seed), str(sample), str(attempt), *about])
-    return int.from_bytes(sha256(text.encode()).digest()[:4], "big") >> 1  # services take 31 bits

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dnr_bench.errors import UsageError
-from dnr_bench.text_files import read_text
+from dnr_bench.text_files import read_text, spoken_name
 
 #: Under which weights stand in checkpoints that hold more than weights.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -111,7 +111,7 @@ def read_classes(path: str | None, n: int) -> Sequence[str] | None:
     if lines and all(
         line.rpartition(" ")[2] == str(i) and line.startswith("/") for i, line in enumerate(lines)
     ):
-        lines = [line.rpartition(" ")[0][3:].replace("_", " ").replace("/", " ") for line in lines]
+        lines = [spoken_name(line.rpartition(" ")[0]) for line in lines]
     if len(lines) != n or "" in lines:
         raise UsageError(f"classes={path!r} must name {n} classes, one a line; it has {len(lines)} lines")
     return lines

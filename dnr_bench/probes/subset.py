@@ -1,0 +1,28 @@
+"""Seeded subsets of data sets."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+
+from dnr_bench.errors import UsageError
+
+
+def check_n_images(n_images: int | None) -> None:
+    """Raises `UsageError` for what is no size of a subset; None stands for the whole set."""
+    if n_images is not None and n_images < 2:
+        raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+
+
+def shuffled(total: int, seed: int) -> Int[np.ndarray, " total"]:
+    """The numbers below `total` in the order in which a subset by this seed takes them."""
+    return np.random.default_rng([seed, 41]).permutation(total)
+
+
+def subset(total: int, n_images: int | None, seed: int) -> Int[np.ndarray, " n"]:
+    """The places of `n_images` of `total` images, rising; None: of all. Too few raise `UsageError`."""
+    if n_images is None:
+        return np.arange(total)
+    if n_images > total:
+        raise UsageError(f"n_images={n_images}, but there are {total}")
+    return np.sort(shuffled(total, seed)[:n_images])
