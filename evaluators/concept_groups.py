@@ -8,13 +8,17 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, judged_by
+from dnr_bench.data.chat import Question
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import judged_by
+from dnr_bench.session import Evaluator, Session
+from dnr_bench.statistics.controls import dealt_elsewhere, shuffled_mean
+from dnr_bench.statistics.grouping import bcubed_f1, groups_of, sizes_of
 from dnr_bench.summarizers.language_model import LanguageModelSummarizer
-from dnr_bench.types import Explanation, Question, Scorecard, Table
-from evaluators.grouping import bcubed_f1, groups_of, sizes_of
-from evaluators.metrics import dealt_elsewhere, shuffled_mean
 
 #: By which texts units are grouped: their (first) label, or all their candidate concepts as in the paper.
 GroupedBy = Literal["labels", "candidates"]
@@ -46,19 +50,20 @@ class ConceptGroups(Evaluator):
         self.prompt = read_prompt(prompt, "prompt", ["label", "classes"])
         self.book = None
         if llm is not None:
-            self.book, self.usage = llm.book, llm.usage
+            self.book = AnswerBook(llm.book.chat, llm.book.store, llm.book.replay)
+            self.usage = self.book.usage
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """Scorecards for each layer, and a table of all groups; none where no unit has a label."""
         cards: list[Scorecard | Table] = []
         rows: list[Mapping[str, str | int]] = []
-        for layer in dict.fromkeys(e.neuron.layer for e in context.explanations):
-            units = [e for e in context.explanations if e.neuron.layer == layer and e.labels]
+        for layer in dict.fromkeys(e.neuron.layer for e in description.explanations):
+            units = [e for e in description.explanations if e.neuron.layer == layer and e.labels]
             if not units:
                 continue
-            groups = grouped(units, self.by, self.phi, context)
-            cards += self._cards(layer, units, groups, context)
-            rows += self._rows(layer, units, groups, context)
+            groups = grouped(units, self.by, self.phi, session)
+            cards += self._cards(layer, units, groups, description, session)
+            rows += self._rows(layer, units, groups, session)
         return [*cards, Table("concept_groups", rows)] if rows else []
 
     def _cards(
@@ -66,34 +71,40 @@ class ConceptGroups(Evaluator):
         layer: str,
         units: Sequence[Explanation],
         groups: Int[np.ndarray, " units"],
-        context: EvaluationContext,
+        description: Description,
+        session: Session,
     ) -> list[Scorecard]:
-        judge = judged_by(context.encoder)
-        unscored = [e for e in context.explanations if e.neuron.layer == layer and not e.labels]
-        with_truth = [e for e in unscored if e.neuron in context.truth]
+        judge = judged_by(session.encoder)
+        unscored = [e for e in description.explanations if e.neuron.layer == layer and not e.labels]
+        with_truth = [e for e in unscored if e.neuron in description.truth]
         cards = [
             Scorecard.of_neurons(
-                f"concept_groups.{layer}.grouped",
+                "concept_groups",
+                f"{layer}.grouped",
                 units,
                 (sizes_of(groups) > 1).astype(float),
+                unit="share",
                 higher_is_better=None,
                 judge=judge,
                 unscored=unscored,
             )
         ]
-        known = [place for place, e in enumerate(units) if e.neuron in context.truth]
+        known = [place for place, e in enumerate(units) if e.neuron in description.truth]
         if len(known) < 2:
             return cards
-        mine, truths = [units[i] for i in known], [context.truth[units[i].neuron] for i in known]
-        true_groups = grouped_texts([[text] for text in truths], self.phi, context)
-        rng = np.random.default_rng(context.seed)
+        mine, truths = [units[i] for i in known], [description.truth[units[i].neuron] for i in known]
+        true_groups = grouped_texts([[text] for text in truths], self.phi, session)
+        rng = np.random.default_rng(session.seed)
         of_known = groups[known]
         dealt = [bcubed_f1(of_known[deal], true_groups) for deal in dealt_elsewhere(len(known), _DEALS, rng)]
         cards.append(
             Scorecard.of_neurons(
-                f"concept_groups.{layer}.bcubed_f1",
+                "concept_groups",
+                f"{layer}.bcubed_f1",
                 mine,
                 bcubed_f1(of_known, true_groups),
+                unit="F1",
+                headline=True,
                 higher_is_better=True,
                 chance=float(np.mean(dealt)),
                 oracle=1.0,
@@ -102,14 +113,17 @@ class ConceptGroups(Evaluator):
             )
         )
         if self.superclasses:
-            classes = self._classified([e.labels[0] for e in mine], context)
-            true = self._classified(truths, context)
+            classes = self._classified([e.labels[0] for e in mine], session)
+            true = self._classified(truths, session)
             same = np.asarray([[float(a == b) for b in classes] for a in true])
             cards.append(
                 Scorecard.of_neurons(
-                    f"concept_groups.{layer}.superclass",
+                    "concept_groups",
+                    f"{layer}.superclass",
                     mine,
                     np.diagonal(same).copy(),
+                    unit="share",
+                    headline=True,
                     higher_is_better=True,
                     chance=shuffled_mean(same, range(len(mine))),
                     oracle=1.0,
@@ -124,14 +138,14 @@ class ConceptGroups(Evaluator):
         layer: str,
         units: Sequence[Explanation],
         groups: Int[np.ndarray, " units"],
-        context: EvaluationContext,
+        session: Session,
     ) -> list[Mapping[str, str | int]]:
         """The groups of a layer, largest first."""
-        vectors = context.embed_texts([e.labels[0] for e in units])
+        vectors = session.embed_texts([e.labels[0] for e in units])
         members = [np.flatnonzero(groups == group).tolist() for group in range(int(groups.max()) + 1)]
         members.sort(key=lambda of_group: (-len(of_group), of_group[0]))
         middles = [_middle([units[i].labels[0] for i in of_group], vectors[of_group]) for of_group in members]
-        classes = self._classified(middles, context) if self.superclasses else [""] * len(middles)
+        classes = self._classified(middles, session) if self.superclasses else [""] * len(middles)
         return [
             {
                 "layer": layer,
@@ -146,8 +160,8 @@ class ConceptGroups(Evaluator):
             )
         ]
 
-    def _classified(self, texts: Sequence[str], context: EvaluationContext) -> list[str]:
-        nearest = self._nearest(texts, context)
+    def _classified(self, texts: Sequence[str], session: Session) -> list[str]:
+        nearest = self._nearest(texts, session)
         if self.book is None:
             return nearest
         listed = ", ".join(self.superclasses)
@@ -163,24 +177,22 @@ class ConceptGroups(Evaluator):
         named = [name for name, place in places.items() if place >= 0]
         return min(named, key=lambda name: (places[name], -len(name))) if named else None
 
-    def _nearest(self, texts: Sequence[str], context: EvaluationContext) -> list[str]:
-        cosines = context.embed_texts(texts) @ context.embed_texts(self.superclasses).T
+    def _nearest(self, texts: Sequence[str], session: Session) -> list[str]:
+        cosines = session.embed_texts(texts) @ session.embed_texts(self.superclasses).T
         return [self.superclasses[index] for index in cosines.argmax(axis=1)]
 
 
 def grouped(
-    units: Sequence[Explanation], by: GroupedBy, phi: float, context: EvaluationContext
+    units: Sequence[Explanation], by: GroupedBy, phi: float, session: Session
 ) -> Int[np.ndarray, " units"]:
     """The group of each labelled unit."""
     sets = [[c.text for c in e.candidates] if by == "candidates" else list(e.labels[:1]) for e in units]
-    return grouped_texts(sets, phi, context)
+    return grouped_texts(sets, phi, session)
 
 
-def grouped_texts(
-    sets: Sequence[Sequence[str]], phi: float, context: EvaluationContext
-) -> Int[np.ndarray, " units"]:
+def grouped_texts(sets: Sequence[Sequence[str]], phi: float, session: Session) -> Int[np.ndarray, " units"]:
     """The group of each unit, of which these are the texts."""
-    flat = context.embed_texts([text for texts in sets for text in texts])
+    flat = session.embed_texts([text for texts in sets for text in texts])
     ends = np.cumsum([len(texts) for texts in sets])[:-1]
     return groups_of(np.split(flat, ends), phi)
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dnr_bench.parts import EvaluationContext, Evaluator
-from dnr_bench.store import StageCount
-from dnr_bench.types import Scorecard, Table
+from dnr_bench.data.explanation import Description
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.data.stages import StageCount
+from dnr_bench.session import Evaluator, Session
 
 
 class Cost(Evaluator):
@@ -24,21 +25,23 @@ class Cost(Evaluator):
     def __init__(self, images_per_concept: int) -> None:
         self.images_per_concept = images_per_concept
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """Scorecards of the run, and a table of its stages."""
-        n = len(context.explanations)
-        concepts = {c.text for e in context.explanations for c in e.candidates}
-        drawn = len(concepts) * self.images_per_concept if "images" in context.stages else 0
-        captioned = context.stages.get("captions", StageCount())
+        n = len(description.explanations)
+        concepts = {c.text for e in description.explanations for c in e.candidates}
+        drawn = len(concepts) * self.images_per_concept if "images" in description.stages else 0
+        captioned = description.stages.get("captions", StageCount())
         found = {
-            "seconds": sum(count.seconds for count in context.stages.values()),
+            "seconds": sum(count.seconds for count in description.stages.values()),
             "images": float(drawn),
             "captions": float(captioned.hits + captioned.misses),
-            **_chats(context),
+            **_chats(description),
         }
         cards = [
             Scorecard(
-                metric=f"cost.{name}_per_neuron",
+                group="cost",
+                metric=f"{name}_per_neuron",
+                unit=name,
                 higher_is_better=False,
                 item_kind="run",
                 items=["run"],
@@ -47,12 +50,12 @@ class Cost(Evaluator):
             )
             for name, value in found.items()
         ]
-        return [*cards, Table("cost", [_row(name, count, n) for name, count in context.stages.items()])]
+        return [*cards, Table("cost", [_row(name, count, n) for name, count in description.stages.items()])]
 
 
-def _chats(context: EvaluationContext) -> dict[str, float]:
+def _chats(description: Description) -> dict[str, float]:
     """Tokens and dollars of all parts that ask chat models; none where there is no such part."""
-    totals = [usage.totals for usage in context.usage.values()]
+    totals = [usage.totals for usage in description.usage.values()]
     if not totals:
         return {}
     tokens = sum((t["prompt_tokens"] or 0) + (t["completion_tokens"] or 0) for t in totals)

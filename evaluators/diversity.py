@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, judged_by
-from dnr_bench.types import Neuron, Scorecard
+from dnr_bench.data.explanation import Description
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import judged_by
+from dnr_bench.session import Evaluator, Session
 
 _DEALS = 20
 
@@ -30,28 +33,31 @@ class Diversity(Evaluator):
             raise UsageError(f"pairs={pairs} must be at least 2")
         self.pairs = pairs
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """One scorecard; none where there are fewer than three pairs of labelled neurons."""
-        labels = {e.neuron: e.labels[0] for e in context.explanations if e.labels}
-        shown = context.exemplar_vectors(list(labels))
-        pairs = self._pairs([e.neuron for e in context.explanations], context.seed)
+        labels = {e.neuron: e.labels[0] for e in description.explanations if e.labels}
+        shown = session.exemplar_vectors(list(labels))
+        pairs = self._pairs([e.neuron for e in description.explanations], session.seed)
         view = _View.of([pair for pair in pairs if all(n in shown for n in pair)][: self.pairs], shown)
         if len(view.pairs) < 3:
             return []
-        values = pseudo_values(view.of_images, view.of_labels(labels, context), view.layers)
-        known = view.only(context.truth)
+        values = pseudo_values(view.of_images, view.of_labels(labels, session), view.layers)
+        known = view.only(description.truth)
         names = [f"{a} {b}" for a, b in view.pairs]
         return [
             Scorecard(
-                metric="diversity.correlation",
+                group="diversity",
+                metric="correlation",
+                unit="correlation",
+                headline=True,
                 higher_is_better=True,
                 item_kind="pair",
                 items=names,
                 values=values,
                 clusters=names,
-                chance=float(np.mean([view.r(dealt, context) for dealt in _deals(labels, context.seed)])),
-                oracle=known.r(context.truth, context) if len(known.pairs) > 2 else None,
-                judge=judged_by(context.encoder),
+                chance=float(np.mean([view.r(dealt, session) for dealt in _deals(labels, session.seed)])),
+                oracle=known.r(description.truth, session) if len(known.pairs) > 2 else None,
+                judge=judged_by(session.encoder),
             )
         ]
 
@@ -85,14 +91,12 @@ class _View:
         kept = [i for i, pair in enumerate(self.pairs) if all(neuron in known for neuron in pair)]
         return _View([self.pairs[i] for i in kept], self.of_images[kept], self.layers[kept])
 
-    def of_labels(
-        self, labels: Mapping[Neuron, str], context: EvaluationContext
-    ) -> Float[np.ndarray, " pairs"]:
-        first, second = (context.embed_texts([labels[pair[side]] for pair in self.pairs]) for side in (0, 1))
+    def of_labels(self, labels: Mapping[Neuron, str], session: Session) -> Float[np.ndarray, " pairs"]:
+        first, second = (session.embed_texts([labels[pair[side]] for pair in self.pairs]) for side in (0, 1))
         return np.asarray((first.astype(float) * second).sum(axis=1))
 
-    def r(self, labels: Mapping[Neuron, str], context: EvaluationContext) -> float:
-        return pearson_within(self.of_images, self.of_labels(labels, context), self.layers)
+    def r(self, labels: Mapping[Neuron, str], session: Session) -> float:
+        return pearson_within(self.of_images, self.of_labels(labels, session), self.layers)
 
 
 def pearson_within(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dnr_bench.parts import EvaluationContext, Evaluator, TextEncoder, TextMatcher
-from dnr_bench.types import Neuron, Scorecard
+from collections.abc import Sequence
+
+from dnr_bench.data.explanation import Description
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.protocols import Target, TextEncoder, TextMatcher
+from dnr_bench.session import Evaluator, Session
 from evaluators.text_agreement import agreement
 
 
@@ -18,19 +23,19 @@ class FcLayer(Evaluator):
     def __init__(self, sentence_encoder: TextEncoder, bert_score: TextMatcher) -> None:
         self.sentence_encoder, self.bert_score = sentence_encoder, bert_score
 
-    def truth(self, context: EvaluationContext) -> dict[Neuron, str]:
-        """The true names of all units that have one."""
+    def truth(self, neurons: Sequence[Neuron], target: Target) -> dict[Neuron, str]:
+        """The true names of all units of the neurons' layers that have one."""
         names: dict[Neuron, str] = {}
-        for layer in dict.fromkeys(e.neuron.layer for e in context.explanations):
-            known = context.target.unit_names(layer) or ()
+        for layer in dict.fromkeys(neuron.layer for neuron in neurons):
+            known = target.unit_names(layer) or ()
             names |= {Neuron(layer, unit): name for unit, name in enumerate(known)}
         return names
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """One scorecard a judge over all units with a known name; none where there is no such unit."""
-        names = self.truth(context)
-        named = [e for e in context.explanations if e.neuron in names]
+        names = self.truth([e.neuron for e in description.explanations], session.target)
+        named = [e for e in description.explanations if e.neuron in names]
         if all(e.unscored is not None for e in named):
             return []
         true = [names[e.neuron] for e in named]
-        return agreement("fc_layer", named, true, self.sentence_encoder, self.bert_score, context)
+        return agreement("fc_layer", named, true, self.sentence_encoder, self.bert_score, session)

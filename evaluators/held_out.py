@@ -14,10 +14,14 @@ from zlib import crc32
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, judged_by
-from dnr_bench.types import Explanation, Rendering, Scorecard, Table
-from evaluators.detection import (
+from dnr_bench.data.evidence import Rendering
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Probe, judged_by
+from dnr_bench.session import Evaluator, Session
+from dnr_bench.statistics.controls import shuffled_mean, word_controls
+from dnr_bench.statistics.detection import (
     METRICS,
     average_precision,
     correlation,
@@ -27,7 +31,16 @@ from evaluators.detection import (
     with_labels_added,
     with_labels_missing,
 )
-from evaluators.metrics import estimate, shuffled_mean, word_controls
+from dnr_bench.statistics.intervals import estimate
+
+_UNITS = {
+    "cosy_auc": "AUROC",
+    "cosy_mad": "standard deviations",
+    "correlation": "correlation",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "iou": "IoU",
+}
 
 
 class HeldOutScores(Evaluator):
@@ -44,39 +57,47 @@ class HeldOutScores(Evaluator):
             raise UsageError(f"shown={shown} must lie in 0..1, above 0")
         self.images, self.shown, self.sanity = images, shown, sanity
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A scorecard a metric over all neurons; none where no neuron has a label."""
-        labelled = [e for e in context.explanations if e.labels]
+        labelled = [e for e in description.explanations if e.labels]
         if not labelled:
             return []
         labels = list(dict.fromkeys(e.labels[0] for e in labelled))
-        true = [context.truth[e.neuron] for e in labelled if e.neuron in context.truth]
+        true = [description.truth[e.neuron] for e in labelled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
-        views = self._views(labelled, texts, context)
+        views = self._views(labelled, texts, session)
         tables = {
             name: np.concatenate([view.tables()[name] for view in views], axis=0)
             for name in views[0].tables()
         }
         in_order = [e for view in views for e in view.explanations]
-        clip, drawn = judged_by(context.encoder), context.held_out.drawn_by
+        clip, drawn = judged_by(session.encoder), session.drawn_by
         judges = {"cosy_auc": drawn, "cosy_mad": drawn, "correlation": clip}
         cards: list[Scorecard | Table] = [
-            _card(name, table, in_order, texts, len(labels), context, judges.get(name, f"{clip} and {drawn}"))
+            _card(
+                name,
+                table,
+                in_order,
+                texts,
+                len(labels),
+                description,
+                judges.get(name, f"{clip} and {drawn}"),
+            )
             for name, table in tables.items()
         ]
         return (
-            [*cards, Table("held_out_sanity", _sanity_rows(views, texts, context.seed))]
+            [*cards, Table("held_out_sanity", _sanity_rows(views, texts, session.seed))]
             if self.sanity
             else cards
         )
 
     def _views(
-        self, labelled: Sequence[Explanation], texts: Sequence[str], context: EvaluationContext
+        self, labelled: Sequence[Explanation], texts: Sequence[str], session: Session
     ) -> list[_LayerView]:
-        images = self.images.load(context.seed)
-        outputs = context.held_out.activations(images)
-        cosines = np.concatenate(list(context.held_out.cosines(images, texts)))
-        drawn = context.held_out.draw(texts)
+        images = self.images.load(session.seed)
+        outputs = session.held_out.activations(images)
+        cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
+        drawn = session.draw(texts, fresh=True)
         own = [drawn[text].embeddings @ drawn[text].text_embedding for text in texts]
         present = cosines >= np.asarray([np.quantile(of_text, 1 - self.shown) for of_text in own])
         views = []
@@ -143,26 +164,29 @@ def _card(
     explanations: Sequence[Explanation],
     texts: Sequence[str],
     n_labels: int,
-    context: EvaluationContext,
+    description: Description,
     judge: str,
 ) -> Scorecard:
     own = [texts.index(e.labels[0]) for e in explanations]
     true = [
-        table[row, texts.index(context.truth[e.neuron])]
+        table[row, texts.index(description.truth[e.neuron])]
         for row, e in enumerate(explanations)
-        if e.neuron in context.truth
+        if e.neuron in description.truth
     ]
     dealt = table[:, own]
     return Scorecard.of_neurons(
-        f"held_out.{metric}",
+        "held_out",
+        metric,
         explanations,
         np.diagonal(dealt).copy(),
+        unit=_UNITS[metric],
+        headline=metric in ("correlation", "f1"),
         higher_is_better=True,
         chance=shuffled_mean(dealt, range(len(own))),
         oracle=_mean_known(np.asarray(true)) if true else None,
         controls=word_controls(table[:, :n_labels]),
         judge=judge,
-        unscored=[e for e in context.explanations if not e.labels],
+        unscored=[e for e in description.explanations if not e.labels],
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Target, TextEncoder, TextMatcher
-from dnr_bench.text_files import read_text
-from dnr_bench.types import Explanation, Neuron, Scorecard
-from evaluators.metrics import shuffled_mean
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Target, TextEncoder, TextMatcher
+from dnr_bench.results.schema import RunResult
+from dnr_bench.session import Evaluator, Session
+from dnr_bench.statistics.controls import shuffled_mean
 from evaluators.text_agreement import agreement
 
 
@@ -35,35 +36,36 @@ class LabelAgreement(Evaluator):
                 f" of this run's ({neurons[0]} ...)"
             )
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """Four scorecards; none where no neuron has a label in both runs."""
-        both = [e for e in context.explanations if e.neuron in self.labels]
+        both = [e for e in description.explanations if e.neuron in self.labels]
         if not any(e.labels for e in both):
             return []
         theirs = [self.labels[e.neuron] for e in both]
         same = np.asarray([[_same(e, text) for e in both] for text in theirs])
         labelled = [place for place, e in enumerate(both) if e.labels]
         card = Scorecard.of_neurons(
-            "label_agreement.same",
+            "label_agreement",
+            "same",
             both,
             np.diagonal(same).copy(),
+            unit="share",
+            headline=True,
             higher_is_better=True,
             chance=shuffled_mean(same, labelled),
             oracle=1.0,
         )
-        judged = agreement("label_agreement", both, theirs, self.sentence_encoder, self.bert_score, context)
+        judged = agreement("label_agreement", both, theirs, self.sentence_encoder, self.bert_score, session)
         return [card, *judged]
 
 
 def _labels(other: str) -> Mapping[Neuron, str]:
     """The first label of each neuron of a finished run."""
-    path = Path(other)
-    path = path / "result.json" if path.is_dir() else path
     try:
-        records = json.loads(read_text(str(path), "other"))["neurons"]
-        return {Neuron(r["layer"], r["unit"]): r["labels"][0] for r in records if r["labels"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"other={other!r} is no result.json of a run, nor a folder with one") from error
+        neurons = RunResult.read(other).neurons
+    except UsageError as error:
+        raise UsageError(f"other={other!r}: {error}") from error
+    return {Neuron(n.layer, n.unit): n.labels[0] for n in neurons if n.labels}
 
 
 def _same(explanation: Explanation, text: str) -> float:

@@ -9,12 +9,15 @@ from itertools import combinations, pairwise
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.errors import UsageError
-from dnr_bench.label_files import check_units
-from dnr_bench.parts import EvaluationContext, Evaluator, Target, TextEncoder, judged_by
-from dnr_bench.text_files import csv_rows, read_text
-from dnr_bench.types import Explanation, Neuron, Scorecard, Table
-from evaluators.metrics import shuffled_mean, word_controls
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.neuron_names import check_units
+from dnr_bench.infra.text_files import csv_rows, read_text
+from dnr_bench.protocols import Target, TextEncoder, judged_by
+from dnr_bench.session import Evaluator, Session
+from dnr_bench.statistics.controls import shuffled_mean, word_controls
 
 #: Words that stand in fewer annotations are no candidates for the best single label.
 _MIN_COUNT = 5
@@ -51,15 +54,15 @@ class Milannotations(Evaluator):
                 f" among this run's ({neurons[0]} ...)"
             )
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A scorecard an encoder, and a table of what else a label could have been."""
-        annotated = [e for e in context.explanations if e.neuron in self.texts]
+        annotated = [e for e in description.explanations if e.neuron in self.texts]
         if not any(e.labels for e in annotated):
             return []
         cards: list[Scorecard | Table] = []
         rows: list[Mapping[str, str | float]] = []
-        for metric, encoder in (("clip_cos", context.encoder), ("sentence_cos", self.sentence_encoder)):
-            card, constant = self._card(metric, encoder, annotated, context)
+        for metric, encoder in (("clip_cos", session.encoder), ("sentence_cos", self.sentence_encoder)):
+            card, constant = self._card(metric, encoder, annotated, session)
             cards.append(card)
             found = {
                 "labels of this run": float(np.nanmean(card.values)),
@@ -77,18 +80,18 @@ class Milannotations(Evaluator):
         return [*cards, Table("milannotations", rows)]
 
     def _card(
-        self, metric: str, encoder: TextEncoder, annotated: Sequence[Explanation], context: EvaluationContext
+        self, metric: str, encoder: TextEncoder, annotated: Sequence[Explanation], session: Session
     ) -> tuple[Scorecard, str]:
         texts = [self.texts[e.neuron] for e in annotated]
-        of_units = _vectors(texts, encoder, context)
+        of_units = _vectors(texts, encoder, session)
         vectors = np.stack([of_unit.mean(axis=0) for of_unit in of_units])  # its cosines are mean cosines
         labels = [e.labels[0] if e.labels else "nothing" for e in annotated]
-        table = vectors @ context.embed_texts(labels, encoder).T
+        table = vectors @ session.embed_texts(labels, encoder).T
         table[:, [not e.labels for e in annotated]] = np.nan
         scored = [i for i, e in enumerate(annotated) if e.labels]
         words = _frequent_words(texts)
         by_word, by_constant = (
-            vectors[scored] @ context.embed_texts(given, encoder).T if given else np.empty((len(scored), 0))
+            vectors[scored] @ session.embed_texts(given, encoder).T if given else np.empty((len(scored), 0))
             for given in (words, self.constants)
         )
         named = {
@@ -96,9 +99,12 @@ class Milannotations(Evaluator):
             for text, mean in zip(self.constants, by_constant.mean(axis=0), strict=True)
         }
         card = Scorecard.of_neurons(
-            f"milannotations.{metric}",
+            "milannotations",
+            metric,
             annotated,
             np.diagonal(table),
+            unit="cosine",
+            headline=True,
             higher_is_better=True,
             chance=shuffled_mean(table, scored),
             oracle=_agreement(of_units),
@@ -125,10 +131,10 @@ def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict
 
 
 def _vectors(
-    texts: Sequence[Sequence[str]], encoder: TextEncoder, context: EvaluationContext
+    texts: Sequence[Sequence[str]], encoder: TextEncoder, session: Session
 ) -> list[Float[np.ndarray, "_ dim"]]:
     """The vectors of each unit's texts."""
-    flat = context.embed_texts([text for of_unit in texts for text in of_unit], encoder)
+    flat = session.embed_texts([text for of_unit in texts for text in of_unit], encoder)
     starts = np.cumsum([0, *(len(of_unit) for of_unit in texts)])
     return [flat[a:b] for a, b in pairwise(starts)]
 

@@ -13,11 +13,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Target
+from dnr_bench.data.explanation import Description
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Plot, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.neuron_names import parse_neuron
+from dnr_bench.protocols import Target
 from dnr_bench.scorers.ranking import largest, positive_count, share
-from dnr_bench.types import Neuron, Plot, Table
-from dnr_bench.user_concepts import parse_neuron
+from dnr_bench.session import Evaluator, Session
 
 Order = Literal["descending", "as_published"]
 
@@ -51,13 +54,13 @@ class NeuronRank(Evaluator):
                 f"neuron_rank: {names} not among the neurons of this run (neurons.layers, units)"
             )
 
-    def evaluate(self, context: EvaluationContext) -> list[Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Table]:
         """One table, drawn as rank over statistic."""
-        chosen = self._chosen([e.neuron for e in context.explanations])
+        chosen = self._chosen([e.neuron for e in description.explanations])
         rows = []
         for layer in dict.fromkeys(neuron.layer for neuron in chosen):
-            values = np.asarray(context.activations(layer).values)
-            found = {**statistics(values, self.k), **self._semantic(layer, values, context)}
+            values = np.asarray(session.activations(layer).values)
+            found = {**statistics(values, self.k), **self._semantic(layer, values, description, session)}
             for name, scores in found.items():
                 ranks = rank(scores, ascending=self.order == "as_published" and name in ASCENDING)
                 rows += [
@@ -82,14 +85,19 @@ class NeuronRank(Evaluator):
         return [neurons[int(i * step)] for i in range(min(self.neurons, len(neurons)))]
 
     def _semantic(
-        self, layer: str, values: Float[np.ndarray, "images units"], context: EvaluationContext
+        self,
+        layer: str,
+        values: Float[np.ndarray, "images units"],
+        description: Description,
+        session: Session,
     ) -> dict[str, Float[np.ndarray, " units"]]:
         """alpha * top-k mean + (1 - alpha) * CLIP(n)^2, dead units counting with their activation alone."""
-        labels = {e.neuron: e.labels[0] for e in context.explanations if e.neuron.layer == layer and e.labels}
+        of_layer = [e for e in description.explanations if e.neuron.layer == layer]
+        labels = {e.neuron: e.labels[0] for e in of_layer if e.labels}
         alive = {Neuron(layer, int(unit)) for unit in np.flatnonzero(np.ptp(values, axis=0))}
         if not alive or not alive <= labels.keys():
             return {}
-        shown, texts = context.exemplar_vectors(list(labels)), context.embed_texts(list(labels.values()))
+        shown, texts = session.exemplar_vectors(list(labels)), session.embed_texts(list(labels.values()))
         clip = np.zeros(values.shape[1])
         for neuron, text in zip(labels, texts, strict=True):
             clip[neuron.unit] = shown[neuron] @ text if neuron in shown else 0.0

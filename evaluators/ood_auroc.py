@@ -8,9 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, TextEncoder, judged_by
-from dnr_bench.types import Explanation, ProbeSet, Scorecard
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Probe, TextEncoder, judged_by
+from dnr_bench.session import Evaluator, Session
 
 
 class OodAuroc(Evaluator):
@@ -25,32 +28,35 @@ class OodAuroc(Evaluator):
             raise UsageError("datasets={} must name at least one data set with classes")
         self.datasets, self.encoder = datasets, encoder
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """A scorecard a data set, with a value for each class; none where no unit has a label."""
-        labelled = [e for e in context.explanations if e.labels]
+        labelled = [e for e in description.explanations if e.labels]
         if not labelled:
             return []
         return [
-            self._card(name, probe.load(context.seed), labelled, context)
+            self._card(name, probe.load(session.seed), labelled, session)
             for name, probe in self.datasets.items()
         ]
 
     def _card(
-        self, name: str, images: ProbeSet, labelled: Sequence[Explanation], context: EvaluationContext
+        self, name: str, images: ProbeSet, labelled: Sequence[Explanation], session: Session
     ) -> Scorecard:
         if images.classes is None:
             raise UsageError(f"ood_auroc.datasets.{name}: {images.name} has no classes")
         of_image = np.asarray(images.classes)
         classes = sorted(set(images.classes))
-        outputs = context.held_out.activations(images)
+        outputs = session.held_out.activations(images)
         values = np.stack([outputs[e.neuron.layer].values[:, e.neuron.unit] for e in labelled], axis=1)
         table = np.stack([aurocs(values, of_image == of_class) for of_class in classes])
         labels = list(dict.fromkeys(e.labels[0] for e in labelled))
-        cosines = context.embed_texts(classes, self.encoder) @ context.embed_texts(labels, self.encoder).T
+        cosines = session.embed_texts(classes, self.encoder) @ session.embed_texts(labels, self.encoder).T
         nearest = [labels[index] for index in cosines.argmax(axis=1)]
         shares = [[e.labels[0] == label for e in labelled] for label in nearest]
         return Scorecard(
-            metric=f"ood_auroc.{name}",
+            group="ood_auroc",
+            metric=name,
+            unit="AUROC",
+            headline=True,
             higher_is_better=True,
             item_kind="class",
             items=classes,

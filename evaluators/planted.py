@@ -11,15 +11,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.fingerprints import checkpoint_path
-from dnr_bench.parts import EvaluationContext, Evaluator
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.fingerprints import checkpoint_path
+from dnr_bench.protocols import Scorer, Target
+from dnr_bench.session import Evaluator, Session
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
-from dnr_bench.types import Explanation, Neuron, Scorecard
-from evaluators.metrics import attribute_scores, mid_rank, shuffled_mean, word_controls
+from dnr_bench.statistics.controls import shuffled_mean, word_controls
+from dnr_bench.statistics.matching import attribute_scores, mid_rank
 
 #: Concepts in the pool of `reciprocal_rank`, the truth included.
 POOL_SIZE = 10
 _NOTHING = Concept(frozenset())
+#: Of metrics that are no shares of units.
+_UNITS = {
+    "exact": "correct",
+    "attribute_precision": "precision",
+    "attribute_recall": "recall",
+    "attribute_f1": "F1",
+}
 
 
 @dataclass(frozen=True)
@@ -38,8 +49,8 @@ class _Unit:
     @cached_property
     def answers(self) -> tuple[Concept, Concept] | None:
         """What the answers before and after refinement say; None where nothing was refined."""
-        course = self.explanation.course
-        return (parse(course.answers[0]), parse(course.answers[-1])) if course else None
+        record = self.explanation.refinement
+        return (parse(record.answers[0]), parse(record.answers[-1])) if record else None
 
     @cached_property
     def candidates(self) -> list[Concept]:
@@ -56,25 +67,25 @@ class Planted(Evaluator):
     "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
 
     `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
-    planted unit. `reciprocal_rank` draws images of ten concepts a unit. Words of a label that name no
-    attribute of the world count neither for nor against it.
+    planted unit. `reciprocal_rank` draws images of ten concepts per unit, which `scorer` ranks. Words of a
+    label that name no attribute of the world count neither for nor against it.
     """
 
-    def __init__(self, truth: str, reciprocal_rank: bool = True) -> None:
+    def __init__(self, truth: str, reciprocal_rank: bool, scorer: Scorer) -> None:
         path = checkpoint_path(truth) / "planted.json"
         self.units: list[dict[str, Any]] = json.loads(path.read_text())
-        self.with_pools = reciprocal_rank
+        self.with_pools, self.scorer = reciprocal_rank, scorer
 
-    def truth(self, context: EvaluationContext) -> dict[Neuron, str | None]:
+    def truth(self, neurons: Sequence[Neuron], target: Target) -> dict[Neuron, str | None]:
         """The planted concept of each unit; dead and random units detect nothing."""
         return {_neuron(unit): unit["concept"] or None for unit in self.units}
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """The metrics over all planted units, and the main ones for each kind of unit."""
         known = {_neuron(unit): unit for unit in self.units}
         found = [
             _Unit(e.neuron, known[e.neuron]["kind"], parse(known[e.neuron]["concept"]), e)
-            for e in context.explanations
+            for e in description.explanations
             if e.neuron in known
         ]
         named = [unit for unit in found if unit.truth != _NOTHING]
@@ -84,7 +95,7 @@ class Planted(Evaluator):
         if proposed:  # labels of another method have no candidates to choose from
             cards += _candidate_cards(named)
         if named and self.with_pools:
-            cards.append(_reciprocal_rank(named, context))
+            cards.append(_reciprocal_rank(named, self.scorer, session))
         if refined := [unit for unit in named if unit.answers and not unit.explanation.unscored]:
             cards += _gain_cards(refined)
         if several := [unit for unit in named if len(unit.explanation.labels) > 1]:
@@ -173,6 +184,9 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
                     shuffled_mean(table, scored),
+                    unit=_UNITS.get(name, "share"),
+                    headline=group in ("exact", "attribute_f1", "wrong"),
+                    part_of="" if group == name else f"planted.{name}",
                     controls={} if one_sided else word_controls(by_word[scored or members], higher_is_better),
                     higher_is_better=higher_is_better,
                     oracle=None if one_sided else float(higher_is_better),
@@ -193,7 +207,13 @@ def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     chosen = np.asarray([exact(unit.label, unit.truth) for unit in units])
     luck = [1 / len(unit.candidates) for unit, there in zip(units, present, strict=True) if there > 0]
     return [
-        _card("truth_in_candidates", units, present.copy(), shuffled_mean(proposed, _scored(proposed))),
+        _card(
+            "truth_in_candidates",
+            units,
+            present.copy(),
+            shuffled_mean(proposed, _scored(proposed)),
+            headline=True,
+        ),
         _card(
             "chosen_given_present",
             units,
@@ -212,7 +232,8 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     cards = []
     for name, metric in metrics.items():
         gains = [metric(u.answers[1], u.truth) - metric(u.answers[0], u.truth) for u in units if u.answers]
-        cards.append(_card(f"{name}_gain", units, np.asarray(gains, float), 0.0, oracle=None, signed=True))
+        values = np.asarray(gains, float)
+        cards.append(_card(f"{name}_gain", units, values, 0.0, oracle=None, signed=True, headline=True))
     return cards
 
 
@@ -222,22 +243,29 @@ def _further_labels(units: Sequence[_Unit]) -> Scorecard:
     return _card("further_wrong", units, np.asarray(values), None, higher_is_better=False, oracle=0.0)
 
 
-def _reciprocal_rank(units: Sequence[_Unit], context: EvaluationContext) -> Scorecard:
+def _reciprocal_rank(units: Sequence[_Unit], scorer: Scorer, session: Session) -> Scorecard:
     """1 / rank of the truth in a fixed pool with its super-, sub- and sibling concepts."""
     pools: dict[Neuron, list[Concept]] = {}
     for unit in units:
         rng = np.random.default_rng([11, unit.neuron.unit])
         pools[unit.neuron] = concept_pool(unit.truth, rng)
         rng.shuffle(pools[unit.neuron])  # the truth has no place of its own, which a scorer might prefer
-    scores = context.score_pools(
-        {neuron: [str(concept) for concept in pool] for neuron, pool in pools.items()}
+    scores = session.scores(
+        {neuron: [str(concept) for concept in pool] for neuron, pool in pools.items()}, scorer
     )
     values = [
         1 / mid_rank(scores[u.neuron], pools[u.neuron].index(u.truth)) if u.neuron in scores else np.nan
         for u in units
     ]
     luck = [float(np.mean(1 / np.arange(1, len(pool) + 1))) for pool in pools.values()]
-    return _card("reciprocal_rank", units, np.asarray(values), float(np.mean(luck)))
+    return _card(
+        "reciprocal_rank",
+        units,
+        np.asarray(values),
+        float(np.mean(luck)),
+        unit="reciprocal rank",
+        headline=True,
+    )
 
 
 def _abstention(nothing: Sequence[_Unit], units: Sequence[_Unit]) -> Scorecard:
@@ -256,9 +284,13 @@ def _card(
     higher_is_better: bool = True,
     oracle: float | None = 1.0,
     signed: bool = False,
+    unit: str = "share",
+    headline: bool = False,
+    part_of: str = "",
 ) -> Scorecard:
     return Scorecard.of_neurons(
-        f"planted.{metric}",
+        "planted",
+        metric,
         [unit.explanation for unit in units],
         values,
         higher_is_better=higher_is_better,
@@ -266,6 +298,9 @@ def _card(
         oracle=oracle,
         controls=controls,
         signed=signed,
+        unit=unit,
+        headline=headline,
+        part_of=part_of,
     )
 
 

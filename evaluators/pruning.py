@@ -11,11 +11,16 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.ensemble import RandomForestClassifier
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, Target, judged_by
-from dnr_bench.types import Activations, Explanation, Neuron, ProbeSet, Pruning, Scorecard, Table
+from dnr_bench.data.exemplars import Activations
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.data.neuron import Neuron, Pruning
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Probe, Target, judged_by
+from dnr_bench.session import Evaluator, Session
+from dnr_bench.statistics.grouping import sizes_of
 from evaluators.concept_groups import GroupedBy, check_phi, grouped, grouped_texts
-from evaluators.grouping import sizes_of
 
 log = logging.getLogger(__name__)
 
@@ -65,57 +70,58 @@ class PruningAccuracy(Evaluator):
                 f" {', '.join(sorted(mine))}"
             )
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """Scorecards for each layer, and a table like the paper's; none where no unit has a label."""
-        images = self.images.load(context.seed)
+        images = self.images.load(session.seed)
         if images.classes is None:
             raise UsageError(f"pruning.images: {images.name} has no classes")
-        plans = self._plans(images, context)
+        plans = self._plans(images, description, session)
         if not plans:
             return []
         prunings: list[Pruning] = [{}, *(pruning for plan in plans for pruning in plan.prunings)]
-        embeddings = iter(context.held_out.pruned(images, self.embedding, prunings))
-        trial = _Trial.of(images, next(embeddings).values, self.trees, context.seed)
+        embeddings = iter(session.held_out.pruned(images, self.embedding, prunings))
+        trial = _Trial.of(images, next(embeddings).values, self.trees, session.seed)
         cards: list[Scorecard | Table] = []
         rows: list[Mapping[str, str | float]] = []
         for plan in plans:
-            found, row = self._judge(plan, [next(embeddings) for _ in plan.prunings], trial, context)
+            found, row = self._judge(plan, [next(embeddings) for _ in plan.prunings], trial, session)
             cards += found
             rows.append(row)
         return [*cards, Table("pruning", rows)]
 
-    def _plans(self, images: ProbeSet, context: EvaluationContext) -> list[_Plan]:
+    def _plans(self, images: ProbeSet, description: Description, session: Session) -> list[_Plan]:
         """What is pruned in each layer; and in all of them together, where there are several."""
-        rng = np.random.default_rng(context.seed)
+        rng = np.random.default_rng(session.seed)
         plans = []
-        layers = self.layers or list(dict.fromkeys(e.neuron.layer for e in context.explanations))
-        everything = {known.name: range(known.units) for known in context.target.layers()}
-        for layer in self._reaching({layer: everything[layer] for layer in layers}, images, context):
-            units = [e for e in context.explanations if e.neuron.layer == layer and e.labels]
+        layers = self.layers or list(dict.fromkeys(e.neuron.layer for e in description.explanations))
+        everything = {known.name: range(known.units) for known in session.target.layers()}
+        for layer in self._reaching({layer: everything[layer] for layer in layers}, images, session):
+            of_layer = [e for e in description.explanations if e.neuron.layer == layer]
+            units = [e for e in of_layer if e.labels]
             if not units:
                 continue
-            alone = sizes_of(grouped(units, self.by, self.phi, context)) == 1
+            alone = sizes_of(grouped(units, self.by, self.phi, session)) == 1
             mine = [e.neuron.unit for e, is_alone in zip(units, alone, strict=True) if is_alone]
             plans.append(
                 _Plan(
                     name=layer,
                     explanations=units,
-                    unscored=[e for e in context.explanations if e.neuron.layer == layer and not e.labels],
+                    unscored=[e for e in of_layer if not e.labels],
                     alone=alone.astype(float),
                     everything={layer: everything[layer]},
                     mine={layer: mine},
                     random=random_prunings({layer: units}, {layer: len(mine)}, self.random_prunings, rng),
-                    true=self._true_pruning(layer, units, context),
+                    true=self._true_pruning(layer, units, description, session),
                 )
             )
         return [*plans, _together(plans)] if len(plans) > 1 else plans
 
-    def _reaching(self, layers: Pruning, images: ProbeSet, context: EvaluationContext) -> list[str]:
+    def _reaching(self, layers: Pruning, images: ProbeSet, session: Session) -> list[str]:
         """The layers that make a difference to the embedding, tried on a few images."""
         n = min(_TRIED, len(images.ids))
         few = replace(images, ids=images.ids[:n], images=images.images[:n])
         prunings = [{}, *({layer: units} for layer, units in layers.items())]
-        whole, *pruned = context.held_out.pruned(few, self.embedding, prunings)
+        whole, *pruned = session.held_out.pruned(few, self.embedding, prunings)
         reaching = [
             layer
             for layer, found in zip(layers, pruned, strict=True)
@@ -129,24 +135,27 @@ class PruningAccuracy(Evaluator):
         self,
         layer: str,
         units: Sequence[Explanation],
-        context: EvaluationContext,
+        description: Description,
+        session: Session,
     ) -> Pruning | None:
         """What the true labels of those units would have pruned that have one; None where none has."""
-        known = [e.neuron for e in units if e.neuron in context.truth]
+        known = [e.neuron for e in units if e.neuron in description.truth]
         if not known:
             return None
-        sizes = sizes_of(grouped_texts([[context.truth[neuron]] for neuron in known], self.phi, context))
+        sizes = sizes_of(grouped_texts([[description.truth[neuron]] for neuron in known], self.phi, session))
         return {layer: [neuron.unit for neuron, size in zip(known, sizes, strict=True) if size == 1]}
 
     def _judge(
-        self, plan: _Plan, embeddings: Sequence[Activations], trial: _Trial, context: EvaluationContext
+        self, plan: _Plan, embeddings: Sequence[Activations], trial: _Trial, session: Session
     ) -> tuple[list[Scorecard], Mapping[str, str | float]]:
-        judge = judged_by(context.encoder)
+        judge = judged_by(session.encoder)
         cards = [
             Scorecard.of_neurons(
-                f"pruning.{plan.name}.pruned",
+                "pruning",
+                f"{plan.name}.pruned",
                 plan.explanations,
                 plan.alone,
+                unit="share",
                 higher_is_better=None,
                 judge=judge,
                 unscored=plan.unscored,
@@ -175,7 +184,10 @@ class PruningAccuracy(Evaluator):
             ):
                 cards.append(
                     Scorecard(
-                        metric=f"pruning.{plan.name}.{name}{suffix}",
+                        group="pruning",
+                        metric=f"{plan.name}.{name}{suffix}",
+                        unit="accuracy",
+                        headline=not suffix,
                         higher_is_better=True,
                         item_kind="image",
                         items=trial.test_ids,

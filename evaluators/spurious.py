@@ -8,9 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext, Evaluator, Probe, Target
-from dnr_bench.types import Explanation, Neuron, ProbeSet, Pruning, Scorecard, Table
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.data.neuron import Neuron, Pruning
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Probe, Target
+from dnr_bench.session import Evaluator, Session
 from evaluators.pruning import random_prunings
 
 
@@ -50,36 +54,39 @@ class Spurious(Evaluator):
         if self.prune and target.unit_names(self.output) is None:
             raise UsageError(f"spurious.output={self.output!r}: its units have no known names")
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A scorecard a term, and with `prune` another and a table; none where no unit has a label."""
-        if not any(e.labels for e in context.explanations):
+        if not any(e.labels for e in description.explanations):
             return []
         cards: list[Scorecard | Table] = [
             Scorecard(
+                group="spurious",
                 metric=_metric(name),
+                unit="share",
+                headline=True,
                 higher_is_better=None,
                 item_kind="neuron",
-                items=[str(e.neuron) for e in context.explanations],
-                values=np.asarray([_holds(pattern, e) for e in context.explanations]),
-                clusters=[str(e.neuron) for e in context.explanations],
+                items=[str(e.neuron) for e in description.explanations],
+                values=np.asarray([_holds(pattern, e) for e in description.explanations]),
+                clusters=[str(e.neuron) for e in description.explanations],
             )
             for name, pattern in self.patterns.items()
         ]
-        return [*cards, *self._pruned(context)] if self.prune else cards
+        return [*cards, *self._pruned(description, session)] if self.prune else cards
 
-    def _pruned(self, context: EvaluationContext) -> list[Scorecard | Table]:
+    def _pruned(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """The accuracy in each class without each term's units, and without others instead."""
-        images = self.images.load(context.seed)
-        true = self._true_classes(images, context)
-        prunings = self._prunings(context)
+        images = self.images.load(session.seed)
+        true = self._true_classes(images, session)
+        prunings = self._prunings(description, session.seed)
         flat: list[Pruning] = [{}, *(pruning for of_term in prunings for pruning in of_term)]
-        outputs = context.held_out.pruned(images, self.output, flat)
+        outputs = session.held_out.pruned(images, self.output, flat)
         accuracies = [_by_class(found.values.argmax(axis=1), true) for found in outputs]
         whole, rest = accuracies[0], iter(accuracies[1:])
-        classes = [_names(context, self.output)[index] for index in np.unique(true)]
+        classes = [_names(session, self.output)[index] for index in np.unique(true)]
         rows = [_row("nothing", 0.0, classes, whole)]
         cards: list[Scorecard | Table] = []
-        labelled = [e for e in context.explanations if e.labels and e.neuron.layer != self.output]
+        labelled = [e for e in description.explanations if e.labels and e.neuron.layer != self.output]
         for name, pattern in self.patterns.items():
             share = float(np.mean([_holds(pattern, e) for e in labelled])) if labelled else 0.0
             mine, *others = (next(rest) for _ in range(1 + self.random_prunings))
@@ -90,7 +97,10 @@ class Spurious(Evaluator):
             ]
             cards.append(
                 Scorecard(
+                    group="spurious",
                     metric=f"{_metric(name)}_accuracy",
+                    unit="accuracy",
+                    headline=True,
                     higher_is_better=None,
                     item_kind="class",
                     items=classes,
@@ -102,11 +112,11 @@ class Spurious(Evaluator):
             )
         return [*cards, Table("spurious", rows)]
 
-    def _true_classes(self, images: ProbeSet, context: EvaluationContext) -> np.ndarray:
+    def _true_classes(self, images: ProbeSet, session: Session) -> np.ndarray:
         """The unit of the output layer that is each image's class."""
         if images.classes is None:
             raise UsageError(f"spurious.images: {images.name} has no classes")
-        names = list(_names(context, self.output))
+        names = list(_names(session, self.output))
         if unknown := sorted(set(images.classes) - set(names)):
             raise UsageError(
                 f"spurious.images: {images.name} has classes that no unit of {self.output} is called:"
@@ -114,19 +124,19 @@ class Spurious(Evaluator):
             )
         return np.asarray([names.index(name) for name in images.classes])
 
-    def _prunings(self, context: EvaluationContext) -> list[list[Pruning]]:
+    def _prunings(self, description: Description, seed: int) -> list[list[Pruning]]:
         """For each term its units, then as many labelled ones of each layer, a few times.
 
         Units of the output are classes, and no class is found without its own unit.
         """
         layers = dict.fromkeys(
-            e.neuron.layer for e in context.explanations if e.labels and e.neuron.layer != self.output
+            e.neuron.layer for e in description.explanations if e.labels and e.neuron.layer != self.output
         )
         units = {
-            layer: [e for e in context.explanations if e.neuron.layer == layer and e.labels]
+            layer: [e for e in description.explanations if e.neuron.layer == layer and e.labels]
             for layer in layers
         }
-        rng = np.random.default_rng(context.seed)
+        rng = np.random.default_rng(seed)
         prunings = []
         for pattern in self.patterns.values():
             mine = {
@@ -138,8 +148,8 @@ class Spurious(Evaluator):
         return prunings
 
 
-def _names(context: EvaluationContext, output: str) -> Sequence[str]:
-    return context.target.unit_names(output) or ()
+def _names(session: Session, output: str) -> Sequence[str]:
+    return session.target.unit_names(output) or ()
 
 
 def _by_class(found: np.ndarray, true: np.ndarray) -> Float[np.ndarray, " classes"]:
@@ -155,7 +165,7 @@ def _row(
 
 
 def _metric(name: str) -> str:
-    return f"spurious.{re.sub(r'[^0-9a-zA-Z]+', '_', name)}"
+    return re.sub(r"[^0-9a-zA-Z]+", "_", name)
 
 
 def _holds(pattern: re.Pattern[str], explanation: Explanation) -> float:

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.parts import EvaluationContext, TextEncoder, TextMatcher, judged_by
-from dnr_bench.types import Explanation, Scorecard
-from evaluators.metrics import dealt_elsewhere, shuffled_mean, word_controls
+from dnr_bench.data.explanation import Explanation
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.protocols import TextEncoder, TextMatcher, judged_by
+from dnr_bench.session import Session
+from dnr_bench.statistics.controls import dealt_elsewhere, shuffled_mean, word_controls
 
 #: BERTScore compares pair by pair, so its controls look at a sample of words and of units.
 _WORDS, _UNITS, _DEALS = 50, 100, 5
 
 
 def agreement(
-    prefix: str,
+    group: str,
     explanations: Sequence[Explanation],
     references: Sequence[str],
     sentence_encoder: TextEncoder,
     matcher: TextMatcher,
-    context: EvaluationContext,
+    session: Session,
 ) -> list[Scorecard]:
     """A card a judge: clip_cos, sentence_cos and bertscore_f1 of each (first) label and its reference.
 
@@ -29,55 +31,56 @@ def agreement(
     """
     words = sorted({word for text in references for word in text.replace(",", " ").split()})
     cards = [
-        _cosine_card(f"{prefix}.{metric}", encoder, explanations, references, words, context)
-        for metric, encoder in (("clip_cos", context.encoder), ("sentence_cos", sentence_encoder))
+        _cosine_card(group, metric, encoder, explanations, references, words, session)
+        for metric, encoder in (("clip_cos", session.encoder), ("sentence_cos", sentence_encoder))
     ]
-    return [*cards, _match_card(f"{prefix}.bertscore_f1", matcher, explanations, references, words, context)]
+    return [*cards, _match_card(group, matcher, explanations, references, words, session)]
 
 
 def _cosine_card(
+    group: str,
     metric: str,
     encoder: TextEncoder,
     explanations: Sequence[Explanation],
     references: Sequence[str],
     words: Sequence[str],
-    context: EvaluationContext,
+    session: Session,
 ) -> Scorecard:
     labels = [e.labels[0] if e.labels else text for e, text in zip(explanations, references, strict=True)]
     unique = list(dict.fromkeys([*references, *labels, *words]))
-    vectors = dict(zip(unique, context.embed_texts(unique, encoder), strict=True))
+    vectors = dict(zip(unique, session.embed_texts(unique, encoder), strict=True))
     truth = np.stack([vectors[text] for text in references])
     table = truth @ np.stack([vectors[label] for label in labels]).T
     table[:, [not e.labels for e in explanations]] = np.nan
     scored = [i for i, e in enumerate(explanations) if e.labels]
     by_word = truth[scored] @ np.stack([vectors[word] for word in words]).T
     values = np.diagonal(table).astype(float)
-    return _card(
-        metric, judged_by(encoder), explanations, values, shuffled_mean(table, scored), word_controls(by_word)
-    )
+    chance, controls = shuffled_mean(table, scored), word_controls(by_word)
+    return _card(group, metric, judged_by(encoder), explanations, values, chance, controls)
 
 
 def _match_card(
-    metric: str,
+    group: str,
     matcher: TextMatcher,
     explanations: Sequence[Explanation],
     references: Sequence[str],
     words: Sequence[str],
-    context: EvaluationContext,
+    session: Session,
 ) -> Scorecard:
     scored = [i for i, e in enumerate(explanations) if e.labels]
     labels, truth = [explanations[i].labels[0] for i in scored], [references[i] for i in scored]
-    rng = np.random.default_rng(context.seed)
+    rng = np.random.default_rng(session.seed)
     deals = dealt_elsewhere(len(scored), _DEALS, rng)
     few, some = _sample(words, _WORDS, rng), _sample(truth, _UNITS, rng)
     texts = [*labels, *(labels[i] for deal in deals for i in deal), *(word for _ in some for word in few)]
     against = [*truth, *(text for _ in deals for text in truth), *(text for text in some for _ in few)]
-    found = context.match_texts(matcher, texts, against)
+    found = session.match_texts(matcher, texts, against)
     n = len(scored)
     values = np.full(len(explanations), np.nan)
     values[scored] = found[:n]
     return _card(
-        metric,
+        group,
+        "bertscore_f1",
         judged_by(matcher),
         explanations,
         values,
@@ -87,6 +90,7 @@ def _match_card(
 
 
 def _card(
+    group: str,
     metric: str,
     judge: str,
     explanations: Sequence[Explanation],
@@ -95,9 +99,12 @@ def _card(
     controls: dict[str, float],
 ) -> Scorecard:
     return Scorecard.of_neurons(
+        group,
         metric,
         explanations,
         values,
+        unit="F1" if metric == "bertscore_f1" else "cosine",
+        headline=metric != "bertscore_f1",
         higher_is_better=True,
         chance=chance,
         oracle=1.0,

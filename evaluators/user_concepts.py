@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dnr_bench.parts import EvaluationContext, Evaluator
-from dnr_bench.types import Explanation, Scorecard, ScoredCandidate
+from dnr_bench.data.explanation import Description, Explanation, ScoredCandidate
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.session import Evaluator, Session
 
 
 class UserConcepts(Evaluator):
@@ -15,9 +16,9 @@ class UserConcepts(Evaluator):
     The margin is in units of the scoring function.
     """
 
-    def evaluate(self, context: EvaluationContext) -> list[Scorecard]:
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """Both metrics; none where the user supplied no concept."""
-        both = [e for e in context.explanations if _best(e, True) and _best(e, False)]
+        both = [e for e in description.explanations if _best(e, True) and _best(e, False)]
         if not both:
             return []
         won = [float(e.candidates[0].origin == "user") for e in both]
@@ -25,8 +26,19 @@ class UserConcepts(Evaluator):
         luck = [np.mean([c.origin == "user" for c in e.candidates if c.reason is None]) for e in both]
         chance = float(np.mean(luck))
         return [
-            Scorecard.of_neurons("user_concepts.won", both, won, higher_is_better=None, chance=chance),
-            Scorecard.of_neurons("user_concepts.margin", both, margins, higher_is_better=None, signed=True),
+            Scorecard.of_neurons(
+                "user_concepts",
+                "won",
+                both,
+                won,
+                unit="share",
+                headline=True,
+                higher_is_better=None,
+                chance=chance,
+            ),
+            Scorecard.of_neurons(
+                "user_concepts", "margin", both, margins, unit="score", higher_is_better=None, signed=True
+            ),
         ]
 
 

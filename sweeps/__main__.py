@@ -1,8 +1,8 @@
 """Searches settings with Optuna, and judges what it finds on neurons that had no say in the choice.
 
-    python -m sweeps study=scoring n_trials=500   which scoring function, with which settings? (no model runs)
-    python -m sweeps study=budget n_trials=500    how good are labels of fewer candidates and images?
-    python -m sweeps study=pipeline n_trials=20   blur, exemplars, crops, refinement: every trial is a run
+    dnr-bench study study=scoring n_trials=500   which scoring function, with which settings? (no model runs)
+    dnr-bench study study=budget n_trials=500    how good are labels of fewer candidates and images?
+    dnr-bench study study=pipeline n_trials=20   blur, exemplars, crops, refinement: every trial is a run
 
 Any setting of a run may follow (generator=renderer 'neurons.layers=[concepts]' ...), and of the study
 (study.metric=planted.exact study.folds=10). The same command goes on with what a killed one has left; with
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,12 +21,15 @@ from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
-from dnr_bench.command_line import CONF, composed, exit_code_of
-from dnr_bench.config import build, resolved
-from dnr_bench.errors import UsageError
-from dnr_bench.store import digest
-from dnr_bench.summary import console, print_link
-from evaluators.metrics import Estimate
+from dnr_bench.app.command_line import CommandParser, exit_code_of
+from dnr_bench.app.configuration import load_config, resolved
+from dnr_bench.app.main import prepare_process
+from dnr_bench.app.parts import PartBuilder
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import CONF
+from dnr_bench.outputs.console import console, print_link
+from dnr_bench.statistics.intervals import Estimate
 from sweeps.plots import figures
 from sweeps.results import Row, StudyResult
 from sweeps.storage import Studies, shown
@@ -50,16 +53,16 @@ class Study(Protocol):
         """Run what is missing of `n_trials`, and judge what was chosen."""
 
 
-def main() -> int:
+def main(words: Sequence[str]) -> int:
     """Compose, search, print, log."""
-    if {"-h", "--help"} & set(sys.argv):
-        members = ", ".join(sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
-        print(f"{__doc__}\nstudies: {members}")
-        return 0
-    overrides, started = sys.argv[1:], time.time()
-    config = composed(*overrides, name="sweep")
+    members = ", ".join(sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+    parser = CommandParser("study", f"{__doc__}\nstudies: {members}")
+    parser.add_settings()
+    arguments = parser.parse_args(words)
+    overrides, started = arguments.overrides, time.time()
+    config = load_config(*overrides, name="sweep", config_dir=arguments.config_dir)
     _check(config)
-    study = build(config.study, Study, "study")
+    study = PartBuilder(config).part("study", Study)
     kind = next((word.split("=", 1)[1] for word in overrides if word.startswith("study=")), "scoring")
     name = f"{kind}-{_identity(config, study)}"
     mlruns = Path(config.paths.mlruns)
@@ -72,7 +75,7 @@ def main() -> int:
     )
     out.print(f"  the study is kept in {shown(where)}\n", soft_wrap=True)
 
-    from dnr_bench.tracking import Tracker
+    from dnr_bench.outputs.mlflow.tracker import Tracker
 
     tracker = Tracker(mlruns, config.experiment_name)
     nested = len(result.trials) if config.mlflow.trials == "all" else config.mlflow.trials
@@ -87,7 +90,7 @@ def main() -> int:
             "curve": result.curve,
         },
         figures=figures(result.study),
-        trials=sorted(result.trials, key=lambda row: -row.get("value", -1.0))[:nested],
+        trials=sorted(result.trials, key=_value, reverse=True)[:nested],
     )
     print_link(mlruns, run_id, tracker.experiment_id, out)
     return 0
@@ -126,6 +129,11 @@ def _metrics(result: StudyResult) -> dict[str, float]:
     return {name.replace(" ", "_"): value for name, value in (found | gains).items()}
 
 
+def _value(trial: Mapping[str, object]) -> float:
+    value = trial.get("value")
+    return value if isinstance(value, float) else -1.0
+
+
 def _table(result: StudyResult) -> RichTable:
     table = RichTable(
         title=f"{result.name}: {result.metric} of held-out neurons", title_justify="left", box=SIMPLE_HEAD
@@ -156,4 +164,5 @@ def _gain(row: Row) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main))
+    prepare_process()
+    sys.exit(exit_code_of(lambda: main(sys.argv[1:]), sys.argv[1:]))

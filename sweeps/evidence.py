@@ -11,10 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.bench import Bench, RunConfig
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Evaluator, Scorer
-from dnr_bench.types import Evidence, Explanation, Neuron, Scorecard, ScoredCandidate
+from dnr_bench.app.run import RunConfig, known_truths
+from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.explanation import Description, Explanation, ScoredCandidate
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
+from dnr_bench.protocols import Scorer
+from dnr_bench.session import Evaluator
 
 
 @dataclass(frozen=True)
@@ -70,14 +75,17 @@ def outcome(cases: Sequence[Case], scorer: Scorer) -> Outcome:
 
 def cases_of(config: RunConfig, metric: str) -> list[Case]:
     """The cases of one run's settings; those of neurons that the metric says nothing of are left out."""
-    bench = Bench.of(config)
-    candidates = {n: texts for n, texts in bench.pipeline.candidates(config.neurons).items() if texts}
-    evidence = bench.pipeline.evidence(candidates)
+    session, method = config.session(), config.method
+    if not isinstance(method, DescribeAndDissect):
+        raise UsageError("study=scoring scores candidates: it needs method=describe")
+    candidates = {n: texts for n, texts in method.candidates(config.neurons, session).items() if texts}
+    evidence = session.evidence(candidates, with_probe=True)
     evaluator = _evaluator(config, metric)
+    truth = {neuron: text for neuron, text in known_truths(config).items() if text is not None}
     quality = {neuron: np.full(len(texts), np.nan) for neuron, texts in candidates.items()}
     for place in range(max(map(len, candidates.values()), default=0)):
         explanations = [_explained(n, texts[place]) for n, texts in candidates.items() if place < len(texts)]
-        found = evaluator.evaluate(bench.context(explanations))
+        found = evaluator.evaluate(Description(explanations, truth), session)
         if not found and place:  # of the neurons that have so many candidates it knows none
             continue
         card = _card(metric, found)
@@ -85,7 +93,7 @@ def cases_of(config: RunConfig, metric: str) -> list[Case]:
         for item, value in zip(card.items, card.values, strict=True):
             quality[names[item]][place] = value
     return [
-        Case(config.settings.seed, neuron, tuple(texts), evidence[neuron], quality[neuron])
+        Case(config.seed, neuron, tuple(texts), evidence[neuron], quality[neuron])
         for neuron, texts in candidates.items()
         if not np.isnan(quality[neuron]).any()
     ]
@@ -96,7 +104,7 @@ def _evaluator(config: RunConfig, metric: str) -> Evaluator:
 
 
 def _card(metric: str, found: Sequence[object]) -> Scorecard:
-    cards = {card.metric: card for card in found if isinstance(card, Scorecard)}
+    cards = {card.name: card for card in found if isinstance(card, Scorecard)}
     usable = [name for name, card in cards.items() if card.item_kind == "neuron" and card.higher_is_better]
     check_metric(metric, usable)
     return cards[metric]

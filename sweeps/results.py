@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import optuna
 
-from evaluators.metrics import Estimate, estimate
-from evaluators.paired import Difference, Records, difference, holm, linked_by_label
+from dnr_bench.statistics.intervals import Estimate, estimate
+from dnr_bench.statistics.paired import Difference, Records, difference, holm, linked_by_label
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Row:
     gain: Difference | None = None
     p_holm: float = float("nan")
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, object]:
         """The row as plain values."""
         gain = asdict(self.gain) if self.gain else {}
         return {
@@ -43,7 +42,7 @@ class StudyResult:
     tuning_quality: float
     rows: tuple[Row, ...]
     curve: tuple[Mapping[str, float], ...]
-    trials: tuple[Mapping[str, Any], ...]
+    trials: tuple[Mapping[str, object], ...]
     study: optuna.Study
 
 
@@ -63,11 +62,11 @@ def rows_of(metric: str, found: Records, others: Mapping[str, Records]) -> tuple
 def quality_of(metric: str, records: Records) -> Estimate:
     """The mean over neurons and seeds; neurons that share a label, and a neuron's seeds, are one cluster."""
     of_all = list(records.values())
-    values = np.asarray([record["values"][metric] for record in of_all], float)
+    values = np.asarray([record.values[metric] for record in of_all], float)
     return estimate(values, linked_by_label(of_all))
 
 
-def trial_rows(studies: Sequence[optuna.Study]) -> tuple[Mapping[str, Any], ...]:
+def trial_rows(studies: Sequence[optuna.Study]) -> tuple[Mapping[str, object], ...]:
     """Every trial as plain values."""
     return tuple(
         {

@@ -15,12 +15,12 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build, build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Scorer
-from dnr_bench.types import Neuron
-from evaluators.paired import Records
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.parts import PartBuilder
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Scorer
+from dnr_bench.statistics.paired import Records, ScoredItem
 from sweeps.evidence import Case, Outcome, cases_of, outcome
 from sweeps.results import StudyResult, quality_of, rows_of, trial_rows
 from sweeps.space import Range, Value, check_range, rounded, suggest, suggest_all, told
@@ -120,10 +120,10 @@ class ScoringStudy:
 
     def _check(self, config: DictConfig) -> None:
         """Raises `UsageError` for settings of runs that the evidence knows nothing of."""
-        if not str(config.method["_target_"]).endswith(".Describe") or config.refine.max_iterations:
-            raise UsageError("study=scoring scores candidates once: it needs method=describe and refine=none")
-        proposals = not str(config.proposals["_target_"]).endswith(".NoLabels")
-        if self.budget and (proposals or config.user_concepts):
+        if config.refine.max_iterations:
+            raise UsageError("study=scoring scores candidates once: it needs refine=none")
+        has_proposals = any(name != "_target_" for name in config.proposals)
+        if self.budget and (has_proposals or config.user_concepts):
             raise UsageError(
                 "a budget counts candidates of captions: it needs proposals=none, user_concepts=[]"
             )
@@ -256,7 +256,7 @@ class ScoringStudy:
 
     def _node(self, scorer: str, overrides: Sequence[str]) -> Any:
         """The config of a scoring function with its own settings."""
-        return composed(*overrides, f"scorer={scorer}", name="sweep").scorer
+        return load_config(*overrides, f"scorer={scorer}", name="sweep").scorer
 
 
 def folds_of(neurons: Sequence[Neuron], folds: int, seed: int) -> dict[Neuron, int]:
@@ -270,11 +270,15 @@ def _scorer(choice: Choice, scorers: Mapping[str, Any]) -> Scorer:
     node = scorers[choice.scorer].copy()
     for name, value in choice.settings.items():
         OmegaConf.update(node, name, value)
-    return build(node, Scorer, f"scorer={choice.scorer}")
+    return _built(node, f"scorer={choice.scorer}")
 
 
 def _as_given(cases: Sequence[Case], node: Any) -> Outcome:
-    return outcome(cases, build(node, Scorer, "scorer"))
+    return outcome(cases, _built(node, "scorer"))
+
+
+def _built(node: DictConfig, where: str) -> Scorer:
+    return PartBuilder(OmegaConf.create({"scorer": node})).build(node, Scorer, where)
 
 
 def _cut(cases: Sequence[Case], choice: Choice) -> Sequence[Case]:
@@ -282,13 +286,10 @@ def _cut(cases: Sequence[Case], choice: Choice) -> Sequence[Case]:
 
 
 def _records(metric: str, cases: Sequence[Case], found: Outcome) -> Records:
-    """As result.json has neurons, so that they are compared as runs are."""
+    """As runs have neurons, so that they are compared as runs are."""
     return {
-        (case.seed, case.neuron): {
-            "layer": case.neuron.layer,
-            "unit": case.neuron.unit,
-            "labels": [label] if label else [],
-            "values": {metric: float(quality)},
-        }
+        (case.seed, case.neuron): ScoredItem(
+            str(case.neuron), [label] if label else [], {metric: float(quality)}
+        )
         for case, quality, label in zip(cases, found.quality, found.labels, strict=True)
     }

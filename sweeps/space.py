@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import optuna
 
-from dnr_bench.errors import UsageError
+from dnr_bench.infra.errors import UsageError
 
 #: [low, high] of numbers, or words to choose from.
 Range = Sequence[int | float | str]

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from dnr_bench.errors import RunError
+from dnr_bench.infra.errors import RunError
 
 Direction = Literal["minimize", "maximize"]
 Objective = Callable[[optuna.Trial], float | Sequence[float]]

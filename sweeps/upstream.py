@@ -14,12 +14,11 @@ import optuna
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.run import run
-from dnr_bench.types import Neuron
-from evaluators.paired import Records
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.statistics.paired import Records, ScoredItem
 from sweeps.evidence import check_metric
 from sweeps.results import StudyResult, rows_of, trial_rows
 from sweeps.scoring import folds_of
@@ -91,22 +90,20 @@ class UpstreamStudy:
         self, overrides: Sequence[str], of_seed: int, seed: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """What a run gives for the neurons that choose, and for those that judge; no label counts as 0."""
-        result = run(build_run(composed(*overrides, f"seed={of_seed}", name="sweep")))
-        usable = [
-            n for n, m in result.metrics.items() if m["item_kind"] == "neuron" and m["higher_is_better"]
-        ]
+        result = run(build_run(load_config(*overrides, f"seed={of_seed}", name="sweep")))
+        usable = [n for n, m in result.metrics.items() if m.item_kind == "neuron" and m.higher_is_better]
         check_metric(self.metric, usable)
-        records = [record for record in result.neurons if self.metric in record["values"]]
-        half = folds_of([Neuron(r["layer"], r["unit"]) for r in result.neurons], 2, seed)
-        found = [
+        judged = [neuron for neuron in result.neurons if self.metric in neuron.values]
+        half = folds_of([Neuron(n.layer, n.unit) for n in result.neurons], 2, seed)
+        found: list[dict[str, Any]] = [
             {
                 "seed": of_seed,
-                "layer": record["layer"],
-                "unit": record["unit"],
-                "labels": record["labels"][:1],
-                "value": float(np.nan_to_num(record["values"][self.metric])),
+                "layer": neuron.layer,
+                "unit": neuron.unit,
+                "labels": list(neuron.labels[:1]),
+                "value": float(np.nan_to_num(neuron.values[self.metric])),
             }
-            for record in records
+            for neuron in judged
         ]
         sides = ([r for r in found if half[Neuron(r["layer"], r["unit"])] == side] for side in (0, 1))
         return next(sides), next(sides)
@@ -117,4 +114,9 @@ class UpstreamStudy:
 
 
 def _records(values: Sequence[Mapping[str, Any]], metric: str) -> Records:
-    return {(r["seed"], r["layer"], r["unit"]): {**r, "values": {metric: r["value"]}} for r in values}
+    return {
+        (r["seed"], r["layer"], r["unit"]): ScoredItem(
+            f"{r['layer']}:{r['unit']}", r["labels"], {metric: r["value"]}
+        )
+        for r in values
+    }

@@ -1,22 +1,28 @@
-"""What several test files share: small real parts, built once."""
+"""What several test files share: small real parts, built once, and a store that all of them fill."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
+from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
+from jaxtyping import install_import_hook
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.run import RunResult, run
-from dnr_bench.types import Activations, ProbeSet, Pruning, Rendering
-from tests.small_files import all_files
-from tests.small_models import SmallModels
+from tests.helpers import type_checks  # noqa: F401  (imported before the hook that uses it)
+
+# tests check types and shapes while they run; what users import does not
+install_import_hook(["dnr_bench", "evaluators", "sweeps"], "tests.helpers.type_checks.check")
+
+from dnr_bench.app.configuration import build_run, load_config  # noqa: E402
+from dnr_bench.app.main import prepare_process  # noqa: E402
+from dnr_bench.app.run import RunConfig, run  # noqa: E402
+from dnr_bench.results.schema import RunResult  # noqa: E402
+from tests.helpers.small_files import all_files  # noqa: E402
+from tests.helpers.small_models import SmallModels  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,22 +36,18 @@ SMALL = (
 )
 
 
-class NothingHeldOut:
-    """For evaluators that look at no image."""
+def pytest_configure(config: pytest.Config) -> None:
+    prepare_process()
+    # OmegaConf's DictConfig inherits from typing.MutableMapping, which beartype warns of
+    name = f"{BeartypeDecorHintPep585DeprecationWarning.__module__}.BeartypeDecorHintPep585DeprecationWarning"
+    config.addinivalue_line("filterwarnings", f"ignore::{name}")
 
-    drawn_by = "nobody"
 
-    def activations(self, images: ProbeSet) -> dict[str, Activations]:
-        raise AssertionError
-
-    def pruned(self, images: ProbeSet, layer: str, prunings: Sequence[Pruning]) -> list[Activations]:
-        raise AssertionError
-
-    def cosines(self, images: ProbeSet, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        raise AssertionError
-
-    def draw(self, concepts: Sequence[str]) -> dict[str, Rendering]:
-        raise AssertionError
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests compute is named by its content: they share it, also across processes."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-store"
 
 
 @pytest.fixture(scope="session")
@@ -61,25 +63,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_run(tmp_path: Path) -> Callable[..., RunConfig]:
-    """Builds the configuration of a small run whose store lies in this test's folder."""
+def small_run(tmp_path: Path, shared_store: Path) -> Callable[..., RunConfig]:
+    """Builds the configuration of a small run; `store`: a new one in this test's folder."""
 
-    def build(*overrides: str, store: str = "store") -> RunConfig:
-        return build_run(composed(*SMALL, f"paths.store={tmp_path / store}", *overrides))
+    def build(*overrides: str, store: str | None = None) -> RunConfig:
+        folder = tmp_path / store if store else shared_store
+        return build_run(load_config(*SMALL, f"paths.store={folder}", *overrides))
 
     return build
 
 
 @pytest.fixture
-def label_run(tmp_path: Path) -> Callable[..., RunResult]:
+def label_run(tmp_path: Path, shared_store: Path) -> Callable[..., RunResult]:
     """Runs the evaluators on labels of units of `concepts`, which no method has to find."""
 
     def call(labels: Mapping[int, str], *overrides: str) -> RunResult:
         rows = "".join(f'concepts,{unit},"{label}"\n' for unit, label in labels.items())
         (tmp_path / "labels.csv").write_text(f"layer,unit,label\n{rows}")
         given = ["method=precomputed", f"method.path={tmp_path / 'labels.csv'}", "neurons.layers=[concepts]"]
-        store = f"paths.store={tmp_path / 'store'}"
-        return run(build_run(composed("generator=renderer", *given, store, *overrides)))
+        store = f"paths.store={shared_store}"
+        return run(build_run(load_config("generator=renderer", *given, store, *overrides)))
 
     return call
 

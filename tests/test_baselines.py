@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.errors import UsageError
+from dnr_bench.app.run import RunConfig, RunResult, run
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.methods.network_dissection import concept_masks, overlaps, thresholds
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
-from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.run import RunResult, run
 from dnr_bench.shapes.concepts import parse
-from dnr_bench.targets.shapes import shapes_target
+from dnr_bench.shapes.probe import ShapesProbe
+from dnr_bench.shapes.target import shapes_target
 
 BuildRun = Callable[..., RunConfig]
 
@@ -153,9 +152,9 @@ def test_sets_without_masks_of_concepts_dissect_by_class_or_not_at_all(small_run
 
 def exact(result: RunResult) -> dict[str, bool]:
     return {
-        record["truth"]: bool(record["labels"]) and parse(record["labels"][0]) == parse(record["truth"])
+        record.truth: bool(record.labels) and parse(record.labels[0]) == parse(record.truth)
         for record in result.neurons
-        if record["truth"] not in (None, "(nothing)")
+        if record.truth not in (None, "(nothing)")
     }
 
 
@@ -166,11 +165,11 @@ def test_clip_dissect_finds_planted_concepts(similarity: str, small_run: BuildRu
             "method=clip_dissect", f"method.similarity={similarity}", "evaluator=[planted]", "n_labels=2"
         )
     )
-    assert result.metrics["planted.attribute_f1"]["mean"] > 0.4
-    dead = [record for record in result.neurons if record["unscored"]]
-    assert all(record["unscored"].startswith("dead") for record in dead)
-    assert max(len(record["labels"]) for record in result.neurons) == 2
-    assert all(record["exemplars"] for record in result.neurons if not record["unscored"])
+    assert result.metrics["planted.attribute_f1"].mean > 0.4
+    dead = [record for record in result.neurons if record.unscored]
+    assert all(record.unscored.startswith("dead") for record in dead)
+    assert max(len(record.labels) for record in result.neurons) == 2
+    assert all(record.exemplars for record in result.neurons if not record.unscored)
 
 
 def test_network_dissection_finds_planted_attributes_and_withholds_weak_labels(small_run: BuildRun) -> None:
@@ -178,8 +177,8 @@ def test_network_dissection_finds_planted_attributes_and_withholds_weak_labels(s
     assert exact(result)["red"]
     assert exact(result)["square"]
     strict = run(small_run("method=network_dissection", "evaluator=[planted]", "method.min_iou=0.9"))
-    assert {record["unscored"] for record in strict.neurons} >= {"no concept's IoU reaches 0.9"}
-    assert not any(record["labels"] for record in strict.neurons)
+    assert {record.unscored for record in strict.neurons} >= {"no concept's IoU reaches 0.9"}
+    assert not any(record.labels for record in strict.neurons)
 
 
 def test_a_concept_set_of_ones_own(tmp_path: Path, small_run: BuildRun) -> None:
@@ -189,7 +188,7 @@ def test_a_concept_set_of_ones_own(tmp_path: Path, small_run: BuildRun) -> None:
             "method=clip_dissect", f"method.concepts={tmp_path / 'concepts.txt'}", "evaluator=[planted]"
         )
     )
-    assert {label for record in result.neurons for label in record["labels"]} <= {"red", "square"}
+    assert {label for record in result.neurons for label in record.labels} <= {"red", "square"}
 
 
 @pytest.mark.parametrize("method", ["clip_dissect", "network_dissection"])

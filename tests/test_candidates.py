@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnr_bench.candidates import joined, ranked
-from dnr_bench.types import Candidate
+from dnr_bench.data.evidence import Candidate
+from dnr_bench.methods.describe_and_dissect.candidates import joined, ranked
 
 TEXTS = st.lists(st.text("ab ", min_size=1).filter(str.strip), max_size=6)
 SCORES = st.lists(st.just(float("nan")) | st.integers(-2, 2).map(float), min_size=1, max_size=8)

@@ -18,21 +18,22 @@ import numpy as np
 import pytest
 import torch
 
-from dnr_bench.bench import RunConfig
+from dnr_bench.app.command_line import exit_code_of
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.run import RunConfig, run
 from dnr_bench.chats.answers import AnswerBook
-from dnr_bench.chats.labels import first_line, label_of
 from dnr_bench.chats.local import LocalChat
 from dnr_bench.chats.openai import BudgetSpentError, OpenAIChat
 from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.command_line import composed, exit_code_of
-from dnr_bench.config import build
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.parts import Captioner, Chat, Proposer, Summarizer
-from dnr_bench.run import run
-from dnr_bench.summary import usage_line
-from dnr_bench.types import Question, View
-from tests.chat_server import KEY, Server, chat_server
-from tests.small_models import SmallModels
+from dnr_bench.chats.sampling import first_line, label_of
+from dnr_bench.data.chat import Question
+from dnr_bench.data.images import View
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.outputs.console import usage_line
+from dnr_bench.protocols import Captioner, Chat, Proposer, Summarizer
+from tests.helpers.building import build
+from tests.helpers.chat_server import KEY, Server, chat_server
+from tests.helpers.small_models import SmallModels
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 CAPTIONS = [
@@ -58,11 +59,11 @@ def overrides(server: Server, folder: Path, *more: str, part: str = "summarizer"
 
 
 def summarizer(server: Server, folder: Path, *more: str) -> Summarizer:
-    return build(composed(*overrides(server, folder, *more)).summarizer, Summarizer, "summarizer")
+    return build(load_config(*overrides(server, folder, *more)).summarizer, Summarizer, "summarizer")
 
 
 def chat(server: Server, *more: str) -> OpenAIChat:
-    config = composed(*overrides(server, Path("unused"), *more)).summarizer.chat
+    config = load_config(*overrides(server, Path("unused"), *more)).summarizer.chat
     built = build(config, Chat, "chat")
     assert isinstance(built, OpenAIChat)
     return built
@@ -198,11 +199,12 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(tmp_path: Path) -> 
 
 def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
     script = (
-        "from dnr_bench.command_line import composed\n"
-        "from dnr_bench.config import build\n"
-        "from dnr_bench.parts import Summarizer\n"
+        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.parts import PartBuilder\n"
+        "from dnr_bench.protocols import Summarizer\n"
         "import sys\n"
-        "build(composed(*sys.argv[1:]).summarizer, Summarizer, 's').summarize([['a', 'b']], 40, 0)\n"
+        "builder = PartBuilder(load_config(*sys.argv[1:]))\n"
+        "builder.part('summarizer', Summarizer).summarize([['a', 'b']], 40, 0)\n"
     )
     with chat_server(lambda n: "hang" if n >= 20 else None) as server:
         words = overrides(
@@ -229,10 +231,11 @@ def test_what_is_on_its_way_at_an_interruption_is_kept(tmp_path: Path) -> None:
     script = (
         "import signal, sys\n"
         "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
-        "from dnr_bench.command_line import composed\n"
-        "from dnr_bench.config import build\n"
-        "from dnr_bench.parts import Summarizer\n"
-        "build(composed(*sys.argv[1:]).summarizer, Summarizer, 's').summarize([['a', 'b']], 40, 0)\n"
+        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.parts import PartBuilder\n"
+        "from dnr_bench.protocols import Summarizer\n"
+        "builder = PartBuilder(load_config(*sys.argv[1:]))\n"
+        "builder.part('summarizer', Summarizer).summarize([['a', 'b']], 40, 0)\n"
     )
     with chat_server() as server:
         server.delay = 0.7
@@ -304,12 +307,14 @@ def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> 
     pictures = [np.full((40 + i, 30, 3), 20 * i, np.uint8) for i in range(4)]
     views = [View(picture, None) for picture in pictures]
     with chat_server() as server:
-        captioner = build(composed(*overrides(server, tmp_path, part="captioner")).captioner, Captioner, "c")
+        captioner = build(
+            load_config(*overrides(server, tmp_path, part="captioner")).captioner, Captioner, "c"
+        )
         assert captioner.caption(views) == ["A picture of something"] * 4
         assert captioner.caption(views[:2]) == ["A picture of something"] * 2
         assert len(server.requests) == 4
         words = [w.replace("proposer", "summarizer") for w in overrides(server, tmp_path, part="proposer")]
-        proposer = build(composed(*words).summarizer, Proposer, "p")
+        proposer = build(load_config(*words).summarizer, Proposer, "p")
         assert proposer.propose([views, views[:2]], n=2, seed=0) == [["4 pictures"], ["2 pictures"]]
     assert len(server.requests) == 8
 
@@ -388,7 +393,7 @@ def test_wrong_settings_say_what_is_allowed(more: list[str], message: str, tmp_p
 
 def test_a_missing_key_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    config = composed("summarizer=openai", f"paths.store={tmp_path}").summarizer
+    config = load_config("summarizer=openai", f"paths.store={tmp_path}").summarizer
     with pytest.raises(UsageError, match="environment variable OPENAI_API_KEY is not set"):
         build(config, Summarizer, "summarizer")
 
@@ -452,15 +457,15 @@ def test_proposers_take_the_place_of_captions_in_a_run(
     with chat_server() as server:
         words = ["summarizer=openai_images", f"summarizer.chat.base_url={server.url}", "evaluator=[planted]"]
         result = run(small_run(*words, "neurons.units=[0,9]", "refine=iterative", "refine.max_iterations=1"))
-    assert all(record["labels"][0].endswith("pictures") for record in result.neurons)
-    assert {c["origin"] for record in result.neurons for c in record["candidates"]} <= {"captions", "refined"}
+    assert all(record.labels[0].endswith("pictures") for record in result.neurons)
+    assert {c.origin for record in result.neurons for c in record.candidates} <= {"captions", "refined"}
     assert "captions" not in result.stages
-    assert result.usage["summarizer"]["asked"] == len(server.requests)
+    assert result.usage["summarizer"].asked == len(server.requests)
 
 
 def local(checkpoint: str, *more: str) -> LocalChat:
     words = ["summarizer=local", f"summarizer.chat.checkpoint={checkpoint}", *more]
-    built = build(composed(*words).summarizer.chat, Chat, "chat")
+    built = build(load_config(*words).summarizer.chat, Chat, "chat")
     assert isinstance(built, LocalChat)
     return built
 

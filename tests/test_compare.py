@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.comparison import write_outcome
-from dnr_bench.errors import UsageError
-from dnr_bench.run import RunResult, run
+from dnr_bench.app.commands.compare import main
+from dnr_bench.app.run import RunConfig, RunResult, run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.results.comparison import write_outcome
 from dnr_bench.shapes.concepts import COLORS
-from evaluators.compare import main
 
 BuildRun = Callable[..., RunConfig]
 
@@ -35,8 +34,7 @@ def tables(mlruns: Path, name: str) -> list[dict[str, object]]:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, mlruns: Path, *names: object) -> int:
-    monkeypatch.setattr("sys.argv", ["compare", *map(str, names), "--mlruns", str(mlruns)])
-    return main()
+    return main([*map(str, names), "--mlruns", str(mlruns)])
 
 
 def test_two_runs_are_compared_printed_and_logged(

@@ -1,24 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dnr_bench.comparison import Job, compare, comparison_plots
-from dnr_bench.plots import draw
+from dnr_bench.outputs.plots import draw
+from dnr_bench.results.comparison import Job, compare, comparison_plots
+from tests.helpers.results import metric, neuron, result
 
 
 def job(seed: int, values: list[float], labels: list[str], scorer: str = "mean") -> Job:
     neurons = [
-        {"layer": "l", "unit": i, "labels": [label], "values": {"planted.exact": value}}
+        neuron(i, [label], {"planted.exact": float(value)})
         for i, (value, label) in enumerate(zip(values, labels, strict=True))
     ]
-    result = {
-        "metrics": {"planted.exact": {"chance": 0.25}},
-        "neurons": neurons,
-        "stages": {"images": {"misses": 3}},
-        "seconds": 2.0,
-    }
-    return Job({"scorer": scorer, "seed": str(seed)}, result, None)
+    found = result(neurons, {"planted.exact": metric()})
+    return Job({"scorer": scorer, "seed": str(seed)}, found, None)
 
 
 def test_jobs_that_differ_only_in_their_seed_are_pooled() -> None:
@@ -113,9 +111,10 @@ def test_each_combination_of_what_else_varies_is_a_line() -> None:
 
 def test_a_metric_that_one_seed_lacks_is_there_for_the_others() -> None:
     first, second = job(0, [1.0], ["a"]), job(1, [1.0], ["b"])
-    first.result["metrics"]["refinement.fresh_wins"] = {"chance": 0.5}
-    first.result["neurons"][0]["values"]["refinement.fresh_wins"] = 1.0
-    (row,) = compare([first, second])
+    name = "refinement.fresh_wins"
+    of_neuron = neuron(0, ["a"], {"planted.exact": 1.0, name: 1.0})
+    found = result([of_neuron], {"planted.exact": metric(), name: metric(chance=0.5)})
+    (row,) = compare([replace(first, result=found), second])
     assert row.metrics["refinement.fresh_wins"].n == 1
 
 
@@ -132,9 +131,14 @@ def test_a_metric_that_one_seed_lacks_is_there_for_the_others() -> None:
 def test_pairs_that_share_a_label_on_one_side_are_one_cluster(
     before: list[str | None], after: list[str | None], together: bool
 ) -> None:
-    jobs = [job(0, [0, 0], list("ab")), job(0, [1, 0], list("ab"), "semantic")]
-    for one, labels in zip(jobs, (before, after), strict=True):
-        for record, label in zip(one.result["neurons"], labels, strict=True):
-            record["labels"] = [label] if label else []
+    def labeled(one: Job, labels: list[str | None]) -> Job:
+        pairs = zip(one.result.neurons, labels, strict=True)
+        neurons = tuple(replace(n, labels=(label,) if label else ()) for n, label in pairs)
+        return replace(one, result=replace(one.result, neurons=neurons))
+
+    jobs = [
+        labeled(job(0, [0, 0], list("ab")), before),
+        labeled(job(0, [1, 0], list("ab"), "semantic"), after),
+    ]
     found = compare(jobs)[1].differences["planted.exact"]
     assert np.isnan(found.low) == together  # a single cluster says nothing of the spread

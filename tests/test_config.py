@@ -6,35 +6,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dnr_bench import parts
-from dnr_bench.command_line import composed
-from dnr_bench.config import build, build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.neurons import NeuronSelection
-from dnr_bench.pipeline import Method
-from dnr_bench.types import Layer, Neuron, View
+from dnr_bench import protocols
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.neurons import NeuronSelection
+from dnr_bench.data.images import View
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.session import Evaluator, Method
 from tests.conftest import ROOT
-from tests.small_files import SCENES
-from tests.small_models import SmallModels
+from tests.helpers.building import build
+from tests.helpers.small_files import SCENES
+from tests.helpers.small_models import SmallModels
 
 GROUPS = {
-    "target": parts.Target,
-    "probe": parts.Probe,
-    "held_out": parts.Probe,
-    "captioner": parts.Captioner,
+    "target": protocols.Target,
+    "probe": protocols.Probe,
+    "held_out": protocols.Probe,
+    "captioner": protocols.Captioner,
     "summarizer": object,  # a summariser or a proposer
-    "chat": parts.Chat,
-    "generator": parts.Generator,
-    "encoder": parts.ImageTextEncoder,
-    "scorer": parts.Scorer,
-    "sentence_encoder": parts.TextEncoder,
-    "bert_score": parts.TextMatcher,
-    "proposals": parts.Proposals,
+    "chat": protocols.Chat,
+    "generator": protocols.Generator,
+    "encoder": protocols.ImageTextEncoder,
+    "scorer": protocols.Scorer,
+    "sentence_encoder": protocols.TextEncoder,
+    "bert_score": protocols.TextMatcher,
+    "proposals": protocols.Proposals,
     "method": Method,
-    "corruption": parts.Corruption,
+    "corruption": protocols.Corruption,
 }
 MEMBERS = [(group, path.stem) for group in GROUPS for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
-LAYERS = [Layer("concepts", 64, True, True), Layer("fc", 28, False, False)]
+LAYERS = [Layer("concepts", 64, True), Layer("fc", 28, False)]
 
 
 def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
@@ -104,7 +105,7 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
 
 def member(group: str, name: str, small: SmallModels, files: Path) -> Any:
     choice = f"+{group}={name}" if group == "chat" else f"{group}={name}"  # which stands within other parts
-    config = composed(choice, *needed(f"{group}/{name}", small, files))
+    config = load_config(choice, *needed(f"{group}/{name}", small, files))
     return build(config[group], GROUPS[group], group)
 
 
@@ -120,9 +121,9 @@ def test_every_part_composes_builds_and_keeps_its_protocol(
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "evaluator").glob("*.yaml")))
 def test_every_evaluator_builds_under_its_own_name(name: str, small: SmallModels, files: Path) -> None:
-    config = composed(f"evaluator=[{name}]", *needed(f"evaluator/{name}", small, files))
+    config = load_config(f"evaluator=[{name}]", *needed(f"evaluator/{name}", small, files))
     assert list(config.evaluator) == [name]
-    assert isinstance(build(config.evaluator[name], parts.Evaluator, name), parts.Evaluator)
+    assert isinstance(build(config.evaluator[name], Evaluator, name), Evaluator)
 
 
 def members(group: str, *without: str) -> list[str]:
@@ -215,7 +216,7 @@ def test_what_changes_results_changes_the_fingerprint(
     group: str, name: str, change: str, small: SmallModels, files: Path
 ) -> None:
     words = needed(f"{group}/{name}", small, files)
-    config = composed(f"{group}={name}", *words, f"{group}.{change}")
+    config = load_config(f"{group}={name}", *words, f"{group}.{change}")
     changed = build(config[group], GROUPS[group], group)
     assert changed.fingerprint != member(group, name, small, files).fingerprint
 
@@ -235,18 +236,18 @@ def test_how_answers_come_does_not_change_the_fingerprint(
     change: str, small: SmallModels, files: Path
 ) -> None:
     words = needed("summarizer/openai", small, files)
-    changed = build(composed("summarizer=openai", *words, f"summarizer.{change}").summarizer, object, "s")
+    changed = build(load_config("summarizer=openai", *words, f"summarizer.{change}").summarizer, object, "s")
     assert changed.fingerprint == member("summarizer", "openai", small, files).fingerprint
 
 
 def test_a_question_to_blip2_is_no_part_of_its_captions(small: SmallModels, files: Path) -> None:
     views = [View(SCENES.images[i], None) for i in range(3)]
     words = ["captioner=blip2", f"captioner.checkpoint={small.blip2}", "captioner.prompt='Label:'"]
-    captioner = build(composed(*words).captioner, parts.Captioner, "captioner")
+    captioner = build(load_config(*words).captioner, protocols.Captioner, "captioner")
     captions = captioner.caption(views)
     assert len(captions) == 3
     assert not any("Label" in caption for caption in captions)
-    begun = build(composed("captioner.prompt=a photo of").captioner, parts.Captioner, "captioner")
+    begun = build(load_config("captioner.prompt=a photo of").captioner, protocols.Captioner, "captioner")
     assert all(caption.startswith("a photo of") for caption in begun.caption(views))
 
 
@@ -287,8 +288,8 @@ def test_matchers_give_one_for_equal_texts(name: str, small: SmallModels, files:
 
 
 def test_encoders_give_unit_vectors_that_do_not_depend_on_the_batch() -> None:
-    encoder = build(composed().encoder, parts.ImageTextEncoder, "encoder")
-    images = [build(composed().probe, parts.Probe, "probe").load(0).images[i] for i in range(5)]
+    encoder = build(load_config().encoder, protocols.ImageTextEncoder, "encoder")
+    images = [build(load_config().probe, protocols.Probe, "probe").load(0).images[i] for i in range(5)]
     vectors = encoder.embed_images(images)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
     assert encoder.embed_images(images[2:3])[0] == pytest.approx(vectors[2], abs=1e-5)
@@ -297,8 +298,8 @@ def test_encoders_give_unit_vectors_that_do_not_depend_on_the_batch() -> None:
 
 
 def test_ints_are_fine_where_numbers_are_asked_for() -> None:
-    config = build_run(composed("scorer=semantic", "scorer.alpha=1", "blur=2"))
-    assert config.perturbation.blur == 2
+    config = build_run(load_config("scorer=semantic", "scorer.alpha=1", "blur=2"))
+    assert config.probe.perturbation.blur == 2
 
 
 @pytest.mark.parametrize(
@@ -334,7 +335,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_key(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_run(composed(*overrides))
+        build_run(load_config(*overrides))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.correlations import pearson
-from dnr_bench.run import run
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.stages.correlations import pearson
 
 BuildRun = Callable[..., RunConfig]
 
@@ -35,7 +34,7 @@ def test_probe_correlation_sees_labels_that_are_too_specific(small_run: BuildRun
         scorer: run(small_run(f"scorer={scorer}", "captioner=truth", "evaluator=[planted]"))
         for scorer in ("topk_log", "probe_correlation")
     }
-    ranks = {scorer: found.metrics["planted.reciprocal_rank"]["mean"] for scorer, found in results.items()}
+    ranks = {scorer: found.metrics["planted.reciprocal_rank"].mean for scorer, found in results.items()}
     assert ranks["probe_correlation"] > ranks["topk_log"] + 0.2, ranks
     again = run(small_run("scorer=probe_correlation", "captioner=truth", "evaluator=[planted]"))
     assert sum(stage["misses"] for stage in again.stages.values()) == 0

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.errors import UsageError
-from dnr_bench.pipeline import DEAD, NOT_DRIVEN
-from dnr_bench.refinement import LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS
-from dnr_bench.run import RunResult, run
-from dnr_bench.try_concept import main, try_concept
-from dnr_bench.types import Neuron
+from dnr_bench.app.commands.try_concept import main, try_concept
+from dnr_bench.app.run import RunConfig, RunResult, run
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.method import DEAD, NOT_DRIVEN
+from dnr_bench.methods.describe_and_dissect.refinement import LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS
 from tests.conftest import SMALL
 
 BuildRun = Callable[..., RunConfig]
@@ -24,7 +23,7 @@ REFINED = ("refine=iterative", "refine.max_iterations=2", "refine.threshold=0.05
 
 
 def records(result: RunResult) -> dict[int, dict[str, Any]]:
-    return {record["unit"]: record for record in result.neurons if not record["unscored"]}
+    return {record.unit: record for record in result.neurons if not record.unscored}
 
 
 def computed(result: RunResult) -> int:
@@ -36,18 +35,18 @@ def test_refinement_adds_concepts_to_those_of_the_exemplars(small_run: BuildRun)
     added = 0
     for unit, record in records(refined).items():
         before = records(plain)[unit]
-        course, origins = record["course"], {c["text"]: c["origin"] for c in record["candidates"]}
+        course, origins = record.refinement, {c.text: c.origin for c in record.candidates}
         assert before["course"] is None
         assert course["answers"][0] == before["labels"][0]  # the answer before is Describe-and-Dissect's
-        assert course["answers"][-1] == record["labels"][0]
+        assert course["answers"][-1] == record.labels[0]
         assert course["stopped"] in (LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS)
-        assert {c["text"] for c in before["candidates"]} <= origins.keys()
-        new = [c for c in record["candidates"] if c["origin"] == "refined"]
-        assert all(1 <= c["iteration"] <= len(course["progress"]) for c in new)
+        assert {c.text for c in before["candidates"]} <= origins.keys()
+        new = [c for c in record.candidates if c.origin == "refined"]
+        assert all(1 <= c.iteration <= len(course["progress"]) for c in new)
         assert bool(new) == bool(course["progress"])
         added += len(new)
     assert added > 0
-    assert refined.metrics["refinement.iterations"]["n"] == len(records(refined))
+    assert refined.metrics["refinement.iterations"].n == len(records(refined))
     curves = refined.curves
     assert [len(curves[f"refine.{name}"]) for name in ("neurons", "progress", "new_answers")] == [2, 2, 2]
     assert curves["refine.neurons"][0] >= curves["refine.neurons"][1] > 0
@@ -59,9 +58,7 @@ def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
     config = small_run(*REFINED, "evaluator=[]", store="other")
     alone = records(run(replace(config, neurons=[Neuron("concepts", 27), Neuron("concepts", 13)])))
     for unit in (13, 27):
-        assert [c["text"] for c in alone[unit]["candidates"]] == [
-            c["text"] for c in together[unit]["candidates"]
-        ]
+        assert [c.text for c in alone[unit]["candidates"]] == [c.text for c in together[unit]["candidates"]]
         assert alone[unit]["course"]["progress"] == pytest.approx(
             together[unit]["course"]["progress"], abs=1e-5
         )
@@ -70,18 +67,18 @@ def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
 def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: BuildRun) -> None:
     config = small_run(*REFINED, "neurons.units=[20]", "evaluator=[]")
     drawn: list[int] = []
-    generate = config.parts.generator.generate
+    generate = config.generator.generate
 
     def noting(prompts: list[str], seeds: list[int], numbers: list[int]):
         drawn.extend(seeds)
         return generate(prompts, seeds, numbers)
 
-    config.parts.generator.generate = noting
+    config.generator.generate = noting
     run(config)
     used, neuron = set(drawn), Neuron("concepts", 20)
     drawn.clear()
-    from dnr_bench.pipeline import DescribeAndDissect
-    from dnr_bench.store import Store
+    from dnr_bench.infra.store import Store
+    from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 
     probe = config.probe.load(0)
     method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, Store(config.store))
@@ -102,24 +99,24 @@ def test_concepts_of_the_user_are_tagged_and_can_win(small_run: BuildRun, tmp_pa
     result = run(small_run(*machine, "user_concepts=[Red,a striped ring,nonsense words]"))
     found = records(result)
     for record in found.values():
-        origins = {c["text"].casefold(): c["origin"] for c in record["candidates"]}
+        origins = {c.text.casefold(): c.origin for c in record.candidates}
         assert origins["a striped ring"] == origins["nonsense words"] == "user"
         assert origins["red"] in ("user", "both")
-    red = next(record for record in found.values() if record["truth"] == "red")
-    ring = next(record for record in found.values() if record["truth"] == "striped ring")
+    red = next(record for record in found.values() if record.truth == "red")
+    ring = next(record for record in found.values() if record.truth == "striped ring")
     assert red["candidates"][0]["origin"] == "both"  # the machine says it, too
     assert ring["labels"] == ["a striped ring"]  # which no captioner of colours could say
-    values = {unit: record["values"] for unit, record in found.items()}
+    values = {unit: record.values for unit, record in found.items()}
     assert values[ring["unit"]]["user_concepts.won"] == 1
     assert values[ring["unit"]]["user_concepts.margin"] > 0
     assert values[red["unit"]]["user_concepts.won"] == 0
-    assert result.metrics["user_concepts.won"]["n"] == len(found)
+    assert result.metrics["user_concepts.won"].n == len(found)
 
 
 def test_a_file_gives_concepts_to_single_neurons(small_run: BuildRun, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("layer,unit,concept\nconcepts,9,a purple cow\n")
     found = records(run(small_run(f"user_concepts={tmp_path / 'mine.csv'}", "evaluator=[]")))
-    tagged = {unit for unit, r in found.items() if any(c["origin"] == "user" for c in r["candidates"])}
+    tagged = {unit for unit, r in found.items() if any(c.origin == "user" for c in r.candidates)}
     assert tagged == {9}
 
 
@@ -130,22 +127,22 @@ def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) 
     )
     alike = run(small_run("evaluator=[]", "n_labels=3", "max_label_cosine=1"))
     for unit, record in records(three).items():
-        texts = [c["text"] for c in record["candidates"]]
-        assert record["labels"][0] == records(one)[unit]["labels"][0]
-        assert record["labels"] == [text for text in texts if text in record["labels"]]
+        texts = [c.text for c in record.candidates]
+        assert record.labels[0] == records(one)[unit]["labels"][0]
+        assert record.labels == [text for text in texts if text in record.labels]
         assert records(alike)[unit]["labels"] == texts[:3]
-    lengths = [sum(len(r["labels"]) for r in records(result).values()) for result in (one, three, alike)]
+    lengths = [sum(len(r.labels) for r in records(result).values()) for result in (one, three, alike)]
     assert lengths[0] < lengths[1] < lengths[2]
 
 
 def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> None:
     layer = ("neurons.units=all", "probe.n_images=2000", "n_candidates=3", "captioner=truth")
     result = run(small_run("abstain_margin=0.6", *layer, "evaluator=[planted]"))
-    reasons = {record["unit"]: record["unscored"] for record in result.neurons}
+    reasons = {record.unit: record.unscored for record in result.neurons}
     assert reasons[60] == DEAD
     assert reasons[62] == reasons[63] == NOT_DRIVEN  # they fire at random
     assert list(reasons.values()).count(None) >= 56
-    assert result.metrics["planted.abstained_correctly"]["mean"] == 1.0
+    assert result.metrics["planted.abstained_correctly"].mean == 1.0
 
 
 def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_own(
@@ -164,7 +161,7 @@ def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_
     for change in changes:
         first = run(small_run(*small, *change))
         other = run(small_run(*small, *change, "scorer=semantic"))
-        assert (first.stages["activations"]["misses"], other.stages["activations"]["misses"]) == (1, 0)
+        assert (first.stages["activations"].misses, other.stages["activations"].misses) == (1, 0)
         digests.add(first.probe["digest"])
     assert len(digests) == len(changes)
 

@@ -16,8 +16,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from evaluators import detection
-from evaluators.detection import METRICS, is_high, with_labels_added, with_labels_missing
+from dnr_bench.statistics import detection
+from dnr_bench.statistics.detection import METRICS, is_high, with_labels_added, with_labels_missing
 
 
 def random_case(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.devices import Batches, checked_device, take_turn
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.run import run
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
+from dnr_bench.infra.devices import Batches, checked_device, take_turn
+from dnr_bench.infra.errors import RunError, UsageError
 from tests.conftest import SMALL
 
 
@@ -96,6 +95,6 @@ def test_a_run_on_a_gpu_labels_as_one_on_the_cpu(tmp_path: Path) -> None:
     labels = []
     for device in ("cpu", "cuda"):
         words = [*SMALL, f"device={device}", f"paths.store={tmp_path / device}", "evaluator=[planted]"]
-        result = run(build_run(composed(*words)))
-        labels.append([record["labels"] for record in result.neurons])
+        result = run(build_run(load_config(*words)))
+        labels.append([record.labels for record in result.neurons])
     assert sum(a == b for a, b in zip(*labels, strict=True)) >= 0.9 * len(labels[0])

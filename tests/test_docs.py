@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dnr_bench.config_reference import PAGE, reference
+from dnr_bench.app.config_reference import PAGE, reference
 from tests.conftest import ROOT
 
 
@@ -48,7 +48,7 @@ def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("mlruns/runs/*/result.json")
     result = json.loads(path.read_text())
-    labels = {label for record in result["neurons"] for label in record["labels"]}
+    labels = {label for record in result["neurons"] for label in record.labels}
     assert labels
     assert labels <= {"bright", "dark", "picture", "bright picture", "dark picture"}
     assert result["probe"] == {**result["probe"], "name": "my folder", "images": 30}

@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnr_bench.data.evidence import Evidence, Origin
+from dnr_bench.data.explanation import Description, Explanation, RefinementRecord, ScoredCandidate
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
-from dnr_bench.parts import EvaluationContext, PoolScorer
 from dnr_bench.shapes.concepts import Concept, parse
+from dnr_bench.shapes.target import shapes_target
 from dnr_bench.shapes.world import CLASSES, planted_units
-from dnr_bench.targets.shapes import shapes_target
-from dnr_bench.types import Activations, Course, Explanation, Neuron, Origin, Scorecard, ScoredCandidate
 from evaluators.fc_layer import FcLayer
 from evaluators.planted import POOL_SIZE, Planted, concept_pool, exact, too_narrow, too_wide, wrong
-from evaluators.refinement import Refinement
+from evaluators.refinement import RefinementGain
 from evaluators.user_concepts import UserConcepts
-from tests.conftest import NothingHeldOut
+from tests.helpers.sessions import LabelSession, Scores
 
 PLANTED = [unit for unit in planted_units() if unit.kind not in ("dead", "random")]
 NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
@@ -46,38 +48,30 @@ def first_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarr
     return {neuron: -np.arange(len(pool), dtype=float) for neuron, pool in pools.items()}
 
 
-def no_activations(layer: str) -> Activations:
-    raise AssertionError("these evaluators look at labels only")
+class Unused:
+    """A scorer that nobody asks: the session gives scores."""
+
+    needs_probe = False
+
+    def score(self, evidence: Evidence) -> np.ndarray:
+        raise AssertionError
 
 
-def no_exemplars(neurons: Sequence[Neuron]) -> dict[Neuron, np.ndarray]:
-    raise AssertionError("these evaluators look at labels only")
+def planted() -> Planted:
+    return Planted("embedded:target", reciprocal_rank=True, scorer=Unused())
 
 
 @pytest.fixture(scope="module")
-def judge():
+def judge(tmp_path_factory: pytest.TempPathFactory):
     target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
     encoder = local_clip("embedded:clip", device="cpu", dtype="float32", batch_size=64)
+    store = tmp_path_factory.mktemp("evaluators")
 
     def evaluate(
-        evaluator, explanations: Sequence[Explanation], pool_scores: PoolScorer = truth_scores
+        evaluator, explanations: Sequence[Explanation], pool_scores: Scores = truth_scores
     ) -> dict[str, Scorecard]:
-        context = EvaluationContext(
-            explanations=list(explanations),
-            target=target,
-            encoder=encoder,
-            seed=0,
-            embed_texts=lambda texts, other=None: (other or encoder).embed_texts(texts),
-            match_texts=lambda matcher, texts, references: matcher.f1(texts, references),
-            score_pools=pool_scores,
-            score_pools_anew=first_scores,
-            activations=no_activations,
-            exemplar_vectors=no_exemplars,
-            held_out=NothingHeldOut(),
-            usage={},
-            stages={},
-        )
-        return {card.metric: card for card in evaluator.evaluate(context)}
+        session = LabelSession(target, encoder, store, scores=pool_scores, fresh_scores=first_scores)
+        return {card.name: card for card in evaluator.evaluate(Description(list(explanations)), session)}
 
     return evaluate
 
@@ -88,7 +82,7 @@ def mean(card: Scorecard) -> float:
 
 def test_true_labels_reach_the_oracle_and_the_controls_stay_below(judge) -> None:
     explanations = [labelled("concepts", u.unit, u.concept) for u in PLANTED]
-    cards = judge(Planted("embedded:target"), explanations)
+    cards = judge(planted(), explanations)
     for name in ("exact", "attribute_f1", "truth_in_candidates", "chosen_given_present", "reciprocal_rank"):
         card = cards[f"planted.{name}"]
         assert mean(card) == card.oracle == 1.0, name
@@ -110,7 +104,7 @@ def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None
         ("blue star", 0.0, 0.0, "wrong"),
         ("a dog", 0.0, 0.0, "wrong"),
     ):
-        cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
+        cards = judge(planted(), [labelled("concepts", unit, label)])
         assert mean(cards["planted.attribute_precision"]) == precision, label
         assert mean(cards["planted.attribute_recall"]) == recall, label
         assert mean(cards["planted.exact"]) == 0
@@ -121,7 +115,7 @@ def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None
 def test_one_side_of_a_disjunction_is_too_narrow(judge) -> None:
     unit = next(u.unit for u in PLANTED if u.concept == "red or blue")
     for label, kind in (("red", "too_narrow"), ("red or blue or green", "too_wide")):
-        cards = judge(Planted("embedded:target"), [labelled("concepts", unit, label)])
+        cards = judge(planted(), [labelled("concepts", unit, label)])
         assert mean(cards[f"planted.{kind}"]) == 1, label
         assert cards["planted.wrong"].oracle == 0
         assert not cards[f"planted.{kind}"].higher_is_better
@@ -142,7 +136,7 @@ def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:
     unit = next(u.unit for u in PLANTED if u.concept == "red circle")
     other = next(u.unit for u in PLANTED if u.concept == "star")
     cards = judge(
-        Planted("embedded:target"),
+        planted(),
         [labelled("concepts", unit, "circle", "red circle"), labelled("concepts", other, "red", "cross")],
     )
     assert mean(cards["planted.truth_in_candidates"]) == 0.5
@@ -155,7 +149,7 @@ def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:
 def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
     units = [u.unit for u in PLANTED[:3]]
     cards = judge(
-        Planted("embedded:target"),
+        planted(),
         [
             labelled("concepts", units[0], "red"),
             labelled("concepts", units[1]),
@@ -171,9 +165,7 @@ def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
 
 def test_abstaining_is_right_on_units_that_detect_nothing(judge) -> None:
     dead, random = NOTHING[0].unit, NOTHING[2].unit
-    cards = judge(
-        Planted("embedded:target"), [labelled("concepts", dead), labelled("concepts", random, "red")]
-    )
+    cards = judge(planted(), [labelled("concepts", dead), labelled("concepts", random, "red")])
     assert set(cards) == {"planted.abstained_correctly"}
     assert cards["planted.abstained_correctly"].values.tolist() == [1.0, 0.0]
 
@@ -220,14 +212,16 @@ def fc_layer() -> FcLayer:
 
 
 def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge, fc_layer: FcLayer) -> None:
-    assert judge(Planted("embedded:target"), [labelled("layer3", 0, "red")]) == {}
+    assert judge(planted(), [labelled("layer3", 0, "red")]) == {}
     assert judge(fc_layer, [labelled("layer3", 0, "red")]) == {}
 
 
 def refined(unit: int, *answers: str) -> Explanation:
     """A neuron whose answer went this way."""
     explanation = labelled("concepts", unit, answers[-1])
-    return replace(explanation, course=Course(tuple(0.5 for _ in answers[1:]), "last iteration", answers))
+    return replace(
+        explanation, refinement=RefinementRecord(tuple(0.5 for _ in answers[1:]), "last iteration", answers)
+    )
 
 
 def test_refined_answers_are_held_against_the_unrefined_ones(judge) -> None:
@@ -236,17 +230,17 @@ def test_refined_answers_are_held_against_the_unrefined_ones(judge) -> None:
         refined(red, "red circle", "red circle", "red"),
         refined(ring, "striped ring", "striped ring"),
     ]
-    cards = judge(Planted("embedded:target"), explanations)
+    cards = judge(planted(), explanations)
     assert cards["planted.exact_gain"].values.tolist() == [1.0, 0.0]
     assert cards["planted.attribute_f1_gain"].values == pytest.approx([1 / 3, 0.0])
-    cards = judge(Refinement(), explanations)
+    cards = judge(RefinementGain(Unused()), explanations)
     assert cards["refinement.changed"].values.tolist() == [1.0, 0.0]
     assert cards["refinement.iterations"].values.tolist() == [2.0, 1.0]
     # `first_scores` prefers the first of a pool, which is the unrefined answer
     assert cards["refinement.fresh_wins"].values.tolist() == [0.0]
     assert cards["refinement.fresh_gain"].values.tolist() == [-1.0, 0.0]
-    assert judge(Refinement(), [labelled("concepts", red, "red")]) == {}
-    assert "planted.exact_gain" not in judge(Planted("embedded:target"), [labelled("concepts", red, "red")])
+    assert judge(RefinementGain(Unused()), [labelled("concepts", red, "red")]) == {}
+    assert "planted.exact_gain" not in judge(planted(), [labelled("concepts", red, "red")])
 
 
 def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
@@ -270,7 +264,7 @@ def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
 
 def test_the_order_of_a_pool_says_nothing(judge) -> None:
     explanations = [labelled("concepts", unit.unit, unit.concept) for unit in PLANTED]
-    card = judge(Planted("embedded:target"), explanations, first_scores)["planted.reciprocal_rank"]
+    card = judge(planted(), explanations, first_scores)["planted.reciprocal_rank"]
     assert card.values.mean() == pytest.approx(card.chance, abs=0.1)
 
 
@@ -278,7 +272,7 @@ def test_of_several_labels_the_first_counts_but_for_alternatives(judge) -> None:
     red, either = (next(u for u in PLANTED if u.concept == name) for name in ("red", "star or cross"))
     both = [labelled("concepts", red.unit, "red", "blue"), labelled("concepts", either.unit, "cross", "star")]
     several = [replace(e, labels=tuple(c.text for c in e.candidates)) for e in both]
-    one, two = (judge(Planted("embedded:target"), explanations) for explanations in (both, several))
+    one, two = (judge(planted(), explanations) for explanations in (both, several))
     assert one["planted.exact"].values.tolist() == [1.0, 0.0]
     assert two["planted.exact"].values.tolist() == [1.0, 1.0]
     assert "planted.further_wrong" not in one

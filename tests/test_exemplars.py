@@ -5,10 +5,11 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from dnr_bench.errors import UsageError
-from dnr_bench.exemplars import ExemplarSettings, attention_boxes, iou, never_fires, top_images
+from dnr_bench.data.exemplars import Activations
+from dnr_bench.data.neuron import Layer
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.stages.exemplars import ExemplarSettings, attention_boxes, iou, never_fires, top_images
 from dnr_bench.targets.preprocessing import Preprocessing
-from dnr_bench.types import Activations, Layer
 
 
 def spots(size: int, *places: tuple[slice, slice], level: float = 5.0) -> np.ndarray:
@@ -95,7 +96,7 @@ def test_top_images_prefer_the_earlier_of_a_tie() -> None:
 
 def test_a_unit_that_never_changes_is_dead() -> None:
     values = np.stack([np.zeros(5), np.arange(5)], axis=1).astype(np.float32)
-    activations = Activations(Layer("l", 2, False, True), values, "x")
+    activations = Activations(Layer("l", 2, False), values, "x")
     assert never_fires(activations, 0)
     assert not never_fires(activations, 1)
 

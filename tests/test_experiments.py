@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.run import run
-from tests.chat_server import Server, chat_server
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
 from tests.conftest import ROOT
-from tests.small_models import SmallModels
+from tests.helpers.chat_server import Server, chat_server
+from tests.helpers.small_models import SmallModels
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 OF_PAPERS = [name for name in EXPERIMENTS if name.startswith(("dnd", "dnr_table"))]
@@ -28,7 +27,7 @@ def server() -> Iterator[Server]:
 
 def small_words(name: str, small: SmallModels, files: Path, server: Server, store: Path) -> list[str]:
     """What replaces hub names by small checkpoints, and data sets by small folders."""
-    config = composed(f"+experiment={name}")
+    config = load_config(f"+experiment={name}")
     clip, weights = small.clip
     words = [
         f"+experiment={name}", "device=cpu", f"paths.store={store}", "images_per_concept=2", "n_candidates=2",
@@ -94,7 +93,7 @@ def test_every_experiment_says_its_command_duration_and_source(name: str) -> Non
     assert f"+experiment={name}" in text or name == "gate"  # which has a command of its own
     for part in ("# command:", "# duration:", *(["# source:", "# needs:"] if name in OF_PAPERS else [])):
         assert part in text
-    composed(f"+experiment={name}")
+    load_config(f"+experiment={name}")
 
 
 @pytest.mark.parametrize("name", OF_PAPERS)
@@ -104,7 +103,7 @@ def test_experiments_of_the_papers_build(
     words = small_words(name, small, files, server, tmp_path / "store")
     if name in ("dnd_table10", "dnd_table11"):  # of which the annotations and the other run have only these
         words += ["neurons.layers=[fc]", "neurons.sample=null"]
-    config = build_run(composed(*words))
+    config = build_run(load_config(*words))
     assert config.neurons
     assert config.evaluators
 
@@ -115,12 +114,12 @@ def test_the_papers_pipeline_runs_from_images_to_figures(
     (tmp_path / "classes.txt").write_text("".join(f"thing {number}\n" for number in range(1000)))
     words = small_words("dnd_table2", small, files, server, tmp_path / "store")
     words += ["neurons.units=[0,1,2]", f"target.classes={tmp_path / 'classes.txt'}"]
-    result = run(build_run(composed(*words)))
+    result = run(build_run(load_config(*words)))
     assert {"activations", "captions", "candidates", "images", "image_activations"} <= result.stages.keys()
-    assert result.usage["summarizer"]["asked"] > 0
+    assert result.usage["summarizer"].asked > 0
     for judge in ("clip_cos", "sentence_cos", "bertscore_f1"):
-        assert result.metrics[f"fc_layer.{judge}"]["n"] == sum(bool(r["labels"]) for r in result.neurons) > 0
-    again = run(build_run(composed(*words, "summarizer.replay=only")))
-    assert [r["labels"] for r in again.neurons] == [r["labels"] for r in result.neurons]
+        assert result.metrics[f"fc_layer.{judge}"].n == sum(bool(r.labels) for r in result.neurons) > 0
+    again = run(build_run(load_config(*words, "summarizer.replay=only")))
+    assert [r.labels for r in again.neurons] == [r.labels for r in result.neurons]
     described = {name: stage for name, stage in again.stages.items() if name != "evaluation"}
     assert sum(stage["misses"] for stage in described.values()) == 0

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnr_bench.generators.renderer import RendererGenerator
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.fidelity import (
     KINDS,
@@ -22,6 +21,7 @@ from dnr_bench.shapes.fidelity import (
     judged,
     paint,
 )
+from dnr_bench.shapes.generator import RendererGenerator
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.train.generator import words_for
 from dnr_bench.shapes.world import held_out_scene

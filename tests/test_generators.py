@@ -18,14 +18,14 @@ from diffusers import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import RunError, UsageError
+from dnr_bench.app.configuration import load_config
 from dnr_bench.generators.diffusion import DiffusionGenerator
-from dnr_bench.parts import Generator
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.shipped import CHECKPOINTS
+from dnr_bench.protocols import Generator
 from dnr_bench.shapes.fidelity import fidelity, held_out_requests, judged
-from dnr_bench.shapes.world import CHECKPOINTS
 from tests.conftest import ROOT, SMALL
+from tests.helpers.building import build
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 PROMPTS = ["a realistic image of red circle", "stripes", "a realistic image of red circle", "a star", "blue"]
@@ -33,7 +33,7 @@ SEEDS = [11, 12, 13, 2**55, 0]
 
 
 def generator(*overrides: str) -> DiffusionGenerator:
-    config = composed("generator=diffusion", *(f"generator.{override}" for override in overrides))
+    config = load_config("generator=diffusion", *(f"generator.{override}" for override in overrides))
     built = build(config.generator, Generator, "generator")
     assert isinstance(built, DiffusionGenerator)
     return built

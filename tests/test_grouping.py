@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from dnr_bench.errors import UsageError
-from dnr_bench.run import RunResult
+from dnr_bench.app.run import RunResult
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.world import planted_units
+from dnr_bench.statistics.grouping import bcubed_f1, groups_of, sizes_of
 from evaluators.concept_groups import ConceptGroups
-from evaluators.grouping import bcubed_f1, groups_of, sizes_of
-from tests.chat_server import chat_server
+from tests.helpers.chat_server import chat_server
 
 PROMPT = "conf/prompts/superclass.txt"
 
@@ -72,18 +72,18 @@ def test_true_labels_give_the_true_groups_and_a_table_of_them(label_run: Callabl
     result = label_run(PLANTED, *few)
     for name in ("bcubed_f1", "superclass"):
         metric = result.metrics[f"concept_groups.concepts.{name}"]
-        assert metric["mean"] == metric["oracle"] == 1.0
-        assert metric["chance"] < 0.8
+        assert metric.mean == metric.oracle == 1.0
+        assert metric.chance < 0.8
     (table,) = result.tables
-    assert sorted(int(unit) for row in table["rows"] for unit in row["units"].split()) == sorted(PLANTED)
-    assert [row["size"] for row in table["rows"]] == sorted((r["size"] for r in table["rows"]), reverse=True)
-    by_label = {row["label"]: row["superclass"] for row in table["rows"]}
+    assert sorted(int(unit) for row in table.rows for unit in row["units"].split()) == sorted(PLANTED)
+    assert [row["size"] for row in table.rows] == sorted((r["size"] for r in table.rows), reverse=True)
+    by_label = {row["label"]: row["superclass"] for row in table.rows}
     assert by_label["blue background"] == "blue background"
-    shared = sum(row["size"] for row in table["rows"] if row["size"] > 1) / len(PLANTED)
-    assert result.metrics["concept_groups.concepts.grouped"]["mean"] == pytest.approx(shared)
+    shared = sum(row["size"] for row in table.rows if row["size"] > 1) / len(PLANTED)
+    assert result.metrics["concept_groups.concepts.grouped"].mean == pytest.approx(shared)
     units, concepts = list(PLANTED), list(PLANTED.values())
     shifted = label_run(dict(zip(units, concepts[9:] + concepts[:9], strict=True)), *few)
-    assert shifted.metrics["concept_groups.concepts.bcubed_f1"]["normalized"] < 0.3
+    assert shifted.metrics["concept_groups.concepts.bcubed_f1"].normalized < 0.3
 
 
 def test_what_is_no_cosine_or_no_choice_is_refused() -> None:
@@ -104,11 +104,11 @@ def test_a_language_model_names_superclasses(tmp_path: Path, label_run: Callable
         words += ["evaluator.concept_groups.llm=${summarizer}", "neurons.units=[0,1,13]"]
         result = label_run({0: "colour red", 1: "form of a star", 13: "a heart"}, *words)
         asked = [request["messages"][0]["content"] for request in server.requests]
-    table = next(table for table in result.tables if table["name"] == "concept_groups")
+    table = next(table for table in result.tables if table.name == "concept_groups")
     assert "cost.tokens_per_neuron" not in result.metrics  # of describing, which asked nothing
-    found = {row["label"]: row["superclass"] for row in table["rows"]}
+    found = {row["label"]: row["superclass"] for row in table.rows}
     assert set(found) == {"colour red", "form of a star", "a heart"}
     assert found["colour red"] == "colour"  # the first that the answer names
     assert set(found.values()) <= {"colour", "form"}
     assert any("colour, form" in text for text in asked)
-    assert result.usage["evaluator.concept_groups"]["asked"] == len(asked)
+    assert result.usage["evaluator.concept_groups"].asked == len(asked)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from dnr_bench.errors import UsageError
-from dnr_bench.run import RunResult
+from dnr_bench.app.run import RunResult
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.world import planted_units
 from evaluators.held_out import cosy_auc, cosy_mad
 
@@ -29,14 +29,14 @@ def test_true_labels_stand_at_the_oracle_and_far_above_other_neurons_labels(
     result = judged(PLANTED)
     for name in METRICS:
         metric = result.metrics[f"held_out.{name}"]
-        assert metric["mean"] == pytest.approx(metric["oracle"])
-        assert metric["low"] > metric["chance"] + 0.2
-        assert metric["low"] > metric["controls"]["best_constant"]
-        assert metric["judge"]
-    assert result.metrics["held_out.cosy_auc"]["chance"] == pytest.approx(0.5, abs=0.1)
-    assert result.metrics["held_out.correlation"]["chance"] == pytest.approx(0, abs=0.1)
+        assert metric.mean == pytest.approx(metric.oracle)
+        assert metric.low > metric.chance + 0.2
+        assert metric.low > metric.controls["best_constant"]
+        assert metric.judge
+    assert result.metrics["held_out.cosy_auc"].chance == pytest.approx(0.5, abs=0.1)
+    assert result.metrics["held_out.correlation"].chance == pytest.approx(0, abs=0.1)
     (table,) = result.tables
-    rows = {(row["metric"], row["test"]): row for row in table["rows"]}
+    rows = {(row["metric"], row["test"]): row for row in table.rows}
     assert len(rows) == 16
     for name, changes in {"f1": (-1 / 3, -1 / 3), "iou": (-1 / 2, -1 / 2), "recall": (-1 / 2, 0)}.items():
         for test, change in zip(("missing labels", "extra labels"), changes, strict=True):
@@ -51,22 +51,22 @@ def test_labels_of_other_units_score_as_chance_does(judged: Callable[..., RunRes
     result = judged(dict(zip(units, concepts[7:] + concepts[:7], strict=True)))
     for name in METRICS:
         metric = result.metrics[f"held_out.{name}"]
-        assert metric["normalized"] < 0.2
-    assert result.metrics["held_out.f1"]["oracle"] > 0.8
+        assert metric.normalized < 0.2
+    assert result.metrics["held_out.f1"].oracle > 0.8
 
 
 def test_a_label_that_no_image_shows_counts_as_wrong_and_a_dead_unit_is_unscored(
     judged: Callable[..., RunResult],
 ) -> None:
     result = judged({0: "red", 1: "orange heart", 60: "red"})
-    values = {record["unit"]: record["values"] for record in result.neurons}
+    values = {record.unit: record.values for record in result.neurons}
     assert values[0]["held_out.f1"] > 0.7
     assert values[1]["held_out.f1"] < 0.2
     assert values[60]["held_out.f1"] == 0.0
     assert np.isnan(values[60]["held_out.cosy_mad"])
-    assert result.metrics["held_out.cosy_mad"]["unscored"] == 62  # it and those without a label
-    assert result.metrics["held_out.f1"]["unscored"] == 61
-    assert result.metrics["held_out.correlation"]["controls"]["best_constant"] < 1  # of the others
+    assert result.metrics["held_out.cosy_mad"].unscored == 62  # it and those without a label
+    assert result.metrics["held_out.f1"].unscored == 61
+    assert result.metrics["held_out.correlation"].controls["best_constant"] < 1  # of the others
 
 
 def test_images_that_explain_are_refused(judged: Callable[..., RunResult]) -> None:

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.label_files import LabelFile
-from dnr_bench.run import run
-from dnr_bench.types import Neuron
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.proposals.label_file import LabelFile
 
 BuildRun = Callable[..., RunConfig]
 
@@ -97,10 +95,10 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
             "evaluator=[fc_layer]",
             f"paths.store={tmp_path / 'store'}",
         )
-        return build_run(composed(*given, *overrides))
+        return build_run(load_config(*given, *overrides))
 
     shifted, right = run(built()), run(built("method.first_unit=1"))
-    assert [record["unscored"] is None for record in right.neurons] == [True, True, False]
+    assert [record.unscored is None for record in right.neurons] == [True, True, False]
     assert "no label in" in right.neurons[2]["unscored"]
     for metric in ("clip_cos", "sentence_cos", "bertscore_f1"):
         perfect, wrong = (result.metrics[f"fc_layer.{metric}"] for result in (right, shifted))
@@ -126,13 +124,13 @@ def test_labels_of_another_method_are_candidates(small_run: BuildRun, tmp_path: 
     (tmp_path / "theirs.csv").write_text("layer,unit,label\nconcepts,0,blue\nconcepts,9,striped\n")
     given = ("proposals=label_file", f"proposals.path={tmp_path / 'theirs.csv'}", "evaluator=[]")
     result = run(small_run(*given, "captioner=none", "user_concepts=[Red]"))
-    records = {record["unit"]: record for record in result.neurons}
-    assert [(c["text"], c["origin"]) for c in records[0]["candidates"]] == [
+    records = {record.unit: record for record in result.neurons}
+    assert [(c.text, c.origin) for c in records[0]["candidates"]] == [
         ("Red", "user"),
         ("blue", "method"),
     ]
     assert records[9]["labels"] == ["striped"]
-    both = {r["unit"]: r for r in run(small_run(*given, "captioner=truth")).neurons}
-    assert {"captions", "method"} <= {c["origin"] for c in both[0]["candidates"]}
+    both = {r.unit: r for r in run(small_run(*given, "captioner=truth")).neurons}
+    assert {"captions", "method"} <= {c.origin for c in both[0]["candidates"]}
     with pytest.raises(UsageError, match="for none of this run's neurons"):
         small_run(*given, "neurons.units=[5]")

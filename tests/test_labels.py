@@ -3,14 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dnr_bench.errors import UsageError
-from dnr_bench.labels import LabelSettings, drives, first_distinct
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.abstention import drives
+from dnr_bench.methods.labeling import LabelSettings, first_distinct
 
 VECTORS = np.array([[1.0, 0.0], [0.9, np.sqrt(1 - 0.81)], [0.0, 1.0], [-1.0, 0.0]])
 
 
 def settings(n: int, max_label_cosine: float = 0.81) -> LabelSettings:
-    return LabelSettings(n, max_label_cosine, None)
+    return LabelSettings(n, max_label_cosine)
 
 
 def test_labels_too_close_to_a_better_one_are_left_out() -> None:
@@ -33,8 +34,8 @@ def test_a_neuron_is_driven_where_its_own_concept_stands_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [((0, 0.8, None), "n_labels=0"), ((1, 1.5, None), "max_label_cosine=1.5")]
+    ("values", "message"), [((0, 0.8), "n_labels=0"), ((1, 1.5), "max_label_cosine=1.5")]
 )
-def test_wrong_settings_are_named(values: tuple[int, float, None], message: str) -> None:
+def test_wrong_settings_are_named(values: tuple[int, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         LabelSettings(*values)

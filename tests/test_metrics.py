@@ -8,15 +8,9 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import precision_recall_fscore_support
 
 from dnr_bench.shapes.concepts import FACET_OF
-from evaluators.metrics import (
-    attribute_scores,
-    beaten_by_constant,
-    estimate,
-    mid_rank,
-    normalized,
-    shuffled_mean,
-    word_controls,
-)
+from dnr_bench.statistics.controls import beaten_by_constant, normalized, shuffled_mean, word_controls
+from dnr_bench.statistics.intervals import estimate
+from dnr_bench.statistics.matching import attribute_scores, mid_rank
 
 
 def test_the_interval_is_scipys_bca_where_every_item_is_a_cluster() -> None:

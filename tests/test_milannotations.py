@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.run import constants_that_win, run
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.outputs.console import print_result
 from dnr_bench.shapes.world import CLASSES
-from dnr_bench.summary import print_result
 
 ROWS = [
     ("l1", 0, "red circle"),
@@ -32,7 +30,7 @@ def built(tmp_path: Path, labels: dict[int, str], rows: list[tuple[str, int, str
         "layer,unit,label\n" + "".join(f"l1,{unit},{text}\n" for unit, text in labels.items())
     )
     return build_run(
-        composed(
+        load_config(
             "method=precomputed",
             f"method.path={tmp_path / 'labels.csv'}",
             "target=none",
@@ -58,15 +56,15 @@ def test_labels_are_held_against_every_annotation_of_their_unit(tmp_path: Path) 
         unit: [float(vectors[label] @ vectors[text]) for _, of, text in ROWS if of == unit]
         for unit, label in ((0, "red"), (1, "striped star"))
     }
-    assert (metric["n"], metric["unscored"]) == (2, 1)  # unit 2 has annotations, but no label
-    assert metric["mean"] == pytest.approx(np.mean([np.mean(found) for found in by_unit.values()]), abs=1e-5)
+    assert (metric.n, metric.unscored) == (2, 1)  # unit 2 has annotations, but no label
+    assert metric.mean == pytest.approx(np.mean([np.mean(found) for found in by_unit.values()]), abs=1e-5)
     pairs = [[("red circle", "red things"), ("red circle", "a red shape"), ("red things", "a red shape")],
              [("striped star", "stripes")]]  # fmt: skip
     agreement = np.mean([np.mean([vectors[a] @ vectors[b] for a, b in of_unit]) for of_unit in pairs])
-    assert metric["oracle"] == pytest.approx(agreement, abs=1e-5)
-    assert metric["chance"] < metric["mean"]
+    assert metric.oracle == pytest.approx(agreement, abs=1e-5)
+    assert metric.chance < metric.mean
     (table,) = result.tables
-    assert {row["labels"] for row in table["rows"]} >= {
+    assert {row["labels"] for row in table.rows} >= {
         "labels of this run",
         "the annotators among themselves",
     }
@@ -76,11 +74,11 @@ def test_one_word_for_all_can_beat_labels_and_is_named(tmp_path: Path) -> None:
     rows = [("l1", unit, f"red {name.split()[1]}") for unit, name in enumerate(CLASSES[:4]) for _ in range(3)]
     result = run(built(tmp_path, {0: "green star", 1: "blue star", 2: "white ring", 3: "dotted"}, rows))
     metric = result.metrics["milannotations.sentence_cos"]
-    assert metric["controls"]["best_constant"] > metric["mean"]
-    rows = {row["labels"] for row in result.tables[0]["rows"]}
+    assert metric.controls["best_constant"] > metric.mean
+    rows = {row["labels"] for row in result.tables[0].rows}
     assert rows >= {"“red” for every unit", "“red things” for every unit"}
-    assert metric["controls"]["constant_red things"] > metric["mean"]
-    assert constants_that_win(result.metrics) == ["milannotations.clip_cos", "milannotations.sentence_cos"]
+    assert metric.controls["constant_red things"] > metric.mean
+    assert result.beaten_by_constants == ["milannotations.clip_cos", "milannotations.sentence_cos"]
     out = Console(record=True, width=120, file=StringIO())
     print_result(result, tmp_path, {}, out)
     shown = out.export_text()

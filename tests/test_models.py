@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from dnr_bench.infra.shipped import CHECKPOINTS
 from dnr_bench.shapes.check import CHECKS
-from dnr_bench.shapes.world import CHECKPOINTS
 
 #: What is reached where it is less than asked for (model card).
 FALLS_SHORT = {"captions of generated images as asked for": 0.8}

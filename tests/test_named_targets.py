@@ -15,22 +15,21 @@ from PIL import Image as PILImage
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet18
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Target
-from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.run import run
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Target
+from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.targets.checkpoints import read_weights
 from dnr_bench.targets.hooked import HookedTarget
-from tests.small_models import SmallModels
+from tests.helpers.building import build
+from tests.helpers.small_models import SmallModels
 
 IMAGES = [ShapesProbe(4).load(0).images[i] for i in range(4)]
 
 
 def target(*overrides: str) -> HookedTarget:
-    built = build(composed(*overrides).target, Target, "target")
+    built = build(load_config(*overrides).target, Target, "target")
     assert isinstance(built, HookedTarget)
     return built
 
@@ -185,8 +184,8 @@ def test_a_function_of_ones_own_in_the_working_directory(
     ]
     words += ["target.crop=64", "target.classes=names.txt", "evaluator=[fc_layer]", "neurons.units=[0,1]"]
     result = run(small_run(*words, "neurons.layers=['1','4']"))
-    assert {(r["layer"], r["unit"]) for r in result.neurons} == {("1", 0), ("1", 1), ("4", 0), ("4", 1)}
-    assert result.metrics["fc_layer.clip_cos"]["n"] + result.metrics["fc_layer.clip_cos"]["unscored"] == 2
+    assert {(r.layer, r.unit) for r in result.neurons} == {("1", 0), ("1", 1), ("4", 0), ("4", 1)}
+    assert result.metrics["fc_layer.clip_cos"].n + result.metrics["fc_layer.clip_cos"].unscored == 2
     with pytest.raises(UsageError, match="unknown layer 'conv1'") as raised:
         small_run(*words, "neurons.layers=[conv1]")
     assert "layers (units): 0 (6), 1 (6), 2 (6), 3 (6), 4 (3)" in str(raised.value)

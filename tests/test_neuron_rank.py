@@ -1,55 +1,76 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dnr_bench.encoders.clip import local_clip
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import EvaluationContext
-from dnr_bench.targets.shapes import shapes_target
-from dnr_bench.types import Activations, Explanation, Layer, Neuron, ScoredCandidate
+from dnr_bench.data.explanation import Description, Explanation, ScoredCandidate
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.shapes.target import shapes_target
 from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
-from tests.conftest import NothingHeldOut
+from tests.helpers.sessions import LabelSession
 
-ENCODER = local_clip("embedded:clip", device="cpu", dtype="float32", batch_size=64)
 #: Four images, three units: often a little, once a lot, never.
 VALUES = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 8.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
 
 
-def context(labels: dict[int, str], values: np.ndarray = VALUES) -> EvaluationContext:
-    layer = Layer("layer", values.shape[1], False, True)
-    explanations = [
-        Explanation(
-            Neuron("layer", unit),
-            (ScoredCandidate(labels[unit], "captions", 1.0),) if unit in labels else (),
-            (labels[unit],) if unit in labels else (),
-            None if unit in labels else "dead",
-        )
-        for unit in range(values.shape[1])
-    ]
-    return EvaluationContext(
-        explanations,
-        target=shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
-        encoder=ENCODER,
-        seed=0,
-        embed_texts=lambda texts, encoder=None: np.tile([1.0, 0.0], (len(texts), 1)),
-        match_texts=lambda matcher, texts, references: np.zeros(len(texts)),
-        score_pools=lambda pools: {},
-        score_pools_anew=None,
-        activations=lambda name: Activations(layer, values, "digest"),
-        exemplar_vectors=lambda neurons: dict.fromkeys(neurons, np.array([0.5, 0.0])),
-        held_out=NothingHeldOut(),
-        stages={},
-        usage={},
+def described(labels: dict[int, str], n_units: int) -> Description:
+    return Description(
+        [
+            Explanation(
+                Neuron("layer", unit),
+                (ScoredCandidate(labels[unit], "captions", 1.0),) if unit in labels else (),
+                (labels[unit],) if unit in labels else (),
+                None if unit in labels else "dead",
+            )
+            for unit in range(n_units)
+        ]
     )
 
 
-def table(order: Order, labels: dict[int, str], values: np.ndarray = VALUES) -> dict[tuple[str, str], tuple]:
-    (found,) = NeuronRank(["layer:0", "layer:1"], order, k=2, alpha=0.7).evaluate(context(labels, values))
-    return {(row["statistic"], row["neuron"]): (row["score"], row["rank"]) for row in found.rows}
+class AllAlike:
+    """Gives every text and every neuron's exemplars vectors whose cosine is known."""
+
+    name = fingerprint = "all alike"
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.tile(np.float32([1.0, 0.0]), (len(texts), 1))
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        raise AssertionError("neuron_rank looks at no image")
 
 
-def test_known_values_in_both_orders() -> None:
+@pytest.fixture
+def found(tmp_path: Path) -> Callable[..., Table]:
+    def call(rank: NeuronRank, labels: dict[int, str], values: np.ndarray = VALUES) -> Table:
+        units = values.shape[1]
+        session = LabelSession(
+            shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
+            AllAlike(),
+            tmp_path / "store",
+            values={"layer": values},
+            vectors={Neuron("layer", unit): np.array([0.5, 0.0]) for unit in range(units)},
+        )
+        (table,) = rank.evaluate(described(labels, units), session)
+        return table
+
+    return call
+
+
+@pytest.fixture
+def table(found: Callable[..., Table]) -> Callable[..., dict[tuple[str, str], tuple]]:
+    def call(order: Order, labels: dict[int, str], values: np.ndarray = VALUES) -> dict:
+        rows = found(NeuronRank(["layer:0", "layer:1"], order, k=2, alpha=0.7), labels, values).rows
+        return {(row["statistic"], row["neuron"]): (row["score"], row["rank"]) for row in rows}
+
+    return call
+
+
+def test_known_values_in_both_orders(table) -> None:
     expected = {
         "mean": (1.25, 2.0, 2.0, 1.0),
         "median": (1.0, 1.0, 0.0, 2.5),
@@ -68,7 +89,7 @@ def test_known_values_in_both_orders() -> None:
         assert published[name, "layer:0"] == pytest.approx((score0, 4 - rank0 if flipped else rank0)), name
 
 
-def test_the_semantic_statistic_needs_every_living_unit_labelled() -> None:
+def test_the_semantic_statistic_needs_every_living_unit_labeled(table) -> None:
     assert not any(name == "topk_semantic" for name, _ in table("descending", {0: "a"}))
 
 
@@ -81,9 +102,9 @@ def test_k_larger_than_the_probing_set_uses_what_there_is() -> None:
     assert statistics(VALUES, k=99)["topk_squared_mean"] == pytest.approx([7 / 4, 16.0, 0.0])
 
 
-def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named() -> None:
-    (found,) = NeuronRank(2, "descending", k=2, alpha=0.7).evaluate(context({0: "a", 1: "b"}))
-    assert list(dict.fromkeys(row["neuron"] for row in found.rows)) == ["layer:0", "layer:1"]
+def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named(found) -> None:
+    rows = found(NeuronRank(2, "descending", k=2, alpha=0.7), {0: "a", 1: "b"}).rows
+    assert list(dict.fromkeys(row["neuron"] for row in rows)) == ["layer:0", "layer:1"]
     with pytest.raises(UsageError, match=r"layer:7 not among the neurons of this run"):
         NeuronRank(["layer:0", "layer:7"], "descending", k=2, alpha=0.7).check(
             [Neuron("layer", 0)], shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
@@ -95,7 +116,7 @@ def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named() -> None
             NeuronRank(wrong, "descending", k=2, alpha=0.7)
 
 
-def test_a_dead_layer_has_no_semantic_statistic() -> None:
+def test_a_dead_layer_has_no_semantic_statistic(table) -> None:
     found = table("descending", {}, np.zeros((4, 3), np.float32))
     assert found["mean", "layer:0"] == (0.0, 2.0)
     assert not any(name == "topk_semantic" for name, _ in found)

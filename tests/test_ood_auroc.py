@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from dnr_bench.app.run import RunResult
 from dnr_bench.encoders.sentences import SentenceEncoder
-from dnr_bench.errors import UsageError
-from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.run import RunResult
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.world import CLASSES, planted_units
 from evaluators.ood_auroc import OodAuroc, aurocs
 
@@ -28,25 +28,25 @@ def test_true_labels_find_the_units_that_tell_classes_apart(judged: Callable[...
     result = judged({unit.unit: unit.concept for unit in NAMED})
     for name in ("colors", "backgrounds"):
         metric = result.metrics[f"ood_auroc.{name}"]
-        assert metric["mean"] > 0.99
-        assert 0.4 < metric["chance"] < 0.65
-        assert metric["mean"] <= metric["oracle"] + 1e-9
-        assert (metric["item_kind"], metric["n"]) == ("class", 8)
-        assert metric["judge"].startswith("embedded:sentences (")
-    items = result.metrics["ood_auroc.shapes"]["items"]
+        assert metric.mean > 0.99
+        assert 0.4 < metric.chance < 0.65
+        assert metric.mean <= metric.oracle + 1e-9
+        assert (metric["item_kind"], metric.n) == ("class", 8)
+        assert metric.judge.startswith("embedded:sentences (")
+    items = result.metrics["ood_auroc.shapes"].items
     assert items["heart"] < 0.95 < min(value for name, value in items.items() if name != "heart")
-    assert result.stages["evaluation"]["misses"] > 0
+    assert result.stages["evaluation"].misses > 0
 
 
 def test_labels_of_other_units_do_not(judged: Callable[..., RunResult]) -> None:
     shifted = {unit.unit: other.concept for unit, other in zip(NAMED, NAMED[5:] + NAMED[:5], strict=True)}
     metric = judged(shifted).metrics["ood_auroc.colors"]
-    assert metric["mean"] < 0.75
+    assert metric.mean < 0.75
 
 
 def test_units_that_share_the_nearest_label_are_averaged(judged: Callable[..., RunResult]) -> None:
-    both = judged({0: "red", 1: "red"}).metrics["ood_auroc.colors"]["items"]["red"]
-    alone = [judged({unit: "red"}).metrics["ood_auroc.colors"]["items"]["red"] for unit in (0, 1)]
+    both = judged({0: "red", 1: "red"}).metrics["ood_auroc.colors"].items["red"]
+    alone = [judged({unit: "red"}).metrics["ood_auroc.colors"].items["red"] for unit in (0, 1)]
     assert both == pytest.approx(np.mean(alone))
     assert alone[0] > 0.99 > alone[1]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from evaluators.paired import (
+from dnr_bench.statistics.paired import (
     LABEL_CHANGE,
     Records,
     detectable_difference,

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Corruption
+from dnr_bench.app.configuration import load_config
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.corruptions import Corrupted, NoCorruption
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation, blur, foreground, perturbed
-from dnr_bench.probes.shapes import ShapesProbe
+from dnr_bench.protocols import Corruption
+from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.render import object_mask
-from dnr_bench.types import ProbeSet
 from tests.conftest import ROOT
+from tests.helpers.building import build
 
 KINDS = sorted(path.stem for path in (ROOT / "conf" / "corruption").glob("*.yaml") if path.stem != "none")
 PROBE = ShapesProbe(6).load(seed=0)
@@ -101,7 +101,7 @@ def test_corruptions_grow_with_severity_and_repeat_exactly(kind: str) -> None:
     distances = []
     for severity in range(1, 6):
         corruption = build(
-            composed(f"corruption={kind}", f"corruption.severity={severity}").corruption,
+            load_config(f"corruption={kind}", f"corruption.severity={severity}").corruption,
             Corruption,
             "corruption",
         )
@@ -134,7 +134,7 @@ def test_images_are_spoilt_each_in_its_own_way() -> None:
 )
 def test_wrong_corruptions_say_what_is_allowed(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build(composed(*overrides).corruption, Corruption, "corruption")
+        build(load_config(*overrides).corruption, Corruption, "corruption")
 
 
 def test_every_corruption_has_a_config() -> None:

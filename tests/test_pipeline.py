@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.run import RunResult, run
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.run import RunConfig, RunResult, run
 from tests.conftest import SMALL
 
 ABOVE_SCORING = (
@@ -25,7 +24,7 @@ BuildRun = Callable[..., RunConfig]
 
 def labels(result: RunResult) -> dict[str, list[tuple[str, float]]]:
     return {
-        f"{record['layer']}:{record['unit']}": [(c["text"], c["score"]) for c in record["candidates"]]
+        f"{record['layer']}:{record['unit']}": [(c.text, c.score) for c in record.candidates]
         for record in result.neurons
     }
 
@@ -40,29 +39,29 @@ def assert_same(a: RunResult, b: RunResult, tolerance: float) -> None:
 
 
 def misses(result: RunResult) -> dict[str, int]:
-    return {name: result.stages[name]["misses"] for name in ABOVE_SCORING if name in result.stages}
+    return {name: result.stages[name].misses for name in ABOVE_SCORING if name in result.stages}
 
 
 def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> None:
     result = run(small_run("captioner=truth"))
-    records = {record["unit"]: record for record in result.neurons}
+    records = {record.unit: record for record in result.neurons}
     assert records[0]["truth"] == "red"
     assert records[0]["labels"] == ["red"]
     assert records[60]["unscored"].startswith("dead")
     assert records[60]["labels"] == []
     assert records[60]["score"] is None
     assert records[62]["truth"] == "(nothing)"
-    scored = [record for record in result.neurons if not record["unscored"]]
+    scored = [record for record in result.neurons if not record.unscored]
     for record in scored:
-        scores = [candidate["score"] for candidate in record["candidates"]]
+        scores = [candidate.score for candidate in record.candidates]
         assert scores == sorted(scores, reverse=True)
-        assert record["score"] == scores[0]
-        assert len(record["exemplars"]) == 10
+        assert record.score == scores[0]
+        assert len(record.exemplars) == 10
     metric = result.metrics["planted.attribute_f1"]
-    assert metric["mean"] > 0.7
-    assert metric["low"] <= metric["mean"] <= metric["high"]
-    assert metric["chance"] < 0.2
-    assert metric["n"] == 9
+    assert metric.mean > 0.7
+    assert metric.low <= metric.mean <= metric.high
+    assert metric.chance < 0.2
+    assert metric.n == 9
     path = result.write(tmp_path / "run")
     assert json.loads(path.read_text())["neurons"][0]["labels"] == ["red"]
 
@@ -72,16 +71,16 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
     assert all(misses(first).values())
     second = run(small_run("scorer=topk_log"))
     assert set(misses(second).values()) == {0}
-    assert second.stages["evaluation"]["misses"] == 0
+    assert second.stages["evaluation"].misses == 0
     assert labels(first) != labels(second)
 
 
 def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
-    assert "DiffusionGenerator" in composed().generator["_target_"]
+    assert "DiffusionGenerator" in load_config().generator["_target_"]
     small = ("generator=diffusion", "neurons.units=[0,20]", "images_per_concept=2", "evaluator=[]")
     first = run(small_run(*small))
-    assert first.stages["images"]["misses"] > 0
-    assert all(record["labels"] for record in first.neurons)
+    assert first.stages["images"].misses > 0
+    assert all(record.labels for record in first.neurons)
     assert set(misses(run(small_run(*small))).values()) == {0}
     assert_same(first, run(small_run(*small, store="fresh")), tolerance=0)
 
@@ -100,25 +99,23 @@ def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> N
 
 def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> None:
     sharp, soft = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "blur=2"))
-    assert sharp.probe["digest"] != soft.probe["digest"]
-    assert soft.stages["activations"]["misses"] == 1
-    assert run(small_run("evaluator=[]", "blur=2.0")).stages["activations"]["misses"] == 0
+    assert sharp.probe.digest != soft.probe.digest
+    assert soft.stages["activations"].misses == 1
+    assert run(small_run("evaluator=[]", "blur=2.0")).stages["activations"].misses == 0
 
 
 def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
     with_crops = run(small_run("evaluator=[]", "captioner=truth"))
     without = run(small_run("evaluator=[]", "captioner=truth", "exemplars.crops_per_image=0"))
-    boxes = [
-        [item["box"] for record in r.neurons for item in record["exemplars"]] for r in (with_crops, without)
-    ]
+    boxes = [[item.box for record in r.neurons for item in record.exemplars] for r in (with_crops, without)]
     assert any(boxes[0])
     assert not any(boxes[1])
 
 
 def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun) -> None:
     result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=truth"))
-    assert [record["truth"] for record in result.neurons] == ["solid circle", "striped square"]
-    assert not any(item["box"] for record in result.neurons for item in record["exemplars"])
+    assert [record.truth for record in result.neurons] == ["solid circle", "striped square"]
+    assert not any(item.box for record in result.neurons for item in record.exemplars)
     assert set(result.metrics) == {
         f"fc_layer.{name}" for name in ("clip_cos", "sentence_cos", "bertscore_f1")
     }
@@ -128,17 +125,17 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
     drawn: list[int] = []
 
     def counted(config: RunConfig) -> RunConfig:
-        generate = config.parts.generator.generate
+        generate = config.generator.generate
 
         def counting(prompts: list[str], seeds: list[int], numbers: list[int]):
             drawn.append(len(prompts))
             return generate(prompts, seeds, numbers)
 
-        config.parts.generator.generate = counting
+        config.generator.generate = counting
         return config
 
     few = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2")))
-    concepts = few.stages["images"]["misses"]
+    concepts = few.stages["images"].misses
     assert sum(drawn) == 2 * concepts
     drawn.clear()
     more = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3")))
@@ -149,13 +146,13 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
 
 def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
     one, two = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "seed=1"))
-    assert one.probe["digest"] != two.probe["digest"]
+    assert one.probe.digest != two.probe.digest
     assert all(misses(two)[stage] > 0 for stage in ("activations", "captions", "images"))
 
 
 def test_results_hold_no_number_that_json_does_not_know(small_run: BuildRun, tmp_path: Path) -> None:
     result = run(small_run("neurons.units=[60,61]"))
-    assert result.metrics["planted.abstained_correctly"]["mean"] == 1.0
+    assert result.metrics["planted.abstained_correctly"].mean == 1.0
     json.loads(result.write(tmp_path).read_text(), parse_constant=lambda name: pytest.fail(name))
     assert np.isfinite(result.seconds)
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.parts import Probe
+from dnr_bench.app.configuration import load_config
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.probes.decoding import UnreadableImageError, decode
-from dnr_bench.types import ProbeSet
-from tests.small_files import SCENES, encoded, photos, picture, small_broden
+from dnr_bench.protocols import Probe
+from tests.helpers.building import build
+from tests.helpers.small_files import SCENES, encoded, photos, picture, small_broden
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 MOST = 10_000_000
@@ -31,7 +31,7 @@ MOST = 10_000_000
 
 def load(folder: Path, *overrides: str) -> ProbeSet:
     words = [f"paths.store={folder.parent / 'store'}", *overrides]
-    return build(composed(*words).probe, Probe, "probe").load(0)
+    return build(load_config(*words).probe, Probe, "probe").load(0)
 
 
 def bomb() -> bytes:
@@ -169,7 +169,7 @@ def test_subsets_follow_the_seed_and_avoid_what_is_broken(spoiled: Path) -> None
     found = load(spoiled, *words)
     assert len(found.ids) == len(set(found.ids)) == 150
     assert load(spoiled, *words).ids == found.ids
-    other = build(composed(*words, f"paths.store={spoiled.parent}").probe, Probe, "probe").load(1)
+    other = build(load_config(*words, f"paths.store={spoiled.parent}").probe, Probe, "probe").load(1)
     assert set(other.ids) != set(found.ids)
     with pytest.raises(UsageError, match="180 different images that can be read, and 190 are asked for; 20"):
         load(spoiled, "probe=folder", f"probe.path={spoiled}", "probe.n_images=190")

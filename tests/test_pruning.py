@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.errors import UsageError
-from dnr_bench.run import RunResult, run
+from dnr_bench.app.run import RunConfig, RunResult, run
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.world import planted_units
 
 #: The classes of the target are textures of shapes.
@@ -35,30 +34,23 @@ def pruned(label_run: Callable[..., RunResult], alone: list[int], together: list
 def test_pruning_what_the_classes_need_costs_more_than_chance(label_run: Callable[..., RunResult]) -> None:
     result = pruned(label_run, NEEDED, IDLE)
     metrics = {name.removeprefix("pruning.concepts."): m for name, m in result.metrics.items()}
-    assert metrics["pruned"]["mean"] == pytest.approx(len(NEEDED) / len(NEEDED + IDLE))
-    assert metrics["gain_fixed"]["high"] < 0
-    assert metrics["accuracy_fixed"]["mean"] < metrics["accuracy_fixed"]["chance"]
-    assert (
-        metrics["accuracy"]["mean"] > metrics["accuracy_fixed"]["mean"]
-    )  # a new forest makes do with others
-    assert (
-        metrics["accuracy"]["controls"]["unpruned"]
-        > 0.95
-        > 0.3
-        > metrics["accuracy"]["controls"]["all_pruned"]
-    )
-    assert (metrics["accuracy"]["item_kind"], metrics["accuracy"]["n"]) == ("image", 200)
+    assert metrics["pruned"].mean == pytest.approx(len(NEEDED) / len(NEEDED + IDLE))
+    assert metrics["gain_fixed"].high < 0
+    assert metrics["accuracy_fixed"].mean < metrics["accuracy_fixed"].chance
+    assert metrics["accuracy"].mean > metrics["accuracy_fixed"].mean  # a new forest makes do with others
+    assert metrics["accuracy"].controls["unpruned"] > 0.95 > 0.3 > metrics["accuracy"].controls["all_pruned"]
+    assert (metrics["accuracy"].item_kind, metrics["accuracy"].n) == ("image", 200)
 
 
 def test_pruning_what_no_class_needs_costs_nothing(label_run: Callable[..., RunResult]) -> None:
     result = pruned(label_run, IDLE, NEEDED)
     metrics = {name.removeprefix("pruning.concepts."): m for name, m in result.metrics.items()}
-    assert metrics["accuracy_fixed"]["mean"] > 0.95
-    assert metrics["gain_fixed"]["low"] > 0
+    assert metrics["accuracy_fixed"].mean > 0.95
+    assert metrics["gain_fixed"].low > 0
     (table,) = result.tables
-    (row,) = table["rows"]
+    (row,) = table.rows
     assert row["random_fixed_lowest"] <= row["random_fixed"] <= row["random_fixed_highest"] < row["unpruned"]
-    assert row["accuracy_fixed"] == metrics["accuracy_fixed"]["mean"]
+    assert row["accuracy_fixed"] == metrics["accuracy_fixed"].mean
     assert pruned(label_run, IDLE, NEEDED).metrics == result.metrics
 
 
@@ -67,9 +59,9 @@ def test_layers_are_pruned_one_by_one_and_together(small_run: Callable[..., RunC
     result = run(small_run(*SMALL, *layers))
     names = {name.split(".")[1] for name in result.metrics}
     assert names == {"layer4", "concepts", "all_layers"}  # fc comes after the embedding
-    assert result.metrics["pruning.layer4.accuracy"]["controls"]["all_pruned"] < 0.3
+    assert result.metrics["pruning.layer4.accuracy"].controls["all_pruned"] < 0.3
     pruned_units = [
-        sum(record["values"].get(f"pruning.{layer}.pruned", 0) for record in result.neurons)
+        sum(record.values.get(f"pruning.{layer}.pruned", 0) for record in result.neurons)
         for layer in ("layer4", "concepts", "all_layers")
     ]
     assert pruned_units[2] == pruned_units[0] + pruned_units[1] > 0

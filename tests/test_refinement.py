@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnr_bench.errors import UsageError
-from dnr_bench.refinement import (
+from dnr_bench.data.explanation import RefinementRecord
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.refinement import (
     LAST_ITERATION,
     NO_NEW_CONCEPT,
     NO_PROGRESS,
-    Refinement,
+    RefinementSettings,
     highest_images,
     progress,
 )
-from dnr_bench.types import Course
 
 SCORES = st.lists(st.floats(-100, 100).map(lambda score: round(score, 3)), min_size=1, max_size=8)
 
@@ -67,8 +67,10 @@ def test_what_was_there_before_is_no_progress(old: list[float], m: int) -> None:
 def test_every_course_ends_for_a_reason_that_is_true(
     steps: list[list[float]], patience: int, threshold: float
 ) -> None:
-    refinement = Refinement(max_iterations=len(steps), threshold=threshold, patience=patience, top_m=2)
-    scores, course = [0.0], Course()
+    refinement = RefinementSettings(
+        max_iterations=len(steps), threshold=threshold, patience=patience, top_m=2
+    )
+    scores, course = [0.0], RefinementRecord()
     for new in steps:
         is_new = np.array([False] * len(scores) + [True] * len(new))
         scores = scores + new
@@ -83,7 +85,7 @@ def test_every_course_ends_for_a_reason_that_is_true(
 
 def course_of(refinement: Refinement, steps: list[list[float]]) -> Course:
     """The course of a neuron that has concepts of score 0 and 1 and gets these scores, one list a step."""
-    scores, course = [0.0, 1.0], Course()
+    scores, course = [0.0, 1.0], RefinementRecord()
     for new in steps:
         assert course.stopped is None
         is_new = np.array([False] * len(scores) + [True] * len(new))
@@ -93,7 +95,7 @@ def course_of(refinement: Refinement, steps: list[list[float]]) -> Course:
 
 
 def test_refinement_stops_for_a_reason() -> None:
-    refinement = Refinement(max_iterations=3, threshold=0.1, patience=0, top_m=1)
+    refinement = RefinementSettings(max_iterations=3, threshold=0.1, patience=0, top_m=1)
     assert course_of(refinement, [[2.0], []]).stopped == NO_NEW_CONCEPT
     assert course_of(refinement, [[2.0], [0.5]]).stopped == NO_PROGRESS
     assert course_of(refinement, [[2.0], [3.0]]).stopped is None
@@ -104,14 +106,14 @@ def test_refinement_stops_for_a_reason() -> None:
 
 
 def test_patience_tolerates_steps_without_progress_in_a_row() -> None:
-    patient = Refinement(max_iterations=9, threshold=0.1, patience=1, top_m=1)
+    patient = RefinementSettings(max_iterations=9, threshold=0.1, patience=1, top_m=1)
     assert course_of(patient, [[0.5]]).stopped is None
     assert course_of(patient, [[0.5], [3.0], [0.5]]).stopped is None
     assert course_of(patient, [[0.5], [3.0], [0.5], [0.5]]).stopped == NO_PROGRESS
 
 
 def test_a_threshold_of_zero_stops_only_at_the_end_or_without_concepts() -> None:
-    refinement = Refinement(max_iterations=2, threshold=0.0, patience=0, top_m=1)
+    refinement = RefinementSettings(max_iterations=2, threshold=0.0, patience=0, top_m=1)
     assert course_of(refinement, [[0.5], [0.2]]).stopped == LAST_ITERATION
 
 
@@ -125,7 +127,7 @@ def test_a_threshold_of_zero_stops_only_at_the_end_or_without_concepts() -> None
 )
 def test_wrong_settings_are_named(values: tuple[int, float, int, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Refinement(*values)
+        RefinementSettings(*values)
 
 
 def test_highest_images_are_taken_over_all_concepts() -> None:

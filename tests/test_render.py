@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dnr_bench.probes.shapes import ShapesProbe
 from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, parse
+from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.render import (
     color_values,
     concept_masks,

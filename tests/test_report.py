@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -14,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.comparison import compare, read_job, write_outcome
-from dnr_bench.report import MOST, SIZE, Strip, main, without_page, write_comparison, write_report
-from dnr_bench.run import RunResult, finite, run
+from dnr_bench.app.commands.report import main
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.outputs.html import MOST, SIZE, Strip, without_page, write_comparison, write_report
+from dnr_bench.results.comparison import compare, read_job, write_outcome
+from dnr_bench.results.schema import RunResult
+from tests.helpers.results import result
 
 BuildRun = Callable[..., RunConfig]
 HOSTILE = "<script>document.title='owned'</script>"
@@ -27,9 +27,10 @@ HOSTILE = "<script>document.title='owned'</script>"
 def page(small_run: BuildRun, tmp_path: Path) -> Path:
     """The page of a small run of all evaluators' kinds, one user concept trying to break out."""
     config = small_run("captioner=truth", f'user_concepts=["{HOSTILE}"]', "evaluator=[planted,cost]")
-    result = run(config)
+    session = config.session()
+    result = run(config, session)
     result.write(tmp_path / "run")
-    return write_report(finite(asdict(result)), config, tmp_path / "run")
+    return write_report(result, session, tmp_path / "run")
 
 
 def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
@@ -47,12 +48,11 @@ def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
 
 
 def test_a_finished_runs_page_is_written_anew_from_what_is_stored(
-    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = page.read_bytes()
     page.unlink()
-    monkeypatch.setattr("sys.argv", ["report", str(page.parent)])
-    assert main() == 0
+    assert main([str(page.parent)]) == 0
     assert str(page) in capsys.readouterr().out
     assert page.read_bytes() == before
 
@@ -73,19 +73,18 @@ def test_strips_hold_their_pictures_side_by_side() -> None:
 def test_labels_from_elsewhere_have_a_page_without_pictures(
     label_run: Callable[..., RunResult], tmp_path: Path
 ) -> None:
-    from dnr_bench.command_line import composed
-    from dnr_bench.config import build_run
+    from dnr_bench.app.configuration import build_run, load_config
 
-    result = label_run({0: "red", 1: "blue"}, "evaluator=[]")
+    labels = label_run({0: "red", 1: "blue"}, "evaluator=[]")
     settings = build_run(
-        composed(
+        load_config(
             "method=precomputed",
             f"method.path={tmp_path / 'labels.csv'}",
             "neurons.layers=[concepts]",
             f"paths.store={tmp_path / 'store'}",
         )
     )
-    html = write_report(finite(asdict(result)), settings, tmp_path).read_text()
+    html = write_report(labels, settings.session(), tmp_path).read_text()
     assert html.count('<article class="card"') == 64
     assert 'class="tile ' not in html
 
@@ -107,8 +106,8 @@ def test_a_page_that_cannot_be_made_costs_no_result(
     small_run: BuildRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with without_page("report.html"):
-        write_report({"neurons": []}, small_run("captioner=truth"), tmp_path)
-    assert "warning: there is no report.html: KeyError" in capsys.readouterr().err
+        write_report(result([], {}), small_run("captioner=truth").session(), tmp_path / "nowhere")
+    assert "warning: there is no report.html: RunError: cannot write" in capsys.readouterr().err
 
 
 def test_a_strip_holds_no_more_than_a_webp_can() -> None:
@@ -128,17 +127,14 @@ def comparison(small_run: BuildRun, tmp_path: Path) -> Path:
 
 def test_a_multiruns_page_has_its_metrics_and_the_labels_that_changed(comparison: Path) -> None:
     html = comparison.read_text()
-    results = [json.loads((comparison.parent / str(i) / "result.json").read_text()) for i in range(2)]
-    changed = [
-        (a["labels"], b["labels"])
-        for a, b in zip(results[0]["neurons"], results[1]["neurons"], strict=True)
-        if a["labels"] != b["labels"]
-    ]
+    results = [RunResult.read(comparison.parent / str(i)) for i in range(2)]
+    pairs = zip(results[0].neurons, results[1].neurons, strict=True)
+    changed = [(a.labels, b.labels) for a, b in pairs if a.labels != b.labels]
     assert changed
     body = html.split('id="changes"')[1]
     assert body.count("<tr>") == len(changed)
     assert "planted.reciprocal_rank" in html
-    assert f"{results[1]['metrics']['planted.exact']['mean']:.3f}" in html
+    assert f"{results[1].metrics['planted.exact'].mean:.3f}" in html
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from dnr_bench.bench import Bench, RunConfig
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import UsageError
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.run import RunConfig, run
 from dnr_bench.generators.retrieval import RetrievalGenerator
-from dnr_bench.parts import Generator
-from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.run import run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Generator
+from dnr_bench.shapes.probe import ShapesProbe
+from tests.helpers.building import build
 
 PROBE = ShapesProbe(400, split="evaluation").load(0)
 
@@ -35,7 +34,7 @@ def words(photos: Path) -> list[str]:
 
 
 def test_the_nearest_images_show_what_the_prompt_says(photos: Path) -> None:
-    config = composed(*words(photos), f"paths.store={photos.parent / 'store'}")
+    config = load_config(*words(photos), f"paths.store={photos.parent / 'store'}")
     generator = build(config.generator, Generator, "generator")
     assert isinstance(generator, RetrievalGenerator)
     assert PROBE.captions is not None
@@ -52,7 +51,7 @@ def test_the_nearest_images_show_what_the_prompt_says(photos: Path) -> None:
 
 def test_a_run_without_a_text_to_image_model(photos: Path, small_run: Callable[..., RunConfig]) -> None:
     result = run(small_run(*words(photos), "evaluator=[planted,refinement]", "refine=iterative"))
-    assert result.metrics["planted.attribute_f1"]["mean"] > 0.5
+    assert result.metrics["planted.attribute_f1"].mean > 0.5
 
 
 def test_new_images_are_others_than_those_that_chose_whatever_was_asked_before(
@@ -60,10 +59,8 @@ def test_new_images_are_others_than_those_that_chose_whatever_was_asked_before(
 ) -> None:
     def found(n: int, store: str) -> tuple[set[bytes], set[bytes]]:
         config = small_run(*words(photos), f"images_per_concept={n}", store=store)
-        pipeline = Bench.of(config).pipeline
-        sets = [
-            studio.render(["red circle"])["red circle"] for studio in (pipeline.studio, pipeline.fresh_studio)
-        ]
+        session = config.session()
+        sets = [session.draw(["red circle"], fresh=fresh)["red circle"] for fresh in (False, True)]
         chosen, fresh = ({image.tobytes() for image in drawn.images} for drawn in sets)
         return chosen, fresh
 
@@ -82,7 +79,7 @@ def test_what_labels_are_chosen_by_does_not_judge_them(
     with pytest.raises(UsageError, match="held-out images must be others"):
         run(small_run(*words(photos), *held_out))
     with pytest.raises(UsageError, match="has 400 images; images_per_concept=201 needs twice as many"):
-        Bench.of(small_run(*words(photos), "images_per_concept=201"))
+        small_run(*words(photos), "images_per_concept=201").session()
 
 
 def test_images_that_explain_are_not_retrieved(photos: Path, small_run: Callable[..., RunConfig]) -> None:

@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from dnr_bench.command_line import composed
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Scorer
-from dnr_bench.scorers.activations import Semantic, TopKLog
+from dnr_bench.app.configuration import load_config
+from dnr_bench.data.evidence import Evidence
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.combined import Combined
 from dnr_bench.scorers.first import First
 from dnr_bench.scorers.images import ImageProducts, TopKSquaredImageProducts
 from dnr_bench.scorers.probe import ProbeCorrelation
 from dnr_bench.scorers.ranking import mid_ranks
 from dnr_bench.scorers.ranks import MeanRank, MedianRank, SquaredMeanRank, TopKSquaredRank
-from dnr_bench.types import Evidence
+from dnr_bench.scorers.topk import Semantic, TopKLog
 from tests.conftest import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "scorer").glob("*.yaml"))
-SCORERS: dict[str, Scorer] = {name: instantiate(composed(f"scorer={name}").scorer) for name in NAMES}
+SCORERS: dict[str, Scorer] = {name: instantiate(load_config(f"scorer={name}").scorer) for name in NAMES}
 
 
 def evidence(

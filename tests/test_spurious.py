@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build_run
-from dnr_bench.errors import UsageError
-from dnr_bench.probes.shapes import ShapesProbe
-from dnr_bench.run import RunResult, run
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import RunResult, run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.world import CLASSES, planted_units
 from evaluators.spurious import Spurious
 
@@ -20,7 +19,7 @@ def test_terms_are_counted_as_whole_words_over_labelled_units(tmp_path: Path) ->
     (tmp_path / "labels.csv").write_text(f"layer,unit,label\n{rows}")
     result = run(
         build_run(
-            composed(
+            load_config(
                 "method=precomputed",
                 f"method.path={tmp_path / 'labels.csv'}",
                 "target=none",
@@ -33,13 +32,13 @@ def test_terms_are_counted_as_whole_words_over_labelled_units(tmp_path: Path) ->
             )
         )
     )
-    found = {name: (metric["mean"], metric["n"]) for name, metric in result.metrics.items()}
+    found = {name: (metric.mean, metric.n) for name, metric in result.metrics.items()}
     assert found == {
         "spurious.fishing": (pytest.approx(0.2), 5),
         "spurious.colours": (pytest.approx(0.4), 5),
         "spurious.background": (0.0, 5),
     }
-    assert result.metrics["spurious.fishing"]["low"] < 0.2 < result.metrics["spurious.fishing"]["high"]
+    assert result.metrics["spurious.fishing"].low < 0.2 < result.metrics["spurious.fishing"].high
 
 
 def spurious(terms: Mapping[str, Sequence[str] | str]) -> Spurious:
@@ -66,7 +65,7 @@ def test_pruning_the_units_that_name_a_term_costs_the_classes_that_need_it(
     assert shapes["mean"] < 0.7 < 0.95 < colours["mean"]
     assert shapes["mean"] < shapes["chance"] < shapes["controls"]["unpruned"]
     (table,) = result.tables
-    rows = {row["pruned"]: row for row in table["rows"]}
+    rows = {row["pruned"]: row for row in table.rows}
     assert rows["nothing"]["mean"] > 0.95
     assert rows["shapes"]["share"] == pytest.approx(29 / 60)
     assert rows["shapes"]["striped ring"] == shapes["items"]["striped ring"]

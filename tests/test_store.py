@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.errors import RunError
-from dnr_bench.store import Store, digest
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import RunError
+from dnr_bench.infra.store import Store
 
 KEYS = [{"n": n} for n in (1, 2, 1, 3)]
 

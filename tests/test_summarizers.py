@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Summarizer
+from dnr_bench.app.configuration import load_config
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Summarizer
 from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.summarizers.consensus import ConsensusSummarizer
+from tests.helpers.building import build
 
 
 @pytest.fixture(scope="module")
 def consensus() -> ConsensusSummarizer:
-    built = build(composed("summarizer=consensus").summarizer, Summarizer, "summarizer")
+    built = build(load_config("summarizer=consensus").summarizer, Summarizer, "summarizer")
     assert isinstance(built, ConsensusSummarizer)
     return built
 

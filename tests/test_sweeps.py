@@ -20,18 +20,20 @@ from hypothesis import strategies as st
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from dnr_bench.command_line import composed, exit_code_of
-from dnr_bench.config import build, build_run
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.run import run
+from dnr_bench.app.command_line import exit_code_of
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
+from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.scorers.ranks import MeanRank
-from dnr_bench.types import Evidence, Neuron
 from sweeps.__main__ import Study, _identity, main
 from sweeps.evidence import Case, cases_of, outcome
 from sweeps.scoring import ScoringStudy, folds_of
 from sweeps.space import check_range
 from sweeps.storage import Studies
 from tests.conftest import SMALL
+from tests.helpers.building import build
 
 #: Settings of the runs; and of the study.
 OF_RUNS = (*SMALL, "captioner=truth", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=false")
@@ -89,30 +91,30 @@ def test_what_is_no_range_is_refused(given: Sequence[float | str]) -> None:
 
 
 def small_study(*overrides: str) -> ScoringStudy:
-    study = build(composed(*WORDS, *overrides, name="sweep").study, Study, "study")
+    study = build(load_config(*WORDS, *overrides, name="sweep").study, Study, "study")
     assert isinstance(study, ScoringStudy)
     return study
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
-    return [*WORDS, f"paths.store={tmp_path / 'store'}", f"paths.mlruns={tmp_path / 'mlruns'}"]
+def words(tmp_path: Path, shared_store: Path) -> list[str]:
+    return [*WORDS, f"paths.store={shared_store}", f"paths.mlruns={tmp_path / 'mlruns'}"]
 
 
 def test_what_a_study_finds_is_what_a_run_with_it_gives(words: list[str], tmp_path: Path) -> None:
-    study, config = small_study(), composed(*words, name="sweep")
+    study, config = small_study(), load_config(*words, name="sweep")
     found = study.run(config, words, Studies(tmp_path / "a.journal", 0, 0), "a", 30)
     assert [row.name for row in found.rows] == ["found by the study", *study.compared]
     assert sum(row["state"] == "complete" for row in found.trials) == 30
     cases = cases_of(build_run(config), study.metric)
     assert found.rows[0].quality.n == len(cases) == 9  # neither the dead unit nor the random one
     of_runs = [*OF_RUNS, *(word for word in words if word.startswith("paths."))]
-    result = run(build_run(composed(*of_runs, *found.best)))
-    chosen = result.metrics[study.metric]["mean"]
+    result = run(build_run(load_config(*of_runs, *found.best)))
+    chosen = result.metrics[study.metric].mean
     assert chosen >= max(row.quality.mean for row in found.rows[1:]) - 1e-9
-    given = run(build_run(composed(*of_runs, "scorer=topk_log")))
+    given = run(build_run(load_config(*of_runs, "scorer=topk_log")))
     topk_log = next(row for row in found.rows if row.name == "topk_log")
-    assert topk_log.quality.mean == pytest.approx(given.metrics[study.metric]["mean"])
+    assert topk_log.quality.mean == pytest.approx(given.metrics[study.metric].mean)
     assert topk_log.gain is not None
     assert topk_log.gain.mean == pytest.approx(found.rows[0].quality.mean - topk_log.quality.mean)
 
@@ -127,7 +129,7 @@ def test_neurons_of_a_fold_have_no_say_in_what_it_is_judged_by(
     for name, found in (("a", cases), ("b", spoiled)):
         monkeypatch.setattr(ScoringStudy, "_cases", lambda _self, _config, cases=found: list(cases))
         result = small_study().run(
-            composed(*words, name="sweep"), words, Studies(tmp_path / f"{name}.journal", 0, 0), name, 24
+            load_config(*words, name="sweep"), words, Studies(tmp_path / f"{name}.journal", 0, 0), name, 24
         )
         params.append([row for row in result.trials if row["study"] == f"{name}-1"])
     keep = [{k: v for k, v in row.items() if k not in ("study", "seconds")} for row in params[0]]
@@ -137,8 +139,10 @@ def test_neurons_of_a_fold_have_no_say_in_what_it_is_judged_by(
 
 def test_fewer_images_are_a_second_aim(words: list[str], tmp_path: Path) -> None:
     words += ["study=budget", "study.budget.images_per_concept=[1,4]"]
-    study = build(composed(*words, name="sweep").study, Study, "study")
-    found = study.run(composed(*words, name="sweep"), words, Studies(tmp_path / "a.journal", 0, 0), "a", 45)
+    study = build(load_config(*words, name="sweep").study, Study, "study")
+    found = study.run(
+        load_config(*words, name="sweep"), words, Studies(tmp_path / "a.journal", 0, 0), "a", 45
+    )
     budgets = [point["budget"] for point in found.curve]
     assert budgets == sorted(budgets)
     assert all(point["images"] <= point["budget"] <= 20 for point in found.curve)
@@ -150,8 +154,8 @@ def test_a_study_of_runs_is_judged_on_the_other_half(words: list[str], tmp_path:
     words.remove("study.seeds=[0]")
     words += ["study=pipeline", "study.seeds=[0,1]", "study.space=[{blur:[0.0,4.0]},{exemplars.n:[3,8]}]"]
     words.remove("study.folds=3")
-    study = build(composed(*words, name="sweep").study, Study, "study")
-    found = study.run(composed(*words, name="sweep"), words, Studies(tmp_path / "a.journal", 0, 0), "a", 3)
+    study = build(load_config(*words, name="sweep").study, Study, "study")
+    found = study.run(load_config(*words, name="sweep"), words, Studies(tmp_path / "a.journal", 0, 0), "a", 3)
     assert sum(row["state"] in ("complete", "pruned") for row in found.trials) == 3
     assert {word.split("=")[0] for word in found.best} == {"blur", "exemplars.n"}
     names = {(r["seed"], r["unit"]) for r in found.study.best_trial.user_attrs["held_out"]}
@@ -204,7 +208,7 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(storage: st
 
 def test_what_a_study_depends_on_is_in_its_name(words: list[str]) -> None:
     def name(*more: str) -> str:
-        config = composed(*words, *more, name="sweep")
+        config = load_config(*words, *more, name="sweep")
         return _identity(config, build(config.study, Study, "study"))
 
     assert name() == name("mlflow.trials=all") == name("report=false") == name("n_trials=7")
@@ -213,8 +217,7 @@ def test_what_a_study_depends_on_is_in_its_name(words: list[str]) -> None:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sweeps", *words])
-    return exit_code_of(main)
+    return exit_code_of(lambda: main(words), words)
 
 
 def test_the_command_prints_and_logs_a_study(
@@ -224,7 +227,7 @@ def test_the_command_prints_and_logs_a_study(
     shown = capsys.readouterr().out
     assert "planted.attribute_f1 of held-out neurons" in shown
     assert "topk_squared_image_products" in shown
-    from dnr_bench.tracking import Tracker
+    from dnr_bench.outputs.mlflow.tracker import Tracker
 
     tracker = Tracker(tmp_path / "mlruns", "dnr_bench")
     runs = tracker.client.search_runs([tracker.experiment_id])
@@ -254,7 +257,7 @@ def test_the_command_prints_and_logs_a_study(
         ("study=nope", "nope"),
         ("worker=-1", "worker=-1 must be a number of at least 0"),
         ("mlflow.trials=few", "mlflow.trials=few must be all, or a number"),
-        ("refine=iterative", "needs method=describe and refine=none"),
+        ("refine=iterative", "needs refine=none"),
     ],
 )
 def test_wrong_studies_are_refused_with_what_is_allowed(

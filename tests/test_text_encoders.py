@@ -10,8 +10,8 @@ from bert_score import score
 
 from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.sentences import SentenceEncoder
-from dnr_bench.errors import UsageError
-from dnr_bench.shapes.world import CHECKPOINTS
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import CHECKPOINTS
 
 
 def test_sentence_embeddings_are_unit_vectors_that_follow_the_meaning() -> None:

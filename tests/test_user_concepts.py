@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.errors import UsageError
-from dnr_bench.types import Layer, Neuron
-from dnr_bench.user_concepts import user_concepts
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.proposals.user_concepts import UserConcepts
 
 NEURONS = [Neuron("concepts", 0), Neuron("concepts", 17), Neuron("fc", 3)]
-LAYERS = [Layer("concepts", 64, True, False), Layer("fc", 28, False, False)]
+LAYERS = [Layer("concepts", 64, True), Layer("fc", 28, False)]
+
+
+def user_concepts(given, neurons, layers) -> dict[Neuron, tuple[str, ...]]:
+    return UserConcepts(given).concepts(neurons, layers)
 
 
 def test_a_list_is_for_all_neurons() -> None:
@@ -64,10 +69,10 @@ def test_a_missing_file_and_an_empty_concept_are_named(tmp_path: Path) -> None:
         user_concepts(["red", " "], NEURONS, LAYERS)
 
 
-@pytest.mark.parametrize("given", [5, None, {"concepts:17": ["red"]}, "red"])
-def test_other_values_are_neither_list_nor_file(given: object) -> None:
-    with pytest.raises(UsageError, match="neither a list like"):
-        user_concepts(given, NEURONS, LAYERS)
+@pytest.mark.parametrize("given", ["5", "null", "{concepts:17:[red]}", "red"])
+def test_other_values_are_neither_list_nor_file(given: str) -> None:
+    with pytest.raises(UsageError, match="user_concepts=.* is "):
+        build_run(load_config(f"user_concepts={given}"))
 
 
 @pytest.mark.parametrize("wrong", [3, None, ["red"]])

@@ -15,11 +15,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
-from dnr_bench.errors import UsageError
-from dnr_bench.hub import model_directory
-from dnr_bench.store import digest
-from dnr_bench.types import View
+from dnr_bench.data.images import View
+from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.hub import model_directory
 
 _FAMILIES = {
     "blip": (BlipForConditionalGeneration, BlipProcessor),

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.labels import first_line
 from dnr_bench.chats.prompts import read_prompt
-from dnr_bench.parts import Chat
-from dnr_bench.store import digest
-from dnr_bench.types import Question, View
+from dnr_bench.chats.sampling import first_line
+from dnr_bench.data.chat import Question
+from dnr_bench.data.images import View
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Chat
 
 
 class ChatCaptioner:
-    """One question an image, at temperature 0. answers: the store of answers; replay: "only" asks nothing."""
+    """One question an image, at temperature 0. store: keeps the answers; replay: "only" asks nothing."""
 
-    def __init__(self, chat: Chat, caption: str, answers: str, replay: Replay) -> None:
+    def __init__(self, chat: Chat, caption: str, store: Store, replay: Replay) -> None:
         self.prompt = read_prompt(caption, "caption", [])
-        self.book = AnswerBook(chat, answers, replay)
+        self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
         self.fingerprint = digest({"chat": chat.fingerprint, "caption": self.prompt, "version": 1})
 

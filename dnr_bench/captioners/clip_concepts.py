@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from dnr_bench.errors import UsageError
-from dnr_bench.fingerprints import EMBEDDED
-from dnr_bench.parts import ImageTextEncoder
-from dnr_bench.shapes.world import CHECKPOINTS
-from dnr_bench.store import digest
-from dnr_bench.text_files import read_text
-from dnr_bench.types import View
+from dnr_bench.data.images import View
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import embedded_path
+from dnr_bench.infra.text_files import read_text
+from dnr_bench.protocols import ImageTextEncoder
 
 
 class ClipConcepts:
@@ -56,8 +54,7 @@ def in_template(concepts: Sequence[str], template: str) -> list[str]:
 
 def read_concepts(name: str) -> list[str]:
     """The concepts of a file, one a line; empty lines and repetitions are passed over."""
-    path = CHECKPOINTS / name.removeprefix(EMBEDDED) if name.startswith(EMBEDDED) else Path(name)
-    lines = read_text(path, "concepts").splitlines()
+    lines = read_text(embedded_path(name), "concepts").splitlines()
     found = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
     if not found:
         raise UsageError(f"concepts={name!r} holds no concept")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dnr_bench.errors import UsageError
-from dnr_bench.types import View
+from dnr_bench.data.images import View
+from dnr_bench.infra.errors import UsageError
 
 
 class DatasetCaptioner:
     """Returns the caption of the image that a view shows, also for its crops."""
 
     fingerprint = "truth-1"
+    quotes = "the data set"
 
     def caption(self, views: Sequence[View]) -> list[str]:
         """One caption a view, in order; an image without one raises `UsageError`."""

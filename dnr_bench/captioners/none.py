@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dnr_bench.types import View
+from dnr_bench.data.images import View
 
 
 class NoCaptions:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Literal
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Chat
-from dnr_bench.store import Key, Store, pixels_digest
-from dnr_bench.types import Answer, Call, Question, Usage
+from dnr_bench.data.chat import Answer, Call, Question, Usage
+from dnr_bench.infra.digests import Key, pixels_digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Chat
 
 _STAGE = "answers"
 #: Questions that are claimed at a time, so that another run on the same store does not ask them, too.
@@ -21,13 +21,13 @@ Replay = Literal["only"] | None
 
 
 class AnswerBook:
-    """Asks `chat` what the store at `folder` does not know yet; every answer is kept as soon as it is there.
+    """Asks `chat` what the store does not know yet; every answer is kept as soon as it is there.
 
     An answer is found by model, question, images, temperature and seed.
     """
 
-    def __init__(self, chat: Chat, folder: str, replay: Replay) -> None:
-        self.chat, self.replay, self.store = chat, replay, Store(Path(folder))
+    def __init__(self, chat: Chat, store: Store, replay: Replay) -> None:
+        self.chat, self.replay, self.store = chat, replay, store
         self.usage = Usage(chat.name)
         if replay != "only":
             chat.check()
@@ -53,7 +53,7 @@ class AnswerBook:
 
     def _check_known(self, questions: Sequence[Question], keys: Sequence[Key]) -> None:
         """Raises `UsageError` where an answer is not in the store."""
-        if missing := self.store.lacks(_STAGE, keys):
+        if missing := self.store.missing(_STAGE, keys):
             asked = " ".join(questions[missing[0]].text.split())
             raise UsageError(
                 f"replay=only: {len(missing)} of {len(questions)} answers of {self.chat.name} are not in"

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging as transformers_logging
 
-from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
-from dnr_bench.errors import UsageError
-from dnr_bench.hub import model_directory, short_name
-from dnr_bench.store import digest
-from dnr_bench.types import Answer, Question
+from dnr_bench.data.chat import Answer, Question
+from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.hub import model_directory, short_name
 
 
 class LocalChat:

@@ -24,9 +24,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from dnr_bench.errors import DnrError, RunError, UsageError
-from dnr_bench.store import digest
-from dnr_bench.types import Answer, Image, Question
+from dnr_bench.data.chat import Answer, Question
+from dnr_bench.data.images import Image
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import DnrError, RunError, UsageError
 
 _log = logging.getLogger(__name__)
 

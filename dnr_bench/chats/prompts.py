@@ -6,19 +6,19 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from dnr_bench.errors import UsageError
-from dnr_bench.text_files import read_text
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.text_files import read_text
 
-_CHECKOUT = Path(__file__).parent.parent.parent
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def read_prompt(path: str, key: str, fields: Collection[str]) -> str:
     """The text of a prompt file, which must hold exactly these {fields}; `key`: the setting that names it.
 
-    A path is looked for in the working directory and then in the checkout (conf/prompts/summarize.txt).
+    A path is looked for in the working directory; conf/prompts/summarize.txt and its like ship with us.
     """
-    own = _CHECKOUT / path
+    own = CONF.parent / path
     text = read_text(own if not Path(path).exists() and own.exists() else path, key).strip()
     found = set(_FIELD.findall(text))
     if found != set(fields):

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from PIL import Image as PILImage
 from torch import Tensor
 
-from dnr_bench.devices import Batches, Dtype, checked_device, take_turn
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.fingerprints import checkpoint_path, directory_digest, model_digest
-from dnr_bench.hub import short_name
-from dnr_bench.store import digest
-from dnr_bench.types import Image
+from dnr_bench.data.images import Image
+from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest, model_digest
+from dnr_bench.infra.hub import short_name
 
 _PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 

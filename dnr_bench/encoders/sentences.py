@@ -10,10 +10,10 @@ import transformers
 from jaxtyping import Float
 from sentence_transformers import SentenceTransformer
 
-from dnr_bench.devices import Batches, checked_device, take_turn
-from dnr_bench.errors import UsageError
-from dnr_bench.hub import model_directory, short_name
-from dnr_bench.store import digest
+from dnr_bench.infra.devices import Batches, checked_device, take_turn
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.hub import model_directory, short_name
 
 
 class SentenceEncoder:

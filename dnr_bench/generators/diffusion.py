@@ -15,12 +15,12 @@ import torch
 import transformers
 from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
-from dnr_bench.devices import Batches, Dtype, checked_device, take_turn
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.fingerprints import checkpoint_path, directory_digest
-from dnr_bench.hub import fetched, is_local
-from dnr_bench.store import digest
-from dnr_bench.types import Image
+from dnr_bench.data.images import Image
+from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
+from dnr_bench.infra.hub import fetched, is_local
 
 _log = logging.getLogger(__name__)
 _INDEX = "model_index.json"

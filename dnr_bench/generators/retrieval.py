@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image as PILImage
 from PIL import ImageOps
 
-from dnr_bench.correlations import probe_embeddings
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import ImageTextEncoder, Probe
-from dnr_bench.store import Store, digest
-from dnr_bench.types import Image, ProbeSet
+from dnr_bench.data.images import Image, ProbeSet
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import ImageTextEncoder, Probe
+from dnr_bench.stages.embeddings import probe_embeddings
 
 _CHUNK = 8192
 
@@ -27,10 +27,10 @@ class RetrievalGenerator:
     The data set must share no image with the probing set, whose images explain neurons.
     """
 
-    def __init__(self, images: Probe, encoder: ImageTextEncoder, size: int, seed: int, store: str) -> None:
+    def __init__(self, images: Probe, encoder: ImageTextEncoder, size: int, seed: int, store: Store) -> None:
         if size < 8:
             raise UsageError(f"size={size} must be at least 8")
-        self.encoder, self.size, self.store = encoder, size, Store(Path(store))
+        self.encoder, self.size, self.store = encoder, size, store
         self.set: ProbeSet = images.load(seed)
         self.ids = frozenset(self.set.ids)
         self.fingerprint = digest(

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dnr_bench.captioners.clip_concepts import in_template, read_concepts
-from dnr_bench.correlations import probe_embeddings
-from dnr_bench.errors import UsageError
+from dnr_bench.data.explanation import Explanation, ScoredCandidate
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.infra.digests import Key
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.labeling import LabelSettings, label_each
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
-from dnr_bench.pipeline import DescribeAndDissect
-from dnr_bench.renderings import embed_texts
-from dnr_bench.store import Key
-from dnr_bench.types import Explanation, Layer, Neuron, ScoredCandidate
+from dnr_bench.session import Session
 
 
 class ClipDissect:
@@ -23,22 +23,28 @@ class ClipDissect:
     it and the number of images. Similarities look at all units of a layer, also where few are described.
     """
 
-    has_candidates = False
-
-    def __init__(self, concepts: str, similarity: Similarity, template: str, top: int, chunk: int) -> None:
+    def __init__(
+        self,
+        concepts: str,
+        similarity: Similarity,
+        template: str,
+        top: int,
+        chunk: int,
+        labels: LabelSettings,
+    ) -> None:
         for name, value in (("top", top), ("chunk", chunk)):
             if value < 1:
                 raise UsageError(f"{name}={value} must be at least 1")
         self.concepts, self.similarity, self.template = read_concepts(concepts), similarity, template
         self.prompts = in_template(self.concepts, template)
-        self.top, self.chunk = min(top, len(self.concepts)), chunk
+        self.top, self.chunk, self.labels = min(top, len(self.concepts)), chunk, labels
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
 
-    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
-        """One explanation a neuron, in order; scores are similarities."""
-        tables = {layer: self._ranked(layer, pipeline) for layer in dict.fromkeys(n.layer for n in neurons)}
+    def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
+        """One explanation per neuron, in order; scores are similarities."""
+        tables = {layer: self._ranked(layer, session) for layer in dict.fromkeys(n.layer for n in neurons)}
 
         def concepts_of(neuron: Neuron) -> tuple[list[ScoredCandidate], None]:
             order, scores = (table[neuron.unit] for table in tables[neuron.layer])
@@ -46,16 +52,16 @@ class ClipDissect:
             found = [ScoredCandidate(self.concepts[place], "method", score) for place, score in pairs]
             return found, None
 
-        return pipeline.label_each(neurons, concepts_of)
+        return label_each(neurons, concepts_of, self.labels, session)
 
-    def _ranked(self, layer: str, pipeline: DescribeAndDissect) -> tuple[np.ndarray, np.ndarray]:
+    def _ranked(self, layer: str, session: Session) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of each unit's best concepts and their similarities, best first."""
-        activations, encoder = pipeline.activations(layer), pipeline.parts.encoder
-        seed = pipeline.settings.seed if self.similarity == "rank_reorder" else 0  # the others have no chance
+        activations = session.activations(layer)
+        seed = session.seed if self.similarity == "rank_reorder" else 0  # the others have no chance
         key: Key = {
             "version": 1,
             "activations": activations.digest,
-            "encoder": encoder.fingerprint,
+            "encoder": session.encoder.fingerprint,
             "concepts": self.concepts,
             "template": self.template,
             "similarity": self.similarity,
@@ -64,8 +70,7 @@ class ClipDissect:
         }
 
         def compute(_: list[int]) -> Iterator[dict[str, np.ndarray]]:
-            texts = embed_texts(pipeline.store, encoder, self.prompts)
-            images = probe_embeddings(pipeline.store, encoder, pipeline.probe, dim=texts.shape[1])
+            texts, images = session.embed_texts(self.prompts), session.probe_vectors()
 
             def chunks() -> Iterator[np.ndarray]:
                 for first in range(0, len(texts), self.chunk):
@@ -76,5 +81,5 @@ class ClipDissect:
             order = np.argsort(-found, axis=1, kind="stable")[:, : self.top]
             yield {"order": order, "scores": np.take_along_axis(found, order, axis=1)}
 
-        (entry,) = pipeline.store.fill("clip_dissect", [key], compute)
+        (entry,) = session.store.fill("clip_dissect", [key], compute)
         return entry["order"], entry["scores"]

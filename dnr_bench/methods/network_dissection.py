@@ -9,11 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Target
-from dnr_bench.pipeline import DescribeAndDissect
-from dnr_bench.store import Key
-from dnr_bench.types import ConceptMasks, Explanation, Layer, Neuron, ProbeSet, ScoredCandidate
+from dnr_bench.data.explanation import Explanation, ScoredCandidate
+from dnr_bench.data.images import ConceptMasks, ProbeSet
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.infra.digests import Key
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.labeling import LabelSettings, label_each
+from dnr_bench.protocols import Target
+from dnr_bench.session import Session
 
 _BATCH = 32
 #: Thresholds look at no more places of a unit's maps than so many, chosen at random, the same for all units.
@@ -28,16 +31,14 @@ class NetworkDissection:
     category, and within the part of an image that reaches the network.
     """
 
-    has_candidates = False
-
-    def __init__(self, quantile: float, min_iou: float, top: int) -> None:
+    def __init__(self, quantile: float, min_iou: float, top: int, labels: LabelSettings) -> None:
         if not 0 < quantile < 1:
             raise UsageError(f"quantile={quantile} must lie in 0..1, both excluded")
         if not 0 <= min_iou <= 1:
             raise UsageError(f"min_iou={min_iou} must lie in 0..1")
         if top < 1:
             raise UsageError(f"top={top} must be at least 1")
-        self.quantile, self.min_iou, self.top = quantile, min_iou, top
+        self.quantile, self.min_iou, self.top, self.labels = quantile, min_iou, top, labels
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron must be of a layer of feature maps."""
@@ -49,11 +50,11 @@ class NetworkDissection:
                 f" layers with maps are {maps}"
             )
 
-    def explain(self, neurons: Sequence[Neuron], pipeline: DescribeAndDissect) -> list[Explanation]:
-        """One explanation a neuron, in order; scores are IoUs."""
-        masks = concept_masks(pipeline.probe)
+    def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
+        """One explanation per neuron, in order; scores are IoUs."""
+        masks = concept_masks(session.probe)
         tables = {
-            layer: self._ious(layer, pipeline, masks) for layer in dict.fromkeys(n.layer for n in neurons)
+            layer: self._ious(layer, session, masks) for layer in dict.fromkeys(n.layer for n in neurons)
         }
 
         def concepts_of(neuron: Neuron) -> tuple[list[ScoredCandidate], str | None]:
@@ -62,25 +63,23 @@ class NetworkDissection:
             found = [ScoredCandidate(masks.names[i], "method", float(ious[i])) for i in order]
             return found, f"no concept's IoU reaches {self.min_iou}" if ious.max() < self.min_iou else None
 
-        return pipeline.label_each(neurons, concepts_of)
+        return label_each(neurons, concepts_of, self.labels, session)
 
-    def _ious(
-        self, layer: str, pipeline: DescribeAndDissect, masks: ConceptMasks
-    ) -> Float[np.ndarray, "units concepts"]:
+    def _ious(self, layer: str, session: Session, masks: ConceptMasks) -> Float[np.ndarray, "units concepts"]:
         key: Key = {
             "version": 1,
-            "activations": pipeline.activations(layer).digest,
+            "activations": session.activations(layer).digest,
             "masks": masks.version,
             "quantile": self.quantile,
         }
 
         def compute(_: list[int]) -> Iterator[dict[str, np.ndarray]]:
-            target, probe = pipeline.parts.target, pipeline.probe
-            units = pipeline.activations(layer).layer.units
+            target, probe = session.target, session.probe
+            units = session.activations(layer).layer.units
             high = thresholds(target, probe, layer, units, self.quantile)
             yield {"ious": overlaps(target, probe, layer, high, masks)}
 
-        (entry,) = pipeline.store.fill("network_dissection", [key], compute)
+        (entry,) = session.store.fill("network_dissection", [key], compute)
         found: np.ndarray = entry["ious"]
         return found
 

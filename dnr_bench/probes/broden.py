@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image as PILImage
 
-from dnr_bench.errors import RunError, UsageError
+from dnr_bench.data.images import ConceptMasks, ProbeSet
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.text_files import csv_rows, read_text
 from dnr_bench.probes.checked import Checking, OnError, probe_set, readable
 from dnr_bench.probes.folder import folder_source
-from dnr_bench.text_files import csv_rows, read_text
-from dnr_bench.types import ConceptMasks, ProbeSet
 
 
 class BrodenProbe:

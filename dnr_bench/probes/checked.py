@@ -11,12 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from dnr_bench.errors import RunError, UsageError
+from dnr_bench.data.images import Image, ProbeSet, Skipped
+from dnr_bench.infra.digests import Key
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.store import Store
 from dnr_bench.probes.decoding import MOST_PIXELS, VERSION, UnreadableImageError, decode
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.probes.subset import check_n_images, shuffled
-from dnr_bench.store import Key, Store
-from dnr_bench.types import Image, ProbeSet, Skipped
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from dnr_bench.errors import UsageError
-from dnr_bench.types import Image
+from dnr_bench.data.images import Image
+from dnr_bench.infra.errors import UsageError
 
 _Change = Callable[[Tensor, float], Tensor]
 

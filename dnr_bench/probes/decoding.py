@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from dnr_bench.types import Image
+from dnr_bench.data.images import Image
 
 #: Part of image ids: raise it when the same file would give other pixels.
 VERSION = 1

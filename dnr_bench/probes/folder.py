@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dnr_bench.errors import UsageError
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.text_files import csv_rows, read_text, spoken_name
 from dnr_bench.probes.checked import Checking, OnError, Source, probe_set, readable
-from dnr_bench.text_files import csv_rows, read_text, spoken_name
-from dnr_bench.types import ProbeSet
 
 _SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".npy",

@@ -7,9 +7,9 @@ from typing import Any
 
 import datasets
 
-from dnr_bench.errors import UsageError
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.checked import Checking, OnError, Source, probe_set, readable
-from dnr_bench.types import ProbeSet
 
 
 class HuggingFaceProbe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnr_bench.types import ProbeSet
+from dnr_bench.data.images import ProbeSet
 
 
 class NoImages:

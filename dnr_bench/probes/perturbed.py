@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Corruption
+from dnr_bench.data.images import Image, ProbeSet
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.lazy import Lazy
-from dnr_bench.types import Image, ProbeSet
+from dnr_bench.protocols import Corruption, Probe
 
 BlurRegion = Literal["all", "foreground", "background"]
 
@@ -39,6 +39,18 @@ class Perturbation:
     def __post_init__(self) -> None:
         if not 0 <= self.blur <= 100:
             raise UsageError(f"blur={self.blur} must lie in 0..100 (pixels of the original image)")
+
+
+@dataclass(frozen=True)
+class PerturbedProbe:
+    """A data set whose images are blurred or corrupted before anybody sees them."""
+
+    probe: Probe
+    perturbation: Perturbation
+
+    def load(self, seed: int) -> ProbeSet:
+        """The images as they are to be seen."""
+        return perturbed(self.probe.load(seed), self.perturbation)
 
 
 def perturbed(probe: ProbeSet, perturbation: Perturbation) -> ProbeSet:
@@ -81,6 +93,7 @@ def _changed(probe: ProbeSet, change: str, load: Callable[[int], Image]) -> Prob
         name=f"{probe.name}-{change}",
         ids=[f"{name}|{change}.v{_VERSION}" for name in probe.ids],
         images=Lazy(len(probe.images), load),
+        unchanged_ids=probe.original_ids,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from dnr_bench.errors import UsageError
+from dnr_bench.infra.errors import UsageError
 
 
 def check_n_images(n_images: int | None) -> None:

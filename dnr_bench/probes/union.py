@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Probe
+from dnr_bench.data.images import ConceptMasks, ProbeSet
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.probes.subset import check_n_images, subset
-from dnr_bench.types import ConceptMasks, ProbeSet
+from dnr_bench.protocols import Probe
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.errors import UsageError
-from dnr_bench.parts import Scorer
+from dnr_bench.data.evidence import Evidence
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import spread
-from dnr_bench.types import Evidence
 
 
 class Combined:

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from dnr_bench.data.evidence import Evidence
 from dnr_bench.scorers.ranking import positive_count, row_means
 from dnr_bench.scorers.ranks import TopKSquaredRank
-from dnr_bench.types import Evidence
 
 
 class ImageProducts:

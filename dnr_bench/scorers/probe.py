@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.types import Evidence
+from dnr_bench.data.evidence import Evidence
 
 
 class ProbeCorrelation:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from dnr_bench.errors import UsageError
+from dnr_bench.infra.errors import UsageError
 
 
 def mid_ranks(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from dnr_bench.data.evidence import Evidence
 from dnr_bench.scorers.ranking import mid_ranks, positive_count, row_means
-from dnr_bench.types import Evidence
 
 
 class MeanRank:

@@ -17,13 +17,14 @@ from rich.table import Table
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.parts import PartBuilder
 from dnr_bench.captioners.blip import BlipCaptioner
-from dnr_bench.command_line import composed, exit_code_of
-from dnr_bench.config import build
+from dnr_bench.data.images import Image, View
 from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
-from dnr_bench.parts import Generator
+from dnr_bench.protocols import Generator
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.fidelity import (
     KINDS,
@@ -37,11 +38,10 @@ from dnr_bench.shapes.fidelity import (
 from dnr_bench.shapes.judge import Judge
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
+from dnr_bench.shapes.target import shapes_target
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.sentences import shared_attributes
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units, scene_rng
-from dnr_bench.targets.shapes import shapes_target
-from dnr_bench.types import Image, View
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def main() -> int:
 def _generator(checkpoint: str, overrides: Sequence[str]) -> Generator:
     """The diffusion generator as runs use it, with another checkpoint and other values."""
     given = ["generator=diffusion", f"generator.checkpoint='{checkpoint}'", *overrides]
-    return build(composed(*given).generator, Generator, "generator")
+    return PartBuilder(load_config(*given)).part("generator", Generator)
 
 
 def _share(name: str, share: tuple[float, int], at_least: float | None = None) -> Figure:
@@ -307,4 +307,4 @@ def _single_concepts() -> list[Concept]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code_of(main))
+    raise SystemExit(main())

@@ -8,44 +8,43 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from dnr_bench.bench import RunConfig
-from dnr_bench.command_line import CONF, composed, exit_code_of
-from dnr_bench.config import build, build_run
-from dnr_bench.gate import Baseline, judge
-from dnr_bench.pipeline import Method
-from dnr_bench.run import finite, run
+from dnr_bench.app.commands.gate import Baseline, verdicts_on
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.parts import PartBuilder
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.infra.shipped import CONF
+from dnr_bench.results.schema import RunResult
+from dnr_bench.session import Method
 
 SWAPPED_SHARE = 0.2
 
 
 def swapped(
-    result: Mapping[str, Any], seed: int, config: RunConfig, folder: Path, share: float = SWAPPED_SHARE
-) -> dict[str, Any]:
+    result: RunResult, seed: int, config: RunConfig, folder: Path, share: float = SWAPPED_SHARE
+) -> RunResult:
     """The run with the labels of this share of labelled neurons dealt to another of them, judged anew."""
     rng = np.random.default_rng([13, seed])
-    labelled = [record for record in result["neurons"] if record["labels"]]
-    chosen = rng.permutation(len(labelled))[: round(share * len(labelled))]
-    labels = [record["labels"][0] for record in labelled]
+    labeled = [neuron for neuron in result.neurons if neuron.labels]
+    chosen = rng.permutation(len(labeled))[: round(share * len(labeled))]
+    labels = [neuron.labels[0] for neuron in labeled]
     for place, source in zip(chosen, np.roll(chosen, 1), strict=True):
-        labels[place] = labelled[source]["labels"][0]
+        labels[place] = labeled[source].labels[0]
     path = folder / "labels.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["layer", "unit", "label"])
         writer.writerows(
-            [record["layer"], record["unit"], label] for record, label in zip(labelled, labels, strict=True)
+            [neuron.layer, neuron.unit, label] for neuron, label in zip(labeled, labels, strict=True)
         )
-    node = composed("method=precomputed", f"method.path={path}").method
-    return dict(finite(asdict(run(replace(config, method=build(node, Method, "method"))))))
+    precomputed = load_config("method=precomputed", f"method.path={path}")
+    return run(replace(config, method=PartBuilder(precomputed).part("method", Method)))
 
 
 def main() -> int:
@@ -61,8 +60,8 @@ def main() -> int:
     of_labels = replace(baseline, tolerances=tolerances, judges={k: baseline.judges[k] for k in tolerances})
     unchanged, as_they_are, exchanged = [], [], []
     for seed in tqdm(range(arguments.first, arguments.first + arguments.seeds), desc="seeds"):
-        config = build_run(composed("+experiment=gate", f"seed={seed}", *arguments.overrides))
-        result = finite(asdict(run(config)))
+        config = build_run(load_config("+experiment=gate", f"seed={seed}", *arguments.overrides))
+        result = run(config)
         unchanged.append(_alarm(baseline, result))
         with TemporaryDirectory() as folder:
             as_they_are.append(_alarm(of_labels, swapped(result, seed, config, Path(folder), share=0.0)))
@@ -74,9 +73,9 @@ def main() -> int:
     return int(max(sum(unchanged), sum(as_they_are), n - sum(exchanged)) > n / 20)
 
 
-def _alarm(baseline: Baseline, result: Mapping[str, Any]) -> bool:
-    return any(verdict.worse for verdict in judge(baseline, result))
+def _alarm(baseline: Baseline, result: RunResult) -> bool:
+    return any(verdict.worse for verdict in verdicts_on(baseline, result))
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code_of(main))
+    raise SystemExit(main())

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-from dnr_bench.parts import Generator
-from dnr_bench.renderings import image_seed
+from dnr_bench.data.images import Image
+from dnr_bench.protocols import Generator
 from dnr_bench.shapes.concepts import FACET_OF, Concept
 from dnr_bench.shapes.judge import Judge
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption, held_out_prompt, held_out_scene, scene_rng
-from dnr_bench.types import Image
+from dnr_bench.stages.concept_images import image_seed
 
 KINDS = ("single attribute", "pair", "full description", "alternatives")
 

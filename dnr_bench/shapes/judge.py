@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnr_bench.fingerprints import checkpoint_path
+from dnr_bench.data.images import Image
+from dnr_bench.infra.fingerprints import checkpoint_path
 from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.network import load_network
-from dnr_bench.types import Image
 
 _BATCH = 256
 

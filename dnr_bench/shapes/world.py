@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Literal
 from zlib import crc32
 
@@ -13,7 +12,6 @@ import numpy as np
 from dnr_bench.shapes.concepts import BACKGROUNDS, COLORS, SHAPES, TEXTURES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.render import Scene
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SEEN_SHAPES = tuple(shape for shape in SHAPES if shape != UNSEEN_SHAPE)
 
 #: Classes of the target's last layer, in the order of its units.

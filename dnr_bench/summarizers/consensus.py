@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from dnr_bench.errors import UsageError
-from dnr_bench.store import digest
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
 
 #: A word of a disjunction stands in at least this share of the captions, and both together in most.
 _MIN_PART = 0.2

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.labels import LabelSampling
 from dnr_bench.chats.prompts import read_prompt
-from dnr_bench.parts import Chat
-from dnr_bench.store import digest, pixels_digest
-from dnr_bench.types import Image, View
+from dnr_bench.chats.sampling import LabelSampling
+from dnr_bench.data.images import Image, View
+from dnr_bench.infra.digests import digest, pixels_digest
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Chat
 
 
 class ImageProposer:
@@ -26,12 +27,12 @@ class ImageProposer:
         temperature: float,
         max_words: int,
         attempts: int,
-        answers: str,
+        store: Store,
         replay: Replay,
     ) -> None:
         self.sampling = LabelSampling(temperature, max_words, attempts)
         self.prompt = read_prompt(propose, "propose", [])
-        self.book = AnswerBook(chat, answers, replay)
+        self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
         self.fingerprint = digest(
             {

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.labels import LabelSampling, first_line
 from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.parts import Chat
-from dnr_bench.store import digest
-from dnr_bench.types import Image, Question
+from dnr_bench.chats.sampling import LabelSampling, first_line
+from dnr_bench.data.chat import Question
+from dnr_bench.data.images import Image
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Chat
 
 #: A "simplified" caption that is longer than the caption by more words than this is none.
 _LONGER = 3
@@ -20,7 +22,7 @@ class LanguageModelSummarizer:
     """Asks `chat` for one label a sample, each time of the captions in another order.
 
     simplify: a prompt that shortens each caption first, at temperature 0 (None: captions stay as they are).
-    temperature, max_words, attempts: of the samples (`LabelSampling`). answers: the store of answers. replay:
+    temperature, max_words, attempts: of the samples (`LabelSampling`). store: keeps the answers. replay:
     "only" asks nothing.
     """
 
@@ -32,13 +34,13 @@ class LanguageModelSummarizer:
         temperature: float,
         max_words: int,
         attempts: int,
-        answers: str,
+        store: Store,
         replay: Replay,
     ) -> None:
         self.sampling = LabelSampling(temperature, max_words, attempts)
         self.prompt = read_prompt(summarize, "summarize", ["captions"])
         self.simple = read_prompt(simplify, "simplify", ["caption"]) if simplify is not None else None
-        self.book = AnswerBook(chat, answers, replay)
+        self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
         self.fingerprint = digest(
             {

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dnr_bench.errors import UsageError
-from dnr_bench.text_files import read_text, spoken_name
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.text_files import read_text, spoken_name
 
 #: Under which weights stand in checkpoints that hold more than weights.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")

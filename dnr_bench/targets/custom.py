@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from dnr_bench.devices import Dtype
-from dnr_bench.errors import UsageError
+from dnr_bench.infra.devices import Dtype
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.targets.checkpoints import last_layer, load_weights, read_classes, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnr_bench.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
-from dnr_bench.errors import RunError, UsageError
-from dnr_bench.fingerprints import model_digest
-from dnr_bench.store import digest
+from dnr_bench.data.images import Image
+from dnr_bench.data.neuron import Layer, Pruning
+from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.fingerprints import model_digest
 from dnr_bench.targets.preprocessing import Preprocessing
-from dnr_bench.types import Image, Layer, Pruning
 
 
 class HookedTarget:
@@ -123,7 +124,7 @@ class HookedTarget:
             if output.ndim in (2, 3, 4) and len(output) == len(noise):
                 units = output.shape[1] if output.ndim != 3 else output.shape[2]
                 spatial = output.ndim == 4 and output.shape[2] * output.shape[3] > 1
-                found[name] = Layer(name, units, spatial, bool((output >= 0).all()))
+                found[name] = Layer(name, units, spatial)
         return found
 
     def _pooled_outputs(

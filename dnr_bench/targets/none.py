@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.errors import UsageError
-from dnr_bench.store import digest
-from dnr_bench.text_files import read_text
-from dnr_bench.types import Image, Layer, Pruning
-
-_PLAIN = (False, False)  # neither feature maps nor known to be positive
+from dnr_bench.data.images import Image
+from dnr_bench.data.neuron import Layer, Pruning
+from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.text_files import read_text
 
 
 class NoNetwork:
@@ -23,7 +22,9 @@ class NoNetwork:
             raise UsageError("layers={} must name at least one layer")
         self._names = {layer: _names(layer, of_layer) for layer, of_layer in layers.items()}
         self._layers = [
-            Layer(layer, of_layer if isinstance(of_layer, int) else len(self._names[layer] or ()), *_PLAIN)
+            Layer(
+                layer, of_layer if isinstance(of_layer, int) else len(self._names[layer] or ()), spatial=False
+            )
             for layer, of_layer in layers.items()
         ]
         self.fingerprint = digest({"no_network": 1, "layers": [layer.name for layer in self._layers]})

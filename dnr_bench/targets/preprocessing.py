@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from dnr_bench.errors import UsageError
-from dnr_bench.types import Image
+from dnr_bench.data.images import Image
+from dnr_bench.infra.errors import UsageError
 
 
 @dataclass(frozen=True)

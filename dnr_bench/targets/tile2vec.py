@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnr_bench.devices import Dtype
-from dnr_bench.errors import UsageError
+from dnr_bench.infra.devices import Dtype
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.targets.checkpoints import load_weights, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing

@@ -11,8 +11,8 @@ import timm
 import torch
 from timm.data.config import resolve_model_data_config
 
-from dnr_bench.devices import Dtype
-from dnr_bench.errors import RunError, UsageError
+from dnr_bench.infra.devices import Dtype
+from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.targets.checkpoints import load_weights, n_outputs, read_classes, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing

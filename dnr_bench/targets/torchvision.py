@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from dnr_bench.devices import Dtype
-from dnr_bench.errors import RunError, UsageError
+from dnr_bench.infra.devices import Dtype
+from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.targets.checkpoints import last_layer, load_weights, n_outputs, read_classes, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing

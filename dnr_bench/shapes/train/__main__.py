@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dnr_bench.shapes.world import CHECKPOINTS
+from dnr_bench.infra.shipped import CHECKPOINTS
 
 #: Where each model is kept below the folder of checkpoints.
 MODELS = {

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from tqdm import trange
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
-from dnr_bench.command_line import composed
-from dnr_bench.config import build
-from dnr_bench.parts import Generator
+from dnr_bench.app.configuration import load_config
+from dnr_bench.app.parts import PartBuilder
+from dnr_bench.data.images import Image
+from dnr_bench.infra.shipped import CHECKPOINTS
+from dnr_bench.protocols import Generator
 from dnr_bench.shapes.concepts import FACETS
 from dnr_bench.shapes.render import SIZE
 from dnr_bench.shapes.train.autoencoder import decode, encode
 from dnr_bench.shapes.train.data import draw_scenes, turned
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.train.tokenizer import VOCABULARY, build_tokenizer
-from dnr_bench.shapes.world import CHECKPOINTS, caption, held_out_scene
-from dnr_bench.types import Image
+from dnr_bench.shapes.world import caption, held_out_scene
 
 VISION = {
     "hidden_size": 160,
@@ -127,7 +128,7 @@ def _as_generated(images: np.ndarray) -> np.ndarray:
 
 def _generated(prompts: Sequence[str]) -> np.ndarray:
     """Images [n, 64, 64, 3] of the text-to-image model; what it draws wrongly stays, as a wrong caption."""
-    generator = build(composed().generator, Generator, "generator")
+    generator = PartBuilder(load_config()).part("generator", Generator)
     images: list[Image] = []
     for start in trange(0, len(prompts), _BATCH, desc="generating", leave=False, disable=None):
         block = prompts[start : start + _BATCH]

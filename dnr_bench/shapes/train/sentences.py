@@ -13,13 +13,14 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from torch import Tensor, nn
 from transformers import BertModel
 
+from dnr_bench.infra.shipped import CHECKPOINTS
 from dnr_bench.shapes.concepts import FACET_OF, Concept
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.train.bert import write_bert
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.train.tokenizer import build_tokenizer
-from dnr_bench.shapes.world import CHECKPOINTS, scene_rng
+from dnr_bench.shapes.world import scene_rng
 
 _ATTRIBUTES = {attribute: index for index, attribute in enumerate(FACET_OF)}
 

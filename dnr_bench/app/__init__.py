@@ -1,0 +1,1 @@
+"""From settings to runs: configuration, command line, multiruns."""

@@ -1,0 +1,122 @@
+"""What every command shares: its options, one message that helps when something goes wrong, an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dnr_bench.infra.errors import DnrError, RunError, UsageError
+from dnr_bench.infra.shipped import CONF
+
+#: A name and password in an address, and what keys of services look like.
+_SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\bsk-[\w-]{20,}|\b(hf|ghp)_[A-Za-z0-9]{30,}")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Options of a command; mistakes raise `UsageError`, as everywhere."""
+
+    def __init__(self, name: str, description: str | None) -> None:
+        super().__init__(
+            prog=f"dnr-bench {name}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def add_settings(self) -> None:
+        """The settings of a run, and where else their configs lie."""
+        self.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder with further configs")
+        self.add_argument("overrides", nargs="*", metavar="key=value", help="settings of a run")
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise in place of exiting, so that messages and exit codes are those of all commands."""
+        raise UsageError(f"{message}; {self.prog} --help says what it takes")
+
+
+def taken_words(overrides: Sequence[str], own: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A command's own key=value words, `own` having their defaults, and the others."""
+    found, others = dict(own), []
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in own:
+            found[key] = value
+        else:
+            others.append(word)
+    return found, others
+
+
+def exit_code_of(command: Callable[[], int], words: Sequence[str]) -> int:
+    """Run a command; 0: fine, 1: it failed, 2: the request was wrong, 130: interrupted."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
+    debug = "debug=true" in words
+    try:
+        _refuse_secrets(words)
+        return command()
+    except DnrError as error:
+        report(error, debug)
+        return error.exit_code
+    except (HydraException, OmegaConfBaseException) as error:
+        report(UsageError(_composition_message(error)), debug)
+        return UsageError.exit_code
+    except OSError as error:
+        report(RunError(f"a file cannot be read or written: {error}"), debug)
+        return RunError.exit_code
+    except KeyboardInterrupt:
+        print(
+            "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+
+
+def report(error: BaseException, debug: bool) -> None:
+    """One message on stderr; with a traceback before it where it was asked for."""
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+    if not debug:
+        print("(debug=true shows where it happened)", file=sys.stderr)
+
+
+def _refuse_secrets(words: Sequence[str]) -> None:
+    """Command lines are written into configs, results and MLflow: they are no place for secrets."""
+    for word in words:
+        if _SECRETS.search(word):
+            raise UsageError(
+                f"{word.partition('=')[0]}=... looks as if it held a password or a key, and settings are"
+                " written into results. Keys belong into environment variables (key_env names one)"
+            )
+
+
+def _composition_message(error: BaseException) -> str:
+    """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
+    text = str(error).partition("Config search path:")[0]
+    lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
+    if isinstance(error, OverrideParseException):
+        lines.append("words on the command line are key=value; --help lists the keys")
+    group = re.search(r"'(\w+)/\w+'", text)
+    if group and "Available options" not in text:
+        lines.append(f"members of {group[1]}: {', '.join(path.stem for path in _members(group[1]))}")
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    parent = getattr(cause, "parent_node", None)
+    if parent is not None and hasattr(parent, "keys"):
+        where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
+        allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
+        lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
+        having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
+        if having:
+            lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
+    return "\n".join(line for line in lines if line.strip())
+
+
+def _members(group: str) -> list[Path]:
+    """The files of a config group; none for the top level."""
+    return sorted((CONF / group).glob("*.yaml")) if group else []

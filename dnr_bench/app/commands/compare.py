@@ -1,0 +1,260 @@
+"""Do runs differ in more than chance? Neuron by neuron, with P values that allow for how many are compared.
+
+    dnr-bench compare RUN_A RUN_B      two runs: what B gains or loses against A
+    dnr-bench compare MULTIRUN         every pair of a multirun's jobs, seeds pooled
+
+A run is its id in MLflow (as in the address of its page) or its folder (mlruns/runs/<time>). The result is
+printed, and logged to MLflow as a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dnr_bench.app.command_line import CommandParser
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.outputs.console import console, print_link
+from dnr_bench.results.comparison import (
+    Job,
+    changed_labels,
+    grouped,
+    job_folders,
+    judged_apart,
+    metric_names,
+    read_job,
+    records_of,
+)
+from dnr_bench.statistics.paired import LABEL_CHANGE, Difference, Records, difference, holm
+
+if TYPE_CHECKING:
+    from dnr_bench.outputs.mlflow.tracker import Tracker
+
+_SHOWN_P = 0.05
+
+
+@dataclass(frozen=True)
+class Side:
+    """Jobs that differ in nothing but their seed, under a name for people."""
+
+    name: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class PairwiseDifference:
+    """One metric of two sides; higher_is_better: None for what has no direction; p_holm: see `_adjusted`."""
+
+    before: str
+    after: str
+    metric: str
+    found: Difference
+    higher_is_better: bool | None
+    p_holm: float
+
+    def row(self) -> dict[str, object]:
+        """The comparison as plain values."""
+        found = asdict(self.found)
+        return {
+            "before": self.before,
+            "after": self.after,
+            "metric": self.metric,
+            "value_before": found.pop("before"),
+            "value_after": found.pop("after"),
+            "difference": found.pop("mean"),
+            **found,
+            "p_holm": self.p_holm,
+            "higher_is_better": self.higher_is_better,
+        }
+
+
+def compare_sides(sides: Sequence[Side]) -> list[PairwiseDifference]:
+    """Every metric of every pair of sides that has it in both, the earlier side before the later one.
+
+    Metrics that different models judged are left out.
+    """
+    found = []
+    for before, after in combinations(sides, 2):
+        jobs = [*before.jobs, *after.jobs]
+        apart = judged_apart(jobs)
+        directions = {name: better for name, better in _directions(jobs).items() if name not in apart}
+        left, right = _records(before, after)
+        for metric, direction in {**directions, LABEL_CHANGE: None}.items():
+            value = difference(metric, left, right)
+            if value is not None:
+                found.append(PairwiseDifference(before.name, after.name, metric, value, direction, value.p))
+    return _adjusted(found)
+
+
+def _records(before: Side, after: Side) -> tuple[Records, Records]:
+    """The neurons of both; by seed, too, unless both are single runs, which may differ in theirs."""
+    by_seed = len(before.jobs) > 1 or len(after.jobs) > 1
+    return records_of(before.jobs, by_seed), records_of(after.jobs, by_seed)
+
+
+def main(words: Sequence[str]) -> int:
+    """Compare what the command line names, print it, log it."""
+    parser = CommandParser("compare", __doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="MLflow id or folder of a run or multirun")
+    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="where MLflow keeps its runs")
+    parser.add_argument("--experiment", default="dnr_bench", help="where the comparison is logged")
+    arguments = parser.parse_args(words)
+    from dnr_bench.outputs.mlflow.tracker import Tracker
+
+    tracker = Tracker(arguments.mlruns, arguments.experiment)
+    runs = [name for name in arguments.runs if name != "debug=true"]
+    sides = _distinct([(name, side) for name in runs for side in _sides(name, _jobs(name, tracker))])
+    if len(sides) < 2:
+        raise UsageError(f"{' '.join(runs)} is a single run: name another one to compare it with")
+    comparisons = compare_sides(sides)
+    if not comparisons:
+        raise UsageError("these runs have no neuron with a label or metric in common")
+    out = console()
+    _print(comparisons, sides, out)
+    _print_left_out(comparisons, sides, out)
+    tables: dict[str, Sequence[Mapping[str, object]]] = {
+        "differences": [comparison.row() for comparison in comparisons]
+    }
+    if len(sides) == 2:
+        tables["changed_labels"] = changed_labels(*_records(*sides))
+    title = f"compare {' with '.join(runs)}"
+    run_id = tracker.log_tables(title, tables, {"compared": ", ".join(runs)})
+    print_link(arguments.mlruns, run_id, tracker.experiment_id, out)
+    return 0
+
+
+def _print_left_out(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out: Console) -> None:
+    """What could not be compared."""
+    unpaired = [
+        f"{before.name} and {after.name}"
+        for before, after in combinations(sides, 2)
+        if not any((c.before, c.after) == (before.name, after.name) for c in comparisons)
+    ]
+    if unpaired:
+        out.print(f"[yellow]no neuron in common: {escape('; '.join(unpaired))}[/yellow]", soft_wrap=True)
+    if apart := sorted(judged_apart([job for side in sides for job in side.jobs])):
+        out.print(f"[yellow]judged by different models, not compared: {', '.join(apart)}[/yellow]")
+
+
+def _jobs(name: str, tracker: Tracker) -> list[Job]:
+    folder = Path(name)
+    if not folder.exists():
+        from dnr_bench.outputs.mlflow.jobs import logged_jobs
+
+        return logged_jobs(tracker, name)
+    folder = folder.parent if folder.name == "result.json" else folder
+    if (folder / "outcome.json").exists():
+        return [read_job(folder)]
+    return [read_job(job) for job in job_folders(folder)]
+
+
+def _distinct(sides: Sequence[tuple[str, Side]]) -> list[Side]:
+    """The sides, with the name of their run where two are called the same."""
+    titles = [side.name for _, side in sides]
+    return [
+        replace(side, name=f"{run}: {side.name}") if titles.count(side.name) > 1 else side
+        for run, side in sides
+    ]
+
+
+def _sides(name: str, jobs: Sequence[Job]) -> list[Side]:
+    """A run as one side; a multirun as one for each of its settings."""
+    finished = [job for job in jobs if job.result is not None]
+    if not finished:
+        raise UsageError(f"{name} has no finished job")
+    if len(finished) == 1:
+        title = " ".join(f"{key}={value}" for key, value in finished[0].overrides.items()) or "defaults"
+        return [Side(title, (finished[0],))]
+    groups = grouped(finished)
+    varied = [
+        key
+        for key in dict.fromkeys(key for group in groups for key in group[0].overrides)
+        if key != "seed" and len({group[0].overrides.get(key) for group in groups}) > 1
+    ]
+    return [
+        Side(" ".join(f"{key}={group[0].overrides.get(key, '')}" for key in varied) or name, tuple(group))
+        for group in groups
+    ]
+
+
+def _directions(jobs: Sequence[Job]) -> dict[str, bool | None]:
+    """The metrics of the jobs but for those of single kinds of unit, and whether more is better."""
+    results = [job.result for job in jobs if job.result is not None]
+    return {
+        metric: next(r.metrics[metric].higher_is_better for r in results if metric in r.metrics)
+        for metric in metric_names(results)
+    }
+
+
+def _adjusted(comparisons: Sequence[PairwiseDifference]) -> list[PairwiseDifference]:
+    """P values that allow for all pairs of a metric; with a single pair, for all metrics of it."""
+    pairs = {(comparison.before, comparison.after) for comparison in comparisons}
+    adjusted = list(comparisons)
+    for metric in dict.fromkeys(comparison.metric if len(pairs) > 1 else "" for comparison in comparisons):
+        places = [i for i, comparison in enumerate(comparisons) if metric in ("", comparison.metric)]
+        for i, p in zip(places, holm([comparisons[i].found.p for i in places]), strict=True):
+            adjusted[i] = replace(comparisons[i], p_holm=p)
+    return adjusted
+
+
+def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out: Console) -> None:
+    """Two sides: a row a metric. More: a table for each metric in which some pair differs."""
+    metrics = list(dict.fromkeys(comparison.metric for comparison in comparisons))
+    if len(sides) == 2:
+        out.print(f"before: [bold]{escape(sides[0].name)}[/bold]", soft_wrap=True)
+        out.print(f"after:  [bold]{escape(sides[1].name)}[/bold]", soft_wrap=True)
+        out.print(_table(None, ["metric"], [([c.metric], c) for c in comparisons]))
+    else:
+        differing = {c.metric for c in comparisons if c.p_holm < _SHOWN_P}
+        for metric in (name for name in metrics if name in differing):
+            rows = [([c.before, c.after], c) for c in comparisons if c.metric == metric]
+            out.print(_table(metric, ["before", "after"], rows))
+        others = [name for name in metrics if name not in differing]
+        out.print(f"No pair differs at P < {_SHOWN_P} in: {', '.join(others) or '–'}", soft_wrap=True)
+    out.print(
+        "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics\n"
+        "of a single pair (Holm), – where nothing was tested; effect in standard deviations of the\n"
+        "differences; detectable: what so many neurons show in 80 of 100 experiments; n: neurons (clusters\n"
+        "of those with one label), or classes, pairs, images. Green: better, red: worse, at"
+        f" P < {_SHOWN_P}.\n",
+        style="dim",
+    )
+
+
+def _table(
+    title: str | None, names: Sequence[str], rows: Sequence[tuple[list[str], PairwiseDifference]]
+) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name in ("before", "after", "difference", "95% interval", "P", "effect", "detectable", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cells, comparison in rows:
+        f, style = comparison.found, _style(comparison)
+        table.add_row(
+            *map(escape, cells),
+            f"{f.before:.3f}",
+            f"{f.after:.3f}",
+            f"[{style}]{f.mean:+.3f}[/{style}]",
+            "one cluster" if isnan(f.low) else f"{f.low:+.3f} to {f.high:+.3f}",
+            "–" if isnan(comparison.p_holm) else f"{comparison.p_holm:.2g}",
+            "–" if isnan(f.effect) else f"{f.effect:+.2f}",
+            "–" if isnan(f.detectable) else f"{f.detectable:.3f}",
+            f"{f.n} ({f.clusters})",
+        )
+    return table
+
+
+def _style(comparison: PairwiseDifference) -> str:
+    if comparison.higher_is_better is None or not comparison.p_holm < _SHOWN_P:
+        return "default"
+    return "green" if (comparison.found.mean > 0) == comparison.higher_is_better else "bold red"

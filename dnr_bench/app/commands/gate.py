@@ -1,0 +1,302 @@
+"""Has label quality got worse? Runs a small benchmark and holds it against a committed baseline.
+
+    dnr-bench gate                    run it; exit code 1 where something got worse
+    dnr-bench gate run=RUN            take this run (its folder or its id in MLflow) instead
+    dnr-bench gate update=true        write a new baseline
+    dnr-bench gate scorer=semantic    with any setting of a run
+
+baseline=NAME or FILE chooses the baseline (conf/baselines/shapes.yaml). Worse is what fell by more than its
+tolerance, neuron by neuron, and hardly by chance (one-sided sign flips, P < 0.1 allowing for all metrics).
+In GitHub Actions the table becomes the summary of the job.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dnr_bench.app.command_line import CommandParser, taken_words
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import CONF
+from dnr_bench.outputs.console import console
+from dnr_bench.results.comparison import write_outcome
+from dnr_bench.results.schema import RunResult, finite
+from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
+
+#: By how much a headline metric may fall, unless the baseline says otherwise.
+_TOLERANCE = 0.05
+#: Of a fall beyond the tolerance: with the tolerances of conf/baselines it raises no alarm on other seeds and
+#: finds one swapped label in five (`python -m dnr_bench.shapes.check_gate`).
+_P = 0.1
+_SHOWN_NEURONS = 12
+#: The share of the baseline's neurons that a run must have.
+_MIN_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a run reached: per neuron, with the judge of each metric."""
+
+    date: str
+    versions: Mapping[str, str]
+    judges: Mapping[str, str]
+    tolerances: Mapping[str, float]
+    neurons: Records
+
+    @staticmethod
+    def of(result: RunResult, tolerances: Mapping[str, float] | None = None) -> Baseline:
+        """The baseline that a result makes: of its headline metrics of neurons that have a direction.
+
+        tolerances: of the baseline that it replaces, which it keeps as far as it has these metrics.
+        """
+        gated = {
+            name: (tolerances or {}).get(name, _TOLERANCE)
+            for name, metric in result.metrics.items()
+            if metric.headline and metric.higher_is_better and metric.item_kind == "neuron"
+        }
+        return Baseline(
+            date.today().isoformat(),
+            dict(result.versions),
+            {name: result.metrics[name].judge for name in gated},
+            gated,
+            {
+                neuron.name: ScoredItem(
+                    neuron.name,
+                    neuron.labels,
+                    {name: neuron.values[name] for name in gated if name in neuron.values},
+                    neuron.truth,
+                )
+                for neuron in result.neurons
+            },
+        )
+
+    @staticmethod
+    def read(path: Path) -> Baseline:
+        """The baseline of a file."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            neurons = {name: _read_item(name, record) for name, record in content.pop("neurons").items()}
+            baseline = Baseline(**content, neurons=neurons)
+            if not baseline.tolerances:
+                raise ValueError("it gates nothing")
+        except OSError as error:
+            known = ", ".join(sorted(file.stem for file in (CONF / "baselines").glob("*.yaml")))
+            raise UsageError(
+                f"baseline={path} cannot be read: {error.strerror}; there are {known}"
+            ) from error
+        except Exception as error:  # whatever a file may hold, it is no baseline
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UsageError(f"baseline={path} is no baseline: {reason}") from error
+        return baseline
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        neurons = {
+            str(name): {
+                "labels": list(item.labels),
+                "truth": item.truth,
+                "values": {metric: finite(value) for metric, value in item.values.items()},
+            }
+            for name, item in self.neurons.items()
+        }
+        content = {**vars(self), "neurons": neurons}
+        note = "# Written by dnr-bench gate update=true; what label quality is held against.\n"
+        text = note + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+        path.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one metric stands against the baseline."""
+
+    metric: str
+    found: Difference
+    p_holm: float
+    tolerance: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether it fell by more than the tolerance, and not by chance."""
+        return self.found.mean < -self.tolerance and self.p_holm < _P
+
+
+def verdicts_on(baseline: Baseline, result: RunResult) -> list[Verdict]:
+    """A verdict on each metric of the baseline; raises `UsageError` where the two do not compare.
+
+    A neuron that has lost its label counts as 0, so that a pipeline cannot pass by saying nothing.
+    """
+    after = _by_name(result)
+    common = after.keys() & baseline.neurons.keys()
+    if len(common) < _MIN_SHARE * len(baseline.neurons):
+        raise UsageError(
+            f"the run has {len(common)} of the baseline's {len(baseline.neurons)} neurons; it needs"
+            f" {_MIN_SHARE:.0%} of them"
+        )
+    if missing := [name for name in baseline.tolerances if name not in result.metrics]:
+        raise UsageError(f"the run has no {', '.join(missing)}, which the baseline has: evaluate it as well")
+    for name, wanted in baseline.judges.items():
+        given = result.metrics[name].judge
+        if given != wanted:
+            raise UsageError(
+                f"{name} was judged by {wanted or 'no model'} for the baseline, and by"
+                f" {given or 'no model'} for the run"
+            )
+    filled = {name: replace(after[name], values=_without_gaps(baseline, name, after)) for name in common}
+    found = {
+        name: difference(name, baseline.neurons, filled, link_labels=False) for name in baseline.tolerances
+    }
+    differences = {name: value for name, value in found.items() if value is not None}
+    adjusted = holm([_p_of_fall(value) for value in differences.values()])
+    return [
+        Verdict(name, value, p, baseline.tolerances[name])
+        for (name, value), p in zip(differences.items(), adjusted, strict=True)
+    ]
+
+
+def _by_name(result: RunResult) -> dict[Hashable, ScoredItem]:
+    return {n.name: ScoredItem(n.name, n.labels, n.values, n.truth) for n in result.neurons}
+
+
+def _read_item(name: str, record: Mapping[str, Any]) -> ScoredItem:
+    """A neuron of a baseline's file."""
+    values = record["values"]
+    if not all(isinstance(value, float | int | None) for value in values.values()):
+        raise ValueError(f"{name} is no neuron with labels and values")
+    known = {metric: float("nan") if value is None else float(value) for metric, value in values.items()}
+    return ScoredItem(name, list(record["labels"]), known, record["truth"])
+
+
+def _p_of_fall(found: Difference) -> float:
+    """How often chance alone would let it fall as far: half the two-sided P, as rises are no matter here."""
+    return found.p / 2 if found.mean < 0 else 1 - found.p / 2
+
+
+def _without_gaps(baseline: Baseline, neuron: Hashable, after: Records) -> dict[str, float]:
+    """The neuron's values, 0 where the baseline has one and the run does not."""
+    values = after[neuron].values
+    known = {name: values.get(name, np.nan) for name in baseline.neurons[neuron].values}
+    return {name: 0.0 if np.isnan(value) else value for name, value in known.items()}
+
+
+def fallen(baseline: Baseline, result: RunResult, metric: str) -> list[tuple[str, str, str, str]]:
+    """(neuron, truth, label of the baseline, label now) where the metric fell, the most first."""
+    after = _by_name(result)
+    falls = []
+    for name in after.keys() & baseline.neurons.keys():
+        was = baseline.neurons[name].values.get(metric)
+        now = _without_gaps(baseline, name, after).get(metric)
+        if was is not None and now is not None and now < was:
+            before, item = baseline.neurons[name], after[name]
+            texts = ("; ".join(before.labels) or "–", "; ".join(item.labels) or "–")
+            falls.append((now - was, str(name), str(item.truth or ""), *texts))
+    return [fall[1:] for fall in sorted(falls)]
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the gate; 0: nothing got worse, 1: something did."""
+    parser = CommandParser("gate", __doc__)
+    parser.add_settings()
+    arguments = parser.parse_args(words)
+    own, overrides = taken_words(arguments.overrides, {"run": "", "update": "false", "baseline": "shapes"})
+    if own["update"] not in ("true", "false"):
+        raise UsageError(f"update={own['update']} must be true or false")
+    path = Path(own["baseline"])
+    if path.suffix not in (".yaml", ".yml"):
+        path = CONF / "baselines" / f"{own['baseline']}.yaml"
+    updating = own["update"] == "true"
+    baseline = Baseline.read(path) if not updating or path.exists() else None  # its errors before any work
+    result = _taken(own["run"], overrides) if own["run"] else _made(overrides, arguments.config_dir)
+    if updating or baseline is None:
+        made = Baseline.of(result, baseline.tolerances if baseline else None)
+        if not made.tolerances:
+            raise UsageError("the run has no headline metric of neurons: a baseline of it would gate nothing")
+        made.write(path)
+        console().print(f"wrote {path}: {len(result.neurons)} neurons", soft_wrap=True)
+        return 0
+    verdicts = verdicts_on(baseline, result)
+    _print(baseline, result, verdicts, console())
+    return int(any(verdict.worse for verdict in verdicts))
+
+
+def _made(overrides: Sequence[str], config_dir: str | None) -> RunResult:
+    """The result of the gate's benchmark with these overrides."""
+    config = load_config("+experiment=gate", *overrides, config_dir=config_dir)
+    folder = Path(config.paths.mlruns) / "runs" / time.strftime("gate-%Y-%m-%d_%H-%M-%S")
+    result = run(build_run(config, overrides))
+    result.write(folder)
+    write_outcome(folder, ["+experiment=gate", *overrides], {})
+    return result
+
+
+def _taken(name: str, overrides: Sequence[str]) -> RunResult:
+    if overrides:
+        raise UsageError(f"run={name} is done: it takes no {' '.join(overrides)}")
+    if Path(name).exists():
+        return RunResult.read(name)
+    from dnr_bench.outputs.mlflow.jobs import logged_jobs
+    from dnr_bench.outputs.mlflow.tracker import Tracker
+
+    config = load_config()
+    jobs = logged_jobs(Tracker(Path(config.paths.mlruns), config.experiment_name), name)
+    if len(jobs) != 1 or jobs[0].result is None:
+        raise UsageError(f"run={name} is a multirun or has no result: name one finished run")
+    return jobs[0].result
+
+
+def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], out: Console) -> None:
+    rows = [
+        (
+            verdict.metric,
+            f"{verdict.found.before:.3f}",
+            f"{verdict.found.after:.3f}",
+            f"{verdict.found.mean:+.3f}",
+            f"{verdict.found.low:+.3f} to {verdict.found.high:+.3f}",
+            f"{verdict.p_holm:.2g}",
+            f"{verdict.tolerance:.2f}",
+            "worse" if verdict.worse else "fine",
+        )
+        for verdict in verdicts
+    ]
+    columns = ("metric", "baseline", "now", "difference", "95% interval", "P", "tolerance", "verdict")
+    table = Table(*columns, title=f"Against the baseline of {baseline.date}", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row, style="bold red" if row[-1] == "worse" else "")
+    out.print(table)
+    worst = next((verdict.metric for verdict in verdicts if verdict.worse), None)
+    falls = fallen(baseline, result, worst) if worst else []
+    changed = Table("neuron", "truth", "label of the baseline", "label now", box=box.SIMPLE_HEAD)
+    for fall in falls[:_SHOWN_NEURONS]:
+        changed.add_row(*map(escape, fall))
+    if falls:
+        out.print(f"where {worst} fell ({len(falls)} neurons):")
+        out.print(changed)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(_markdown(columns, rows) + (_markdown(("neuron", "truth", "was", "is"), falls)))
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n\n"
+
+
+def _cell(text: str) -> str:
+    """Text of a model's or a user's, which must not end a cell or become HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

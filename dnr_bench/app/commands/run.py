@@ -1,0 +1,121 @@
+"""`dnr-bench run`, or no command at all: compose, build, run, log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
+
+from dnr_bench.app.command_line import report
+from dnr_bench.app.configuration import register_installed_configs
+from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
+from dnr_bench.infra.errors import DnrError, RunError, UsageError
+from dnr_bench.infra.shipped import CONF
+
+
+class _Job:
+    """One job of a run or multirun, as Hydra has set it up."""
+
+    def __init__(self, config: DictConfig) -> None:
+        settings = HydraConfig.get()
+        choices = settings.runtime.choices
+        self.config = config
+        self.folder = Path(settings.runtime.output_dir)
+        self.overrides = [str(word) for word in settings.overrides.task]
+        self.parts = {str(group): str(choices[group]) for group in config if group in choices}
+        self.parent = os.environ.get(PARENT_VARIABLE)
+        self.started = time.time()
+
+    @property
+    def title(self) -> str:
+        return " ".join(self.overrides) or "defaults"
+
+    def run(self) -> None:
+        """Describe, evaluate, write, print, log."""
+        from dnr_bench.app.configuration import build_run
+        from dnr_bench.app.run import run
+        from dnr_bench.outputs.console import console, print_job, print_link, print_page, print_result
+        from dnr_bench.outputs.html import without_page, write_report
+        from dnr_bench.results.comparison import write_outcome
+
+        out, config, folder = console(), self.config, self.folder
+        out.rule(f"dnr_bench: {escape(self.title)}", align="left")
+        settings = build_run(config, self.overrides)
+        session = settings.session()
+        result = run(settings, session)
+        result.write(folder)  # on disk before the tracking database is spoken to
+        write_outcome(folder, self.overrides, self.parts)
+        if config.report:
+            with without_page("report.html"):
+                write_report(result, session, folder)
+        if self.parent is None:
+            print_result(result, folder, self.parts, out)
+            if (folder / "report.html").exists():
+                print_page(folder / "report.html", out)
+        else:
+            print_job(result, folder, out)
+
+        from dnr_bench.outputs.mlflow.tracker import Tracker
+
+        tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
+        run_id = tracker.log_result(result, folder, self.title, self.started, self.parent, self.parts)
+        if self.parent is None:
+            print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, out)
+
+    def log_failure(self, failure: DnrError) -> None:
+        """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
+        from dnr_bench.results.comparison import write_outcome
+
+        if isinstance(failure, UsageError) and self.parent is None:
+            return
+        if (self.folder / "outcome.json").exists():  # the labels are on disk; MLflow itself failed
+            return
+        try:
+            from dnr_bench.outputs.mlflow.tracker import Tracker
+
+            write_outcome(self.folder, self.overrides, failure=str(failure))
+            plain = OmegaConf.to_container(self.config, resolve=False)
+            assert isinstance(plain, dict)
+            tracker = Tracker(Path(self.config.paths.mlruns), self.config.experiment_name)
+            values = {str(key): value for key, value in plain.items()}
+            tracker.log_failure(str(failure), values, self.folder, self.title, self.started, self.parent)
+        except Exception as error:  # the tracking database itself may be what failed
+            print(f"error: the failure could not be logged in MLflow: {error}", file=sys.stderr)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run what these words ask for; the exit code is that of the worst job."""
+    register_installed_configs()
+    failures: list[DnrError] = []
+    sys.argv = [sys.argv[0], *words]  # which Hydra reads
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def job(config: DictConfig) -> None:
+        """One job. A failure is noted, not raised, so that the other jobs of a multirun go on."""
+        mine = _Job(config)
+        try:
+            mine.run()
+        except DnrError as error:
+            failure = error
+        except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
+            reason = (str(error).strip() or "-").splitlines()[0]
+            failure = RunError(f"unexpected {type(error).__name__}: {reason}")
+            failure.__cause__ = error
+        else:
+            return
+        failures.append(failure)
+        report(failure, bool(config.debug))
+        mine.log_failure(failure)
+
+    try:
+        job()
+    finally:
+        close_open_parents()
+    return max((failure.exit_code for failure in failures), default=0)

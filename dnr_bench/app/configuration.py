@@ -1,0 +1,215 @@
+"""From settings to a run that is ready to start: compose, build, check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from dnr_bench.app.neurons import NeuronSelection
+from dnr_bench.app.parts import PartBuilder, called
+from dnr_bench.app.run import RunConfig
+from dnr_bench.infra.devices import Dtype, checked_device
+from dnr_bench.infra.errors import DnrError, UsageError
+from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.store import Store
+from dnr_bench.probes.perturbed import BlurRegion, Perturbation, PerturbedProbe
+from dnr_bench.protocols import (
+    Corruption,
+    Generator,
+    ImageTextEncoder,
+    Metered,
+    Probe,
+    Scorer,
+    Target,
+)
+from dnr_bench.session import Evaluator, Method
+from dnr_bench.stages.concept_images import DrawingSettings
+from dnr_bench.stages.exemplars import ExemplarSettings
+
+T = TypeVar("T")
+
+#: Top-level keys that are read here, or that say where results go, whatever the parts are.
+_ALWAYS = {
+    "seed", "device", "dtype", "blur", "blur_region", "corruption", "images_per_concept", "prompt", "neurons",
+    "exemplars", "paths", "store", "report", "experiment_name", "debug", "target", "probe", "method",
+    "generator", "encoder", "evaluator", "hydra", "experiment", "variant",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TopLevel:
+    """The top-level values of conf/config.yaml that are no part's, with their types."""
+
+    seed: int
+    blur: float
+    blur_region: BlurRegion
+    device: str
+    dtype: Dtype
+    experiment_name: str
+    debug: bool
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"seed={self.seed} must be at least 0")
+        if not self.experiment_name:
+            raise UsageError("experiment_name is empty")
+        checked_device(self.device)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where results go, relative to the working directory."""
+
+    store: str
+    mlruns: str
+
+
+class InstalledConfigs(SearchPathPlugin):
+    """Lets installed packages add members to conf/: each names its own folder of configs as an entry point.
+
+    In the package's pyproject.toml: [project.entry-points."dnr_bench.conf"] mine = "my_package.conf".
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Hydra calls this before it composes."""
+        for found in entry_points(group="dnr_bench.conf"):
+            search_path.append(f"dnr_bench.conf {found.name}", f"pkg://{found.value}")
+
+
+def register_installed_configs() -> None:
+    """Let Hydra find the configs of installed packages; registering them again changes nothing."""
+    Plugins.instance().register(InstalledConfigs)
+
+
+def load_config(*overrides: str, name: str = "config", config_dir: str | None = None) -> DictConfig:
+    """The config that these overrides give.
+
+    Args:
+        overrides: as on the command line: "scorer=semantic", "blur=2".
+        name: of a file in conf/: config for runs, sweep for studies.
+        config_dir: a folder of further configs, as --config-dir on the command line.
+    """
+    register_installed_configs()
+    words = list(overrides)
+    if config_dir is not None:
+        words.append(f"hydra.searchpath=[file://{config_dir}]")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=words)
+
+
+def build_run(
+    config: DictConfig,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, object] | None = None,
+    evaluators: Mapping[str, Evaluator] | None = None,
+) -> RunConfig:
+    """Build every part of a run.
+
+    Args:
+        config: as composed by Hydra.
+        overrides: what was asked for on the command line; what no part would look at is refused.
+        given: parts by group that are there already.
+        evaluators: the same for evaluators, by name; they come beside those of the config.
+
+    Raises:
+        UsageError: whatever is wrong with the config.
+    """
+    top = checked(TopLevel, "", {name: config[name] for name in TopLevel.__annotations__})
+    exemplars = checked(ExemplarSettings, "exemplars", resolved(config.exemplars))
+    selection = checked(NeuronSelection, "neurons", resolved(config.neurons))
+    checked(Paths, "paths", resolved(config.paths))
+    drawing = checked(
+        DrawingSettings, "", {"prompt": config.prompt, "images_per_concept": config.images_per_concept}
+    )
+    parts = PartBuilder(config, given)
+    perturbation = {
+        "blur": top.blur,
+        "blur_region": top.blur_region,
+        "corruption": parts.part("corruption", Corruption),
+    }
+    if "scorer" in config:
+        parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once
+    probe = PerturbedProbe(parts.part("probe", Probe), checked(Perturbation, "", perturbation))
+    judges = {**_evaluators(config, parts), **(evaluators or {})}
+    target = parts.part("target", Target)
+    layers = selection.choose_layers(target.layers())
+    neurons = selection.choose(layers, top.seed)
+    for evaluator in judges.values():
+        evaluator.check(neurons, target)
+    method = parts.part("method", Method)
+    _check_method(method, neurons, target)
+    _refuse_unused(overrides, config, parts)
+    return RunConfig(
+        method=method,
+        neurons=neurons,
+        evaluators=judges,
+        target=target,
+        layers=layers,
+        probe=probe,
+        encoder=parts.part("encoder", ImageTextEncoder),
+        generator=parts.part("generator", Generator),
+        exemplars=exemplars,
+        drawing=drawing,
+        seed=top.seed,
+        store=parts.part("store", Store),
+        metered={name: part for name, part in parts.built.items() if isinstance(part, Metered)},
+        resolved=resolved(config),
+    )
+
+
+def checked(kind: type[T], where: str, values: Mapping[str, Any]) -> T:
+    """A settings object of these values; whatever is wrong with them raises `UsageError` with the key."""
+    prefix = f"{where}." if where else ""
+    return called(kind, values, where, {name: f"{prefix}{name}" for name in values})
+
+
+def resolved(node: DictConfig) -> dict[str, Any]:
+    """A config or a part of it as plain values, interpolations resolved."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _evaluators(config: DictConfig, parts: PartBuilder) -> dict[str, Evaluator]:
+    """The evaluators by name; one whose file begins with _target_, without a package, goes by its class."""
+    node = config.get("evaluator") or OmegaConf.create({})  # evaluator=[] leaves no such key
+    named = {str(name): child for name, child in node.items() if _is_evaluator(child)}
+    found = {name: parts.build(child, Evaluator, f"evaluator.{name}") for name, child in named.items()}
+    if "_target_" in node:
+        rest = OmegaConf.masked_copy(node, [str(name) for name in node if str(name) not in named])
+        rest._set_parent(config)
+        name = str(node["_target_"]).rpartition(".")[2].lower()
+        found[name] = parts.build(rest, Evaluator, "evaluator")
+    return found
+
+
+def _is_evaluator(child: object) -> bool:
+    return isinstance(child, DictConfig) and "_target_" in child
+
+
+def _check_method(method: Method, neurons: Sequence[Any], target: Target) -> None:
+    try:
+        method.check(neurons, target.layers())
+    except DnrError as error:
+        text = str(error)
+        raise type(error)(f"method.{text}" if text.startswith("path=") else text) from error
+
+
+def _refuse_unused(overrides: Sequence[str], config: DictConfig, parts: PartBuilder) -> None:
+    """What was asked for, and what no part of this run looks at, would be passed over without a word."""
+    keys = dict.fromkeys(word.partition("=")[0].lstrip("+~").partition(".")[0] for word in overrides)
+    unused = [key for key in keys if key in config and key not in parts.used | _ALWAYS]
+    if unused:
+        method = str(config.method.get("_target_")).rpartition(".")[2]
+        raise UsageError(
+            f"{', '.join(unused)}: nothing in this run looks at that; neither {method} nor the evaluators"
+            " use it. Leave it out, or choose another method (method=describe) or evaluator"
+        )

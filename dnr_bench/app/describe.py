@@ -1,0 +1,170 @@
+"""The Python face: a live network, pictures in a folder, and words for its units; without Hydra or MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.run import run
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
+from dnr_bench.outputs.html import write_report
+from dnr_bench.protocols import (
+    Captioner,
+    Generator,
+    ImageTextEncoder,
+    Probe,
+    Proposer,
+    Scorer,
+    Summarizer,
+    Target,
+)
+from dnr_bench.results.schema import RunResult
+from dnr_bench.session import Evaluator, Method, Session
+from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.preprocessing import Preprocessing
+
+#: What torchvision's published weights were trained with.
+IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, repr=False)
+class LiveResult(RunResult):
+    """A result whose pictures are still at hand, so that `report` can write its page."""
+
+    session: Session | None = field(default=None, compare=False)
+
+    def plain(self) -> dict[str, object]:
+        """The content of result.json, which is that of any other result."""
+        return RunResult(**_fields_of(self)).plain()
+
+    def report(self, path: str | Path) -> Path:
+        """Write result.json and report.html, a page with the pictures of every neuron, into a folder.
+
+        Args:
+            path: the folder; it is made where it does not exist.
+
+        Returns:
+            The path of report.html.
+        """
+        assert self.session is not None
+        folder = Path(path)
+        self.write(folder)
+        return write_report(self, self.session, folder)
+
+
+def describe(
+    model: nn.Module | Target | str,
+    layers: Sequence[str],
+    images: str | Path | Probe,
+    *,
+    units: Sequence[int] | str = "all",
+    sample: int | None = None,
+    preprocessing: Preprocessing | Any = IMAGENET,
+    names: Mapping[str, Sequence[str]] | None = None,
+    method: str | Method = "describe",
+    captioner: str | Captioner = "blip",
+    summarizer: str | Summarizer | Proposer = "consensus",
+    generator: str | Generator = "diffusion",
+    encoder: str | ImageTextEncoder = "clip",
+    scorer: str | Scorer = "topk_squared_image_products",
+    evaluators: Mapping[str, Evaluator] | None = None,
+    settings: Sequence[str] = (),
+    store: str | Path = "mlruns/store",
+    device: str = "cpu",
+    seed: int = 0,
+) -> LiveResult:
+    """Describe units of a network in words.
+
+    Args:
+        model: a live network in evaluation mode or not, whose named modules are the layers; a target; or the
+            name of a member of conf/target.
+        layers: names of modules, as in `model.named_modules()`.
+        images: a folder with pictures, or a data set of its own kind; they excite the units.
+        units: "all", a range like "0-15", or a sequence of numbers, for every layer.
+        sample: describe only so many units of each layer, chosen at random by the seed.
+        preprocessing: how a picture becomes the network's input: a `Preprocessing`, or the transforms of
+            torchvision's weights (`weights.transforms()`).
+        names: the true names of a layer's units, where they are known.
+        method, captioner, summarizer, generator, encoder, scorer: parts, or names of members of conf/.
+        evaluators: what judges the labels, by name; None: nothing does.
+        settings: further settings, as on the command line: ["exemplars.n=5", "blur=2"].
+        store: the folder where finished work is kept, so that the next call starts from it.
+        device: cpu, cuda, cuda:1 ...
+        seed: of every sampler.
+
+    Returns:
+        The result, with `to_pandas()`, `report(folder)` and a table for notebooks.
+
+    Raises:
+        UsageError: a name, type or range is wrong.
+        RunError: the request is fine but could not be carried out.
+    """
+    given: dict[str, object] = {"store": Store(store)}
+    words = [f"seed={seed}", f"device={device}", "evaluator=[]", "report=false", *settings]
+    for group, part in (
+        ("method", method), ("captioner", captioner), ("summarizer", summarizer), ("generator", generator),
+        ("encoder", encoder), ("scorer", scorer),
+    ):  # fmt: skip
+        _choose(group, part, given, words)
+    if isinstance(images, str | Path):
+        words.append("probe=folder")
+    else:
+        given["probe"] = images
+    if isinstance(model, str):
+        words.append(f"target={model}")
+    else:
+        given["target"] = _target(model, preprocessing, names, device)
+    config = load_config(*words)
+    _set(config, "neurons", {"layers": list(layers), "units": _units(units), "sample": sample})
+    if isinstance(images, str | Path):
+        OmegaConf.update(config, "probe.path", str(images))
+    prepared = build_run(config, given=given, evaluators=evaluators or {})
+    session = prepared.session()
+    return LiveResult(**_fields_of(run(prepared, session)), session=session)
+
+
+def _choose(group: str, part: object, given: dict[str, object], words: list[str]) -> None:
+    if isinstance(part, str):
+        words.append(f"{group}={part}")
+    else:
+        given[group] = part
+
+
+def _set(config: DictConfig, key: str, values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        OmegaConf.update(config, f"{key}.{name}", value)
+
+
+def _units(units: Sequence[int] | str) -> list[int] | str:
+    return units if isinstance(units, str) else [int(unit) for unit in units]
+
+
+def _target(
+    model: nn.Module | Target, preprocessing: Any, names: Mapping[str, Sequence[str]] | None, device: str
+) -> Target:
+    if not isinstance(model, nn.Module):
+        return model
+    seen = preprocessing if isinstance(preprocessing, Preprocessing) else _of_transforms(preprocessing)
+    return HookedTarget(model, seen, names=names, device=device)
+
+
+def _of_transforms(preset: Any) -> Preprocessing:
+    """That of torchvision's classification transforms."""
+    try:
+        (resize,), (crop,) = preset.resize_size, preset.crop_size
+        return Preprocessing(resize, crop, preset.mean, preset.std, interpolation=preset.interpolation.value)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"preprocessing={preset!r} is neither a Preprocessing nor the transforms of torchvision's weights"
+        ) from error
+
+
+def _fields_of(result: RunResult) -> dict[str, Any]:
+    return {item.name: getattr(result, item.name) for item in fields(RunResult)}

@@ -1,0 +1,69 @@
+"""The command line: `dnr-bench [COMMAND] ...`, the same as `python -m dnr_bench [COMMAND] ...`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from dnr_bench.app.command_line import exit_code_of
+
+#: Each is a module of dnr_bench.app.commands whose `main` takes the words and gives the exit code.
+COMMANDS = {
+    "run": "describe neurons, evaluate the labels, log the run; the default",
+    "compare": "do runs differ in more than chance?",
+    "gate": "has label quality got worse than a baseline?",
+    "report": "write a run's page with pictures anew",
+    "try": "score one concept for one neuron",
+    "ui": "open MLflow on what has been run",
+}
+_GROUP = "dnr_bench.commands"
+#: What other libraries are told before they are imported.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+def main() -> int:
+    """Run the command line; see `exit_code_of` for the codes."""
+    prepare_process()
+    words = sys.argv[1:]
+    command, rest = split_command(words)
+    if "COMP_LINE" in os.environ:  # a shell asks how the line could go on; Hydra looks at settings only
+        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {command} ", " ", 1)
+        command, rest = "run", words
+    return exit_code_of(lambda: _loaded(command)(rest), words)
+
+
+def prepare_process() -> None:
+    """What a program decides for its process, and a library must not: environment and signals."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open is closed, as on Ctrl-C
+
+
+def split_command(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command and its words; words without a command are those of a run."""
+    if words and words[0] in {*COMMANDS, *_of_packages()}:
+        return words[0], list(words[1:])
+    return "run", list(words)
+
+
+def _loaded(command: str) -> Callable[[Sequence[str]], int]:
+    found: Callable[[Sequence[str]], int]
+    if command in COMMANDS:
+        name = {"try": "try_concept"}.get(command, command)
+        found = import_module(f"dnr_bench.app.commands.{name}").main
+    else:
+        found = _of_packages()[command].load()
+    return found
+
+
+def _of_packages() -> dict[str, EntryPoint]:
+    """Commands of installed packages, `study` among them, by name."""
+    return {found.name: found for found in entry_points(group=_GROUP)}

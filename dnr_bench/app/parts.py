@@ -1,0 +1,168 @@
+"""From config nodes to objects: the one place that instantiates, with errors that name the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from inspect import isclass, signature
+from typing import Any, TypeVar, get_type_hints
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from dnr_bench.infra.errors import DnrError, UsageError
+
+T = TypeVar("T")
+
+_TARGET = "_target_"
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+#: Whole numbers are fine where numbers are asked for.
+_NUMBERS = BeartypeConf(is_pep484_tower=True)
+
+
+class PartBuilder:
+    """Builds the parts that a config names, each top-level part once, however many others refer to it.
+
+    A value like ${encoder} stands for the part of that group, and not for another one with its settings.
+
+    Args:
+        config: the composed config.
+        given: parts by group that are there already, in place of those that the config names.
+
+    Attributes:
+        built: the parts by group. used: the top-level keys that some part has asked for.
+    """
+
+    def __init__(self, config: DictConfig, given: Mapping[str, object] | None = None) -> None:
+        self.config = config
+        self.built: dict[str, object] = dict(given or {})
+        self.used: set[str] = set(self.built)
+
+    def part(self, group: str, protocol: type[T]) -> T:
+        """The part of a group.
+
+        Raises:
+            UsageError: a setting is wrong, or the part does not keep the protocol.
+        """
+        found = self._shared(group)
+        if not isinstance(found, protocol):
+            where = self.config[group].get(_TARGET) if group in self.config else type(found).__name__
+            raise UsageError(f"{group}: {where} is not a {protocol.__name__}")
+        return found
+
+    def build(self, node: DictConfig, protocol: type[T], where: str) -> T:
+        """The part that a node names; `where`: its place in the config, for messages."""
+        found = self._built(node, where)
+        if not isinstance(found, protocol):
+            raise UsageError(f"{where}: {node.get(_TARGET)} is not a {protocol.__name__}")
+        return found
+
+    def _shared(self, group: str) -> object:
+        self.used.add(group)
+        if group not in self.built:
+            self.built[group] = self._built(self.config[group], group)
+        return self.built[group]
+
+    def _built(self, node: DictConfig, where: str) -> object:
+        if _TARGET not in node:
+            raise UsageError(f"{where} has no {_TARGET}: name the class or function that makes the part")
+        target = _located(str(node[_TARGET]), where)
+        values = {str(key): self._value(node, key, where) for key in node if key != _TARGET}
+        names = {key: _reference(node, key) or f"{where}.{key}" for key in values}
+        return called(target, values, where, names)
+
+    def _value(self, node: DictConfig | ListConfig, key: Any, where: str) -> object:
+        reference = _reference(node, key)
+        if reference is not None:
+            top = reference.partition(".")[0]
+            self.used.add(top)
+            if reference in self.built or _is_part(self.config.get(reference)):
+                return self._shared(reference)
+        value = node[key]
+        if isinstance(value, DictConfig) and _TARGET in value:
+            return self._built(value, f"{where}.{key}")
+        if isinstance(value, DictConfig):
+            return {inner: self._value(value, inner, f"{where}.{key}") for inner in value}
+        if isinstance(value, ListConfig):
+            return [self._value(value, i, f"{where}.{key}") for i in range(len(value))]
+        return value
+
+
+def called(target: Callable[..., T], values: Mapping[str, object], where: str, names: Mapping[str, str]) -> T:
+    """What a class or function makes of these arguments; whatever is wrong with them raises `UsageError`.
+
+    Args:
+        target: is called, after its arguments were checked against its type hints.
+        values: the arguments.
+        where: the place in the config.
+        names: what each argument is called there.
+    """
+    for key, hint in _hints(target).items():
+        if key in values and not _fits(values[key], hint):
+            raise UsageError(f"{names[key]}={values[key]!r} is not of type {_readable(hint)}")
+    try:
+        signature(target).bind(**values)
+    except TypeError as error:
+        allowed = ", ".join(signature(target).parameters)
+        raise UsageError(f"{where}: {error}; allowed keys: {allowed}") from error
+    try:
+        return target(**values)
+    except DnrError as error:
+        raise type(error)(_with_place(str(error), where, names)) from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where or 'config'}: {error}") from error
+
+
+def _located(name: str, where: str) -> Callable[..., object]:
+    try:
+        found: Callable[..., object] = get_object(name)
+    except Exception as error:  # whatever the import of somebody's module raises
+        reason = str(error).strip().splitlines()
+        raise UsageError(
+            f"{where}: {name} cannot be imported: {reason[-1] if reason else error!r}"
+        ) from error
+    return found
+
+
+def _reference(node: DictConfig | ListConfig, key: Any) -> str | None:
+    """What a value like ${scorer} or ${scorer.k} refers to."""
+    if not OmegaConf.is_interpolation(node, key):
+        return None
+    plain: Any = OmegaConf.to_container(node, resolve=False)
+    match = _REFERENCE.fullmatch(str(plain[key]))
+    return match[1] if match else None
+
+
+def _is_part(node: object) -> bool:
+    return isinstance(node, DictConfig) and _TARGET in node
+
+
+def _hints(target: Callable[..., object]) -> dict[str, object]:
+    """The type hints of the arguments; none where they name what only type checkers import."""
+    try:
+        return dict(get_type_hints(target.__init__ if isclass(target) else target, include_extras=True))
+    except (NameError, AttributeError, TypeError):
+        return {}
+
+
+def _fits(value: object, hint: object) -> bool:
+    if isinstance(value, bool) and hint in (int, float, int | None, float | None):
+        return False
+    return bool(is_bearable(value, hint, conf=_NUMBERS))  # type: ignore[arg-type]
+
+
+def _readable(hint: object) -> str:
+    if isclass(hint) and not hasattr(hint, "__args__"):
+        return str(hint.__name__)
+    return re.sub(r"<class '([\w.]+)'>|\b(?:[a-z_]\w*\.)+(?=\w)", r"\1", str(hint))
+
+
+def _with_place(message: str, where: str, names: Mapping[str, str]) -> str:
+    """The message of a part, which names its own argument, with the key of the config in its place."""
+    key = re.match(r"(\w+)(?==)", message)
+    if key:
+        return names.get(key[1], f"{where}.{key[1]}" if where else key[1]) + message[key.end() :]
+    known = not where or message.startswith((f"{where}.", f"{where}:", f"{where}="))
+    return message if known else f"{where}: {message}"

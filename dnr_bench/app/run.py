@@ -1,0 +1,258 @@
+"""One run: describe, evaluate, and gather everything into a `RunResult`; neither Hydra nor MLflow here."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnr_bench.data.chat import Call, Usage
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.data.stages import StageCount
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Generator, ImageTextEncoder, Metered, Probe, Target
+from dnr_bench.results.schema import (
+    CallRecord,
+    ChatUsage,
+    MetricResult,
+    NeuronResult,
+    ProbeResult,
+    RunResult,
+    finite,
+)
+from dnr_bench.session import Evaluator, Method, Session
+from dnr_bench.stages.concept_images import DrawingSettings
+from dnr_bench.stages.exemplars import ExemplarSettings
+from dnr_bench.statistics.controls import normalized
+from dnr_bench.statistics.intervals import Estimate, estimate
+
+_PACKAGES = (
+    "dnr-bench", "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "mlflow",
+    "hydra-core", "numpy", "scipy",
+)  # fmt: skip
+_NOTHING = "(nothing)"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run needs, built and checked.
+
+    metered: the parts of the description that ask a chat model. resolved: the settings as plain values.
+    """
+
+    method: Method
+    neurons: Sequence[Neuron]
+    evaluators: Mapping[str, Evaluator]
+    target: Target
+    layers: Sequence[Layer]
+    probe: Probe
+    encoder: ImageTextEncoder
+    generator: Generator | None
+    exemplars: ExemplarSettings
+    drawing: DrawingSettings
+    seed: int
+    store: Store
+    metered: Mapping[str, Metered]
+    resolved: Mapping[str, Any]
+
+    def session(self) -> Session:
+        """Load the probing set and open a session on it; nothing is computed yet."""
+        return Session(
+            target=self.target,
+            layers=self.layers,
+            probe=self.probe.load(self.seed),
+            encoder=self.encoder,
+            generator=self.generator,
+            exemplars=self.exemplars,
+            drawing=self.drawing,
+            seed=self.seed,
+            store=self.store,
+        )
+
+
+def run(config: RunConfig, session: Session | None = None) -> RunResult:
+    """Describe the neurons that the config names and evaluate their labels.
+
+    Args:
+        config: what to do with which parts.
+        session: one that was opened by `config.session()`, to look at its images afterwards.
+    """
+    start = time.perf_counter()
+    session = session or config.session()
+    session.store.counts = {}
+    explanations = config.method.explain(config.neurons, session)
+    truths = known_truths(config)
+    description = Description(
+        explanations=explanations,
+        truth={neuron: text for neuron, text in truths.items() if text is not None},
+        stages={name: replace(count) for name, count in session.store.counts.items()},
+        usage={
+            name: replace(part.usage, calls=list(part.usage.calls)) for name, part in config.metered.items()
+        },
+    )
+    found, evaluation = _evaluated(config, description, session)
+    cards = [item for item in found if isinstance(item, Scorecard)]
+    judging = {f"evaluator.{n}": part for n, part in config.evaluators.items() if isinstance(part, Metered)}
+    usage = {name: part.usage for name, part in {**config.metered, **judging}.items()}
+    return RunResult(
+        metrics={card.name: metric_result(card, config.seed) for card in cards},
+        neurons=tuple(_neuron_results(explanations, cards, truths)),
+        tables=tuple(_plain(item) for item in found if isinstance(item, Table)),
+        curves=_curves(explanations),
+        stages={**description.stages, "evaluation": evaluation},
+        usage={name: ChatUsage(used.model, **_totals(used)) for name, used in usage.items()},
+        probe=ProbeResult(
+            name=session.probe.name,
+            digest=session.probe.digest,
+            images=len(session.probe.images),
+            skipped=tuple(session.probe.skipped),
+        ),
+        config=config.resolved,
+        versions=_versions(),
+        seconds=time.perf_counter() - start,
+        calls=tuple(_call(part, call) for part, used in usage.items() for call in used.calls),
+    )
+
+
+def known_truths(config: RunConfig) -> dict[Neuron, str | None]:
+    """What the run's evaluators know of neurons; None for those that detect nothing."""
+    return {
+        neuron: text
+        for evaluator in config.evaluators.values()
+        for neuron, text in evaluator.truth(config.neurons, config.target).items()
+    }
+
+
+def _evaluated(
+    config: RunConfig, description: Description, session: Session
+) -> tuple[list[Scorecard | Table], StageCount]:
+    """What all evaluators found, and what they took together."""
+    start, before = time.perf_counter(), session.store.counts
+    session.store.counts = {}
+    found: list[Scorecard | Table] = []
+    for evaluator in config.evaluators.values():
+        found += evaluator.evaluate(description, session)
+    counts = session.store.counts.values()
+    session.store.counts = before
+    hits, misses = sum(count.hits for count in counts), sum(count.misses for count in counts)
+    return found, StageCount(time.perf_counter() - start, hits, misses)
+
+
+def metric_result(card: Scorecard, seed: int) -> MetricResult:
+    """The metric of a scorecard: mean, interval, and what it is held against."""
+    if card.item_kind == "run":
+        found = Estimate(float(card.values[0]), np.nan, np.nan, 1)
+    else:
+        found = estimate(card.values, card.clusters, seed, card.signed)
+    items = {item: float(value) for item, value in zip(card.items, card.values, strict=True)}
+    return MetricResult(
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        unscored=int(np.isnan(card.values).sum()),
+        chance=card.chance,
+        oracle=card.oracle,
+        normalized=normalized(found.mean, card.chance, card.oracle, card.higher_is_better is not False),
+        group=card.group,
+        unit=card.unit,
+        headline=card.headline,
+        part_of=card.part_of,
+        higher_is_better=card.higher_is_better,
+        signed=card.signed,
+        judge=card.judge,
+        item_kind=card.item_kind,
+        controls=dict(card.controls),
+        items={} if card.item_kind == "neuron" else items,
+    )
+
+
+def _neuron_results(
+    explanations: Sequence[Explanation], cards: Sequence[Scorecard], truths: Mapping[Neuron, str | None]
+) -> list[NeuronResult]:
+    values: dict[str, dict[str, float]] = {}
+    for card in cards:
+        if card.item_kind == "neuron":
+            for item, value in zip(card.items, card.values, strict=True):
+                values.setdefault(item, {})[card.name] = float(value)
+    return [
+        NeuronResult(
+            layer=e.neuron.layer,
+            unit=e.neuron.unit,
+            labels=e.labels,
+            score=e.best.score if e.best else None,
+            candidates=e.candidates,
+            exemplars=e.exemplars.items if e.exemplars else (),
+            captions=e.captions,
+            truth=(truths[e.neuron] or _NOTHING) if e.neuron in truths else None,
+            unscored=e.unscored,
+            refinement=e.refinement,
+            values=values.get(str(e.neuron), {}),
+        )
+        for e in explanations
+    ]
+
+
+def _plain(table: Table) -> Table:
+    """The table with null where a number is not finite, as it is read back."""
+    return replace(table, rows=[finite(row) for row in table.rows])
+
+
+def _totals(used: Usage) -> dict[str, Any]:
+    return used.totals
+
+
+def _call(part: str, call: Call) -> CallRecord:
+    return CallRecord(
+        part=part,
+        question=call.text,
+        images=tuple(call.images),
+        temperature=call.temperature,
+        seed=call.seed,
+        **asdict(call.answer),
+    )
+
+
+def _curves(explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
+    """What each iteration of the refinement brought, over the neurons that reached it."""
+    records = [e.refinement for e in explanations if e.refinement]
+    steps = range(max((len(record.progress) for record in records), default=0))
+    reached = [[record for record in records if len(record.progress) > step] for step in steps]
+    new = [
+        float(np.mean([record.answers[step] != record.answers[step + 1] for record in of_step]))
+        for step, of_step in enumerate(reached)
+    ]
+    progress = [
+        float(np.mean([record.progress[step] for record in of_step])) for step, of_step in enumerate(reached)
+    ]
+    curves = {
+        "refine.neurons": tuple(float(len(of_step)) for of_step in reached),
+        "refine.progress": tuple(progress),
+        "refine.new_answers": tuple(new),
+    }
+    return curves if records else {}
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in _PACKAGES}
+    return {**found, "python": platform.python_version(), "git": _git_revision()}
+
+
+def _git_revision() -> str:
+    """The revision of the code, with "-dirty" where tracked files were changed; "unknown" outside of git."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*here, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*here, "diff", "--quiet", "HEAD"], check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("-dirty" if changed else "")

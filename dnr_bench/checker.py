@@ -1,7 +1,0 @@
-"""The runtime type checker of the package: beartype, with an int accepted where a float is asked for."""
-
-from __future__ import annotations
-
-from beartype import BeartypeConf, beartype
-
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -1,0 +1,56 @@
+"""Candidate concepts, the images that were generated of them, and what a scorer may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+#: Where a concept came from: captions of exemplars, captions of generated images, another method, the user,
+#: or from the user and one of the others.
+Origin = Literal["captions", "refined", "method", "user", "both"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A concept that may describe a neuron, where it came from, and in which iteration (0: before any)."""
+
+    text: str
+    origin: Origin
+    iteration: int = 0
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The images that were generated for one concept, and what they evoke.
+
+    `activations` holds every layer of the run: {layer: [images, units]}; `embeddings` are unit vectors.
+    """
+
+    concept: str
+    images: UInt8[np.ndarray, "images height width 3"]
+    activations: Mapping[str, Float[np.ndarray, "images _"]]
+    embeddings: Float[np.ndarray, "images dim"]
+    text_embedding: Float[np.ndarray, " dim"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a scorer may look at for one neuron; NaN where a concept has fewer images than others.
+
+    activations: of the neuron on each candidate's generated images.
+    image_image: mean CLIP cosine of each generated image with the neuron's exemplars.
+    image_text: mean CLIP cosine of each candidate's text with the neuron's exemplars.
+    exemplar_activation: the neuron's mean activation on its exemplars.
+    probe_correlation: over the probing set, of the neuron's activation with each candidate's CLIP cosine;
+        only for scorers that ask for it.
+    """
+
+    activations: Float[np.ndarray, "candidates images"]
+    image_image: Float[np.ndarray, "candidates images"]
+    image_text: Float[np.ndarray, " candidates"]
+    exemplar_activation: float
+    probe_correlation: Float[np.ndarray, " candidates"] | None = None

@@ -1,0 +1,78 @@
+"""What was found for one neuron: scored candidates, labels, and how refinement went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dnr_bench.data.chat import Usage
+from dnr_bench.data.evidence import Origin
+from dnr_bench.data.exemplars import Exemplars
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.stages import StageCount
+
+
+@dataclass(frozen=True)
+class ScoredCandidate:
+    """A candidate and its score; NaN and a reason where it could not be scored."""
+
+    text: str
+    origin: Origin
+    score: float
+    reason: str | None = None
+    iteration: int = 0
+
+
+@dataclass(frozen=True)
+class RefinementRecord:
+    """How the refinement of a neuron went.
+
+    progress: one value per iteration. stopped: why there was no further iteration. answers: the best concept
+    before the first iteration (the unrefined answer) and after each.
+    """
+
+    progress: tuple[float, ...] = ()
+    stopped: str | None = None
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was found for one neuron: candidates best first, or the reason why there is no label.
+
+    labels: the words of the best candidate, and of further ones where several labels were asked for.
+    exemplars: None for methods that look at no image. captions: one per exemplar, empty for methods without
+    a captioner. refinement: None where nothing was refined.
+    """
+
+    neuron: Neuron
+    candidates: tuple[ScoredCandidate, ...]
+    labels: tuple[str, ...] = ()
+    unscored: str | None = None
+    exemplars: Exemplars | None = None
+    captions: tuple[str, ...] = ()
+    refinement: RefinementRecord | None = None
+
+    @property
+    def cluster(self) -> str:
+        """Neurons with the same labels share generated images: they are one cluster."""
+        return " | ".join(self.labels) or str(self.neuron)
+
+    @property
+    def best(self) -> ScoredCandidate | None:
+        """The candidate that was chosen."""
+        return None if self.unscored else self.candidates[0]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What describing the neurons of a run gave, for evaluators to judge.
+
+    explanations: one per neuron, in order. truth: what is known of neurons, without those that are known to
+    detect nothing. stages: what describing took, by stage. usage: what each part asked of a chat model.
+    """
+
+    explanations: Sequence[Explanation]
+    truth: Mapping[Neuron, str] = field(default_factory=dict)
+    stages: Mapping[str, StageCount] = field(default_factory=dict)
+    usage: Mapping[str, Usage] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Store, fingerprints, devices, the model hub, errors, files of the user's."""

@@ -1,0 +1,24 @@
+"""Names for content: SHA-256 of keys and of pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+#: What a stored item depends on: plain values that JSON can hold.
+Key = Mapping[str, Any]
+
+
+def digest(key: Key) -> str:
+    """The name under which a key's value is stored: SHA-256 of its canonical JSON."""
+    return sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def pixels_digest(image: np.ndarray) -> str:
+    """A name for an array's content, shape and type included."""
+    head = f"{image.dtype}{image.shape}".encode()
+    return sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()

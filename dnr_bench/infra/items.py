@@ -1,0 +1,96 @@
+"""The files of the store: one per item, whole or not there, each with the checksum of its content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from dnr_bench.infra.errors import RunError
+
+log = logging.getLogger(__name__)
+
+#: What can be stored: anything JSON holds, or named arrays.
+Value = Any
+
+
+class ItemFolder:
+    """Items under `root`, named by stage and digest; processes and machines can share the folder.
+
+    An item is written under another name first and then renamed, so that a killed process leaves either a
+    whole item or none. A damaged item counts as missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str, name: str) -> Path:
+        """Where an item lies, whether it is there or not."""
+        return self.root / stage / name[:2] / name
+
+    def read(self, stage: str, name: str) -> Value | None:
+        """The item, or None where it is missing or damaged."""
+        path = self.path(stage, name)
+        with helpful_io(path):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+        head, _, payload = content.partition(b"\n")
+        checksum, _, kind = head.partition(b" ")
+        if checksum.decode("ascii", "replace") != sha256(payload).hexdigest():
+            log.warning("damaged item %s in the store: computing it again", path)
+            return None
+        return load_arrays(payload) if kind == b"arrays" else json.loads(payload)
+
+    def write(self, stage: str, name: str, value: Value) -> None:
+        """Write an item, whole or not at all."""
+        arrays = isinstance(value, dict) and any(isinstance(part, np.ndarray) for part in value.values())
+        if arrays:  # safetensors writes an array's memory as it lies
+            payload = save_arrays({field: np.ascontiguousarray(part) for field, part in value.items()})
+        else:
+            payload = json.dumps(value).encode()
+        head = f"{sha256(payload).hexdigest()} {'arrays' if arrays else 'json'}\n".encode()
+        path = self.path(stage, name)
+        partial = path.with_name(f"{name}.{os.getpid()}.partial")
+        with helpful_io(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(head + payload)
+            partial.replace(path)
+
+    def lock(self, stage: str, name: str) -> FileLock:
+        """The lock of an item, or of several that share its name."""
+        folder = self.root / ".locks"
+        with helpful_io(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{stage}-{name}")
+
+    def try_lock(self, stage: str, name: str, held: ExitStack) -> bool:
+        """Take a lock into `held` unless another process has it."""
+        try:
+            held.enter_context(self.lock(stage, name).acquire(timeout=0))
+        except Timeout:
+            return False
+        return True
+
+
+@contextmanager
+def helpful_io(path: Path) -> Iterator[None]:
+    """Errors of the file system raise `RunError` with what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot use the store at {path.parent}: {error.strerror or error}. "
+            "Everything finished before is kept; free some space or set paths.store to another folder."
+        ) from error

@@ -1,0 +1,1 @@
+"""Describe-and-Dissect and Describe-and-Refine, step by step."""

@@ -1,0 +1,139 @@
+"""The iterative loop of DnR (3.2.2): captions of a neuron's best generated images become new concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dnr_bench.data.evidence import Candidate
+from dnr_bench.data.explanation import RefinementRecord
+from dnr_bench.data.images import View
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.candidates import joined, texts_of
+from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
+from dnr_bench.protocols import Scorer
+from dnr_bench.scorers.ranking import largest, row_means, spread
+from dnr_bench.session import Session
+
+NO_NEW_CONCEPT = "no new concept"
+NO_PROGRESS = "progress below the threshold"
+LAST_ITERATION = "last iteration"
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How long to refine: at most `max_iterations` times (0: never, which is DnD).
+
+    A neuron is done when its progress stays below `threshold` for more than `patience` iterations in a row.
+    `top_m`: how many of the best concepts progress looks at.
+    """
+
+    max_iterations: int
+    threshold: float
+    patience: int
+    top_m: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_iterations", 0), ("threshold", 0), ("patience", 0), ("top_m", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least {least}")
+
+    def after(
+        self,
+        record: RefinementRecord,
+        scores: Float[np.ndarray, " concepts"],
+        is_new: Bool[np.ndarray, " concepts"],
+    ) -> RefinementRecord:
+        """The record after one more iteration, whose joint scores and new concepts are these."""
+        if not is_new.any():
+            return replace(record, stopped=NO_NEW_CONCEPT)
+        curve = (*record.progress, progress(scores, is_new, self.top_m))
+        stopped = None
+        if (
+            all(value < self.threshold for value in curve[-self.patience - 1 :])
+            and len(curve) > self.patience
+        ):
+            stopped = NO_PROGRESS
+        elif len(curve) == self.max_iterations:
+            stopped = LAST_ITERATION
+        return replace(record, progress=curve, stopped=stopped)
+
+
+def refine(
+    pool: dict[Neuron, list[Candidate]],
+    scores: dict[Neuron, Float[np.ndarray, " _"]],
+    settings: RefinementSettings,
+    concepts: ConceptProposer,
+    scorer: Scorer,
+    session: Session,
+) -> dict[Neuron, RefinementRecord]:
+    """Add to each neuron's pool what captions of its best generated images say, and score it anew as a whole.
+
+    All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the records
+    of the neurons that were refined are returned.
+    """
+    records = {
+        neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))
+        for neuron in pool
+        if settings.max_iterations and not np.isnan(scores[neuron]).all()
+    }
+    for iteration in range(1, settings.max_iterations + 1):
+        active = [neuron for neuron, record in records.items() if record.stopped is None]
+        views = _best_drawings({neuron: pool[neuron] for neuron in active}, session)
+        found = concepts.propose(views, concepts.captions(views, session), session)
+        before = {neuron: len(pool[neuron]) for neuron in active}
+        for neuron, texts in found.items():
+            pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
+        scores |= session.scores(texts_of({neuron: pool[neuron] for neuron in active}), scorer)
+        for neuron in active:
+            is_new = np.arange(len(pool[neuron])) >= before[neuron]
+            record = settings.after(records[neuron], scores[neuron], is_new)
+            answers = (*record.answers, _answer(pool[neuron], scores[neuron]))
+            records[neuron] = replace(record, answers=answers)
+    return records
+
+
+def progress(
+    scores: Float[np.ndarray, " concepts"], is_new: Bool[np.ndarray, " concepts"], top_m: int
+) -> float:
+    """How much the new concepts raise the mean of the `top_m` best scores, in spreads of all scores.
+
+    Both means are of one joint scoring, since ranks grow with the number of concepts, and at most of as many
+    concepts as there are old ones with a score. 0 where all scores are equal, or no old concept has one.
+    """
+    old = scores[~is_new]
+    scale, m = spread(scores), min(top_m, int((~np.isnan(old)).sum()))
+    return (_top_mean(scores, m) - _top_mean(old, m)) / scale if scale and m else 0.0
+
+
+def highest_images(activations: Sequence[Float[np.ndarray, " _"]], n: int) -> list[tuple[int, int]]:
+    """(concept, image) of the `n` most activating images, highest first, the earlier one first in ties."""
+    places = [(concept, image) for concept, values in enumerate(activations) for image in range(len(values))]
+    if not places:
+        return []
+    order = np.argsort(-np.concatenate(list(activations)), kind="stable")[:n]
+    return [places[index] for index in order]
+
+
+def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session) -> dict[Neuron, list[View]]:
+    """The generated images, over all its concepts, that activate each neuron most."""
+    drawn = session.draw([candidate.text for of_neuron in pool.values() for candidate in of_neuron])
+    views = {}
+    for neuron, candidates in pool.items():
+        of_neuron = [drawn[candidate.text] for candidate in candidates]
+        activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
+        best = highest_images(activations, session.exemplar_settings.n)
+        views[neuron] = [View(of_neuron[concept].images[image], None) for concept, image in best]
+    return views
+
+
+def _answer(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
+    return candidates[int(np.nanargmax(scores))].text
+
+
+def _top_mean(scores: Float[np.ndarray, " concepts"], m: int) -> float:
+    return float(row_means(largest(scores[None], m))[0])

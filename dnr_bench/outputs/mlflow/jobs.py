@@ -1,0 +1,40 @@
+"""Runs and multiruns that were logged before, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.outputs.mlflow.tracker import Tracker
+from dnr_bench.results.comparison import Job, read_job
+
+
+def logged_jobs(tracker: Tracker, run_id: str) -> list[Job]:
+    """What a run, or each job of a multirun, left behind."""
+    try:
+        run = tracker.client.get_run(run_id)
+    except MlflowException as error:
+        raise UsageError(
+            f"{run_id} is neither a folder nor the id of a run in {tracker.uri.removeprefix('sqlite:///')}"
+        ) from error
+    children = tracker.client.search_runs(
+        [run.info.experiment_id],
+        f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return [_job(tracker, child) for child in children or [run]]
+
+
+def _job(tracker: Tracker, run: Run) -> Job:
+    client, run_id = tracker.client, run.info.run_id
+    if not any(item.path == "outcome.json" for item in client.list_artifacts(run_id)):
+        return Job({}, None, run.data.tags.get("failure", "it has no result"))
+    with TemporaryDirectory() as folder:
+        for name in ("outcome.json", "result.json"):
+            client.download_artifacts(run_id, name, folder)
+        return read_job(Path(folder))

@@ -1,0 +1,59 @@
+"""Plots of tables, for people who would rather look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dnr_bench.data.scorecard import Plot
+from dnr_bench.results.comparison import is_number
+
+
+def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
+    """`y` over `x` with a line for each series, and its interval where the rows have y.low and y.high.
+
+    Numbers on the x axis stand in order and to scale, other values side by side. Rows without y are left out.
+    """
+    shown = [row for row in rows if row.get(plot.x) is not None and row.get(plot.y) is not None]
+    to_scale = all(is_number(row[plot.x]) for row in shown)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    names = [", ".join(str(row.get(column)) for column in plot.series) for row in shown]
+    for name in dict.fromkeys(names):
+        of_series = [row for row, of_row in zip(shown, names, strict=True) if of_row == name]
+        if to_scale:
+            of_series.sort(key=lambda row: float(row[plot.x]))
+        _draw_series(axes, of_series, plot, name, to_scale)
+    axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
+    if not to_scale:
+        axes.tick_params(axis="x", rotation=30)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
+    if plot.series and shown:
+        axes.legend(
+            title=", ".join(plot.series), fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw_series(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], plot: Plot, name: str, to_scale: bool
+) -> None:
+    xs: list[Any] = [float(row[plot.x]) if to_scale else str(row[plot.x]) for row in rows]
+    ys = np.asarray([row[plot.y] for row in rows], float)
+    bounds = [(row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")) for row in rows]
+    if any(low is None or high is None for low, high in bounds):
+        axes.plot(xs, ys, marker="o", label=name)
+        return
+    lows, highs = np.asarray(bounds, float).T
+    if to_scale and len(xs) > 1:
+        (line,) = axes.plot(xs, ys, marker="o", label=name)
+        axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
+    else:
+        style = ":" if plot.series else "none"
+        axes.errorbar(xs, ys, [ys - lows, highs - ys], marker="o", linestyle=style, capsize=3, label=name)

@@ -1,0 +1,202 @@
+"""The protocols: what each replaceable part of a run must offer.
+
+A `fingerprint` names everything that a part's results depend on (weights, preprocessing, settings,
+versions that matter); it is part of the keys under which results are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.chat import Answer, Question, Usage
+from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.images import Image, ProbeSet, View
+from dnr_bench.data.neuron import Layer, Neuron, Pruning
+
+
+@runtime_checkable
+class Target(Protocol):
+    """The network whose neurons are described."""
+
+    fingerprint: str
+
+    def layers(self) -> Sequence[Layer]:
+        """Every layer that can be described."""
+
+    def run(
+        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None = None
+    ) -> dict[str, Float[np.ndarray, "images _"]]:
+        """Pooled activations of whole layers, with some units set to 0; images may be of any size."""
+
+    def maps(
+        self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]
+    ) -> list[Float[np.ndarray, "map_height map_width"]]:
+        """The activation map of each (image index, unit) of a spatial layer."""
+
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The part of an image of this size that reaches the network: left, top, right, bottom."""
+
+    def unit_names(self, layer: str) -> Sequence[str] | None:
+        """The true names of a layer's units, where they are known (classes of the last layer)."""
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """The data set that the target is probed with."""
+
+    def load(self, seed: int) -> ProbeSet:
+        """The images that may explain neurons."""
+
+
+@runtime_checkable
+class Corruption(Protocol):
+    """Spoils probing images; `name` tells kind and severity, None that nothing is done."""
+
+    name: str | None
+
+    def apply(self, image: Image, seed: int) -> Image:
+        """The image, changed; the same image and seed give the same pixels."""
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Describes images in words."""
+
+    fingerprint: str
+
+    def caption(self, views: Sequence[View]) -> list[str]:
+        """One caption per view, in order; empty where there is nothing to say."""
+
+
+@runtime_checkable
+class Quoting(Captioner, Protocol):
+    """A captioner that repeats what a data set says of its images, and has nothing to say of other ones."""
+
+    quotes: str
+
+
+@runtime_checkable
+class Summarizer(Protocol):
+    """Turns a neuron's captions into candidate concepts."""
+
+    fingerprint: str
+
+    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's captions at most `n` distinct concepts, the most fitting first."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Goes from a neuron's exemplars straight to candidate concepts, in place of captioner and summariser."""
+
+    fingerprint: str
+
+    def propose(self, views: Sequence[Sequence[View]], n: int, seed: int) -> list[list[str]]:
+        """For each neuron's exemplars at most `n` distinct concepts, the most fitting first."""
+
+
+@runtime_checkable
+class Chat(Protocol):
+    """A language model that answers questions, some of them about images."""
+
+    name: str
+    fingerprint: str
+
+    def check(self) -> None:
+        """Raises `UsageError` where questions could not even be sent (no key)."""
+
+    def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+        """The place of each question and its answer, in the order in which answers come."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A part that asks a chat model."""
+
+    usage: Usage
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Draws images of a prompt."""
+
+    fingerprint: str
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
+    ) -> list[Image]:
+        """One image for each prompt and its seed; the same pair gives the same image in any batch.
+
+        `numbers`: the how manieth image of its prompt each one is, for those that retrieve and do not draw.
+        """
+
+
+@runtime_checkable
+class Retriever(Generator, Protocol):
+    """A generator whose images are those of a data set; `ids` are those of all of them."""
+
+    ids: frozenset[str]
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Turns texts into unit vectors; `name` tells people which model it is, without its folder."""
+
+    name: str
+    fingerprint: str
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+        """One unit vector a text, float32."""
+
+
+@runtime_checkable
+class ImageTextEncoder(TextEncoder, Protocol):
+    """Turns images and texts into unit vectors of one space."""
+
+    def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
+        """One unit vector an image, float32."""
+
+
+@runtime_checkable
+class TextMatcher(Protocol):
+    """Tells how well texts match references, word by word."""
+
+    name: str
+    fingerprint: str
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " pairs"]:
+        """F1 of each text against the reference at its place."""
+
+
+@runtime_checkable
+class Proposals(Protocol):
+    """Candidate concepts from elsewhere."""
+
+    def concepts(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> Mapping[Neuron, Sequence[str]]:
+        """The concepts of each of the neurons that has some, best first.
+
+        Raises `UsageError` for units that the layers of the target do not have.
+        """
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Rates the candidates of one neuron; pure, and larger is always better.
+
+    `needs_probe`: whether it looks at `Evidence.probe_correlation`, which takes a pass of CLIP over the
+    probing set.
+    """
+
+    needs_probe: bool
+
+    def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
+        """One score a candidate, NaN where a candidate has no image."""
+
+
+def judged_by(model: TextEncoder | TextMatcher) -> str:
+    """What a judge of texts is called where its figures stand: no other weights or settings are called so."""
+    return f"{model.name} ({model.fingerprint[:8]})"

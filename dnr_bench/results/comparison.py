@@ -1,0 +1,295 @@
+"""The jobs of a multirun side by side, read from what each has written to its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from dnr_bench.data.scorecard import Plot
+from dnr_bench.results.schema import MetricResult, RunResult
+from dnr_bench.statistics.intervals import Estimate, estimate
+from dnr_bench.statistics.paired import (
+    LABEL_CHANGE,
+    Difference,
+    Records,
+    ScoredItem,
+    difference,
+    holm,
+    linked_by_label,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a multirun: its overrides, its result, or why there is none, and its choices of parts."""
+
+    overrides: Mapping[str, str]
+    result: RunResult | None
+    failure: str | None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
+
+    headlines: the names of the metrics for short tables and plots. differences: of this row to the first one,
+    paired over neurons and seeds; `label_change` is the share of neurons with another first label than there.
+    p_holm: of each difference, adjusted for the rows.
+    """
+
+    overrides: Mapping[str, str]
+    status: str
+    metrics: Mapping[str, Estimate]
+    chance: Mapping[str, float]
+    computed: int | None
+    seconds: float | None
+    headlines: tuple[str, ...] = ()
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    p_holm: Mapping[str, float] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, object]:
+        """The row as plain values, for a table in MLflow."""
+        values: dict[str, object] = {
+            f"{name}{suffix}": value
+            for name, found in self.metrics.items()
+            for suffix, value in (("", found.mean), (".low", found.low), (".high", found.high))
+        }
+        values |= {
+            f"{name}.difference{suffix}": value
+            for name, found in self.differences.items()
+            for suffix, value in (
+                ("", found.mean),
+                (".low", found.low),
+                (".high", found.high),
+                (".p_holm", self.p_holm[name]),
+            )
+        }
+        return {
+            **self.overrides,
+            "status": self.status,
+            **values,
+            **{f"{name}.chance": level for name, level in self.chance.items()},
+            "computed": self.computed,
+            "seconds": self.seconds,
+        }
+
+
+def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
+    """One row for each combination of overrides; jobs that differ only in their seed are pooled."""
+    first, *others = grouped(jobs)
+    rows = [replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
+    return [_pooled(first), *_adjusted(rows)]
+
+
+def grouped(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs that differ only in their seed together, in the order of the first of each."""
+    groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in jobs:
+        key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
+        groups.setdefault(key, []).append(job)
+    return list(groups.values())
+
+
+def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rows with P values that allow for how many rows are held against the first one."""
+    p_values: list[dict[str, float]] = [{} for _ in rows]
+    for name in dict.fromkeys(name for row in rows for name in row.differences):
+        having = [i for i, row in enumerate(rows) if name in row.differences]
+        for i, p in zip(having, holm([rows[i].differences[name].p for i in having]), strict=True):
+            p_values[i][name] = p
+    return [replace(row, p_holm=of_row) for row, of_row in zip(rows, p_values, strict=True)]
+
+
+def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
+    """Label quality and label change over what varies: over its numbers where it has some (blur).
+
+    A line for each combination of what else varies. None where nothing varies, or no job has a metric.
+    """
+    done = [row.overrides for row in rows if row.metrics]
+    names = dict.fromkeys(name for overrides in done for name in overrides if name != "seed")
+    varied = [name for name in names if len({overrides.get(name) for overrides in done}) > 1]
+    if not varied:
+        return []
+    over = next((name for name in varied if all(is_number(o.get(name)) for o in done)), varied[-1])
+    series = tuple(name for name in varied if name != over)
+    plots = [
+        Plot(over, name, series, f"{name}, mean over neurons and 95% interval") for name in headlines_of(rows)
+    ]
+    title = "Neurons with another first label than in the first job, 95% interval"
+    return [*plots, Plot(over, f"{LABEL_CHANGE}.difference", series, title)]
+
+
+def headlines_of(rows: Sequence[ComparisonRow]) -> list[str]:
+    """The headline metrics that some row has, in the order of the evaluators."""
+    return list(dict.fromkeys(name for row in rows for name in row.headlines))
+
+
+def varied_names(rows: Sequence[ComparisonRow]) -> list[str]:
+    """The overrides in which the rows differ; all of them where they do not."""
+    names = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
+    return names or list(rows[0].overrides)
+
+
+def job_folders(sweep: Path) -> list[Path]:
+    """The folders of a multirun's jobs in order."""
+    return sorted((path for path in sweep.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def common_parts(jobs: Sequence[Job]) -> dict[str, str]:
+    """The config groups whose member is the same in every finished job: {"generator": "diffusion", ...}."""
+    finished = [set(job.parts.items()) for job in jobs if job.result is not None]
+    return dict(sorted(set.intersection(*finished))) if finished else {}
+
+
+def write_outcome(
+    folder: Path,
+    overrides: Sequence[str],
+    parts: Mapping[str, str] | None = None,
+    failure: str | None = None,
+) -> None:
+    """Note beside a job's results how it went and with which parts, for the comparison at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome = {"overrides": list(overrides), "parts": dict(parts or {}), "failure": failure}
+    (folder / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
+
+
+def read_overrides(folder: Path) -> dict[str, str]:
+    """What was asked for on the command line, from the note in a job's folder; empty without one."""
+    path = folder / "outcome.json"
+    if not path.exists():
+        return {}
+    words: list[str] = json.loads(path.read_text())["overrides"]
+    return dict(word.split("=", 1) for word in words)
+
+
+def read_job(folder: Path) -> Job:
+    """What a job's folder tells of it; a job without a note was interrupted."""
+    path = folder / "outcome.json"
+    if not path.exists():
+        return Job({"job": folder.name}, None, "interrupted")
+    outcome, overrides = json.loads(path.read_text()), read_overrides(folder)
+    if outcome["failure"] is not None:
+        return Job(overrides, None, outcome["failure"])
+    return Job(overrides, RunResult.read(folder), None, outcome["parts"])
+
+
+def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
+    seeds = [job.overrides["seed"] for job in jobs if "seed" in job.overrides]
+    overrides = {name: value for name, value in jobs[0].overrides.items() if name != "seed"}
+    if seeds:
+        overrides["seed"] = ",".join(seeds)
+    results = [job.result for job in jobs if job.result is not None]
+    failures = [job.failure for job in jobs if job.failure is not None]
+    if not results:
+        return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, {}, None, None)
+    part = f"{len(results)} of {len(jobs)} finished: "
+    status = f"{part}{failures[0].splitlines()[0]}" if failures else "finished"
+    return ComparisonRow(
+        overrides,
+        status,
+        {name: _over_items(name, results) for name in metric_names(results)},
+        {name: level for name in metric_names(results) if (level := _chance(name, results)) is not None},
+        sum(stage.misses for result in results for stage in result.stages.values()),
+        sum(result.seconds for result in results),
+        tuple(name for name in metric_names(results) if _metric(name, results).headline),
+    )
+
+
+def _differences(jobs: Sequence[Job], baseline: Sequence[Job]) -> dict[str, Difference]:
+    """Each neuron's values less those of the same neuron with the same seed in other jobs."""
+    before, after = records_of(baseline), records_of(jobs)
+    apart = judged_apart([*baseline, *jobs])
+    results = [job.result for job in (*baseline, *jobs) if job.result is not None]
+    names = [name for name in (*metric_names(results), LABEL_CHANGE) if name not in apart]
+    found = {name: difference(name, before, after) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def metric_names(results: Sequence[RunResult]) -> list[str]:
+    """The metrics of the results, but for those that repeat another one for some of its items."""
+    names = {name: metric.part_of for result in results for name, metric in result.metrics.items()}
+    return [name for name, part_of in names.items() if not part_of]
+
+
+def changed_labels(before: Records, after: Records) -> list[dict[str, object]]:
+    """The neurons whose labels differ, with both and, where they have one, the seed."""
+    return [
+        {
+            "neuron": item.name,
+            "seed": key[0] if isinstance(key, tuple) else "",
+            "before": "; ".join(before[key].labels),
+            "after": "; ".join(item.labels),
+            "truth": item.truth,
+        }
+        for key, item in after.items()
+        if key in before and list(before[key].labels) != list(item.labels)
+    ]
+
+
+def judged_apart(jobs: Sequence[Job]) -> set[str]:
+    """The metrics that different models judged in different jobs: their values must not be compared."""
+    judges: dict[str, set[str]] = {}
+    for job in jobs:
+        for name, metric in (job.result.metrics if job.result else {}).items():
+            judges.setdefault(name, set()).add(metric.judge)
+    return {name for name, found in judges.items() if len(found) > 1}
+
+
+def records_of(jobs: Sequence[Job], by_seed: bool = True) -> Records:
+    """What finished jobs have values of, each under its seed (unless `by_seed` is false) and name."""
+    return {
+        (_seed(job) if by_seed else "", kind, item.name): item
+        for job in jobs
+        if job.result is not None
+        for kind, item in scored_items(job.result)
+    }
+
+
+def scored_items(result: RunResult) -> list[tuple[str, ScoredItem]]:
+    """The neurons of a result, and its classes, pairs and images as items without labels, with their kind."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for name, metric in result.metrics.items():
+        for item, value in metric.items.items():
+            values.setdefault((metric.item_kind, item), {})[name] = value
+    neurons = [("neuron", ScoredItem(n.name, n.labels, n.values, n.truth)) for n in result.neurons]
+    others = [(kind, ScoredItem(f"{kind}:{item}", (), found)) for (kind, item), found in values.items()]
+    return [*neurons, *others]
+
+
+def _seed(job: Job) -> str:
+    """The seed that a job ran with, whether it was named or is the default one."""
+    config = job.result.config if job.result else {}
+    return job.overrides.get("seed", str(config.get("seed", "")))
+
+
+def _metric(name: str, results: Sequence[RunResult]) -> MetricResult:
+    """The metric in the first result that has it."""
+    return next(result.metrics[name] for result in results if name in result.metrics)
+
+
+def _chance(metric: str, results: Sequence[RunResult]) -> float | None:
+    levels = [result.metrics[metric].chance for result in results if metric in result.metrics]
+    known = [level for level in levels if level is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _over_items(metric: str, results: Sequence[RunResult]) -> Estimate:
+    """The mean over the items of all results; neurons that share a label are one cluster."""
+    items = [item for result in results for _, item in scored_items(result) if metric in item.values]
+    signed = any(result.metrics[metric].signed for result in results if metric in result.metrics)
+    values = np.asarray([item.values[metric] for item in items], float)
+    return estimate(values, linked_by_label(items), signed=signed)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value, also one that is written out, stands on an axis of numbers."""
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True

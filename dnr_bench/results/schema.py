@@ -1,0 +1,284 @@
+"""Everything that a run found out, as one typed and versioned record.
+
+The one reader and writer of result.json. Terminal, pages, MLflow, gate, comparison and studies
+read `RunResult`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import cattrs
+from cattrs.errors import BaseValidationError
+
+from dnr_bench.data.exemplars import Exemplar
+from dnr_bench.data.explanation import RefinementRecord, ScoredCandidate
+from dnr_bench.data.images import Skipped
+from dnr_bench.data.scorecard import ItemKind, Table
+from dnr_bench.data.stages import StageCount
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.text_files import read_text
+from dnr_bench.statistics.controls import beaten_by_constant
+
+if TYPE_CHECKING:
+    import pandas
+
+#: Raise it whenever a field is added, removed or read in another way.
+SCHEMA: Literal[2] = 2
+
+_NAME = "result.json"
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric over its items: mean with its 95% interval, and what it is held against.
+
+    n: items with a value; unscored: items without one. normalized: 0 at chance, 1 at the oracle. items: the
+    value of each item, but for neurons, whose values stand with them. The other fields are the `Scorecard`'s.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    unscored: int
+    chance: float | None
+    oracle: float | None
+    normalized: float | None
+    group: str
+    unit: str
+    headline: bool
+    part_of: str
+    higher_is_better: bool | None
+    signed: bool
+    judge: str
+    item_kind: ItemKind
+    controls: Mapping[str, float]
+    items: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class NeuronResult:
+    """One neuron: its labels or the reason why it has none, its candidates, and its value of each metric.
+
+    truth: what it is known to detect; "(nothing)" where it is known to detect nothing, None where nothing is
+    known. captions: one per exemplar, or none.
+    """
+
+    layer: str
+    unit: int
+    labels: tuple[str, ...]
+    score: float | None
+    candidates: tuple[ScoredCandidate, ...]
+    exemplars: tuple[Exemplar, ...]
+    captions: tuple[str, ...]
+    truth: str | None
+    unscored: str | None
+    refinement: RefinementRecord | None
+    values: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """layer:unit."""
+        return f"{self.layer}:{self.unit}"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The probing set: its name, the digest of its content, its size, and images that could not be read."""
+
+    name: str
+    digest: str
+    images: int
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class ChatUsage:
+    """What a part asked of a chat model; dollars: None where prices are unknown."""
+
+    model: str
+    asked: float
+    stored: float
+    prompt_tokens: float
+    completion_tokens: float
+    dollars: float | None
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """One question that a part asked in this run, and the answer; of images the names of their content."""
+
+    part: str
+    question: str
+    images: tuple[str, ...]
+    temperature: float
+    seed: int
+    text: str
+    stopped: str
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float | None
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that a run found out; `write` makes it result.json, `read` gets it back.
+
+    tables: what evaluators found beside metrics. curves: {name: a value per iteration of the refinement}.
+    stages: what each stage took. usage: what each part asked of chat models; calls: what they asked in this
+    run and the answers, which stand in calls.jsonl and not in result.json. config: the resolved settings.
+    """
+
+    metrics: Mapping[str, MetricResult]
+    neurons: tuple[NeuronResult, ...]
+    tables: tuple[Table, ...]
+    curves: Mapping[str, tuple[float, ...]]
+    stages: Mapping[str, StageCount]
+    usage: Mapping[str, ChatUsage]
+    probe: ProbeResult
+    config: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seconds: float
+    schema: Literal[2] = SCHEMA
+    calls: tuple[CallRecord, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def read(cls, path: Path | str) -> RunResult:
+        """The result in a run's folder, or in its result.json.
+
+        Raises:
+            UsageError: there is none, it is no result, or another version of dnr_bench wrote it.
+        """
+        file = Path(path)
+        file = file / _NAME if file.is_dir() or file.name != _NAME else file
+        try:
+            content = json.loads(read_text(file, "run"))
+        except ValueError as error:
+            raise UsageError(f"{file} is no result of a run: {error}") from error
+        written_by = content.get("schema", 1) if isinstance(content, dict) else None
+        if written_by is not None and written_by != SCHEMA:
+            raise UsageError(
+                f"{file} was written by another version of dnr_bench (schema {written_by}; this one reads"
+                f" {SCHEMA}): run it again, which takes little where the store is still there"
+            )
+        try:
+            found: RunResult = _converter().structure(content, cls)
+        except (BaseValidationError, TypeError, AttributeError) as error:
+            reason = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else ""
+            raise UsageError(f"{file} is no result of a run: {reason}") from error
+        return found
+
+    def write(self, folder: Path) -> Path:
+        """Write result.json, whole or not at all, and calls.jsonl where a chat model was asked."""
+        path = folder / _NAME
+        partial = path.with_suffix(".partial")
+        content = self.plain()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.calls:
+                lines = "".join(f"{json.dumps(asdict(call))}\n" for call in self.calls)
+                (folder / "calls.jsonl").write_text(lines)
+            partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+            partial.replace(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    def plain(self) -> dict[str, object]:
+        """The content of result.json: plain values, null where a number is not finite."""
+        content = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "calls"}
+        return {name: finite(_converter().unstructure(value)) for name, value in content.items()}
+
+    @property
+    def beaten_by_constants(self) -> list[str]:
+        """The metrics in which one label for all neurons does as well as their own, or better."""
+        return [
+            name
+            for name, metric in self.metrics.items()
+            if beaten_by_constant(metric.mean, metric.controls, metric.higher_is_better)
+        ]
+
+    @property
+    def unscored(self) -> list[NeuronResult]:
+        """The neurons without a label."""
+        return [neuron for neuron in self.neurons if neuron.unscored is not None]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per neuron: names, label, score, truth, and its value of each metric."""
+        import pandas
+
+        return pandas.DataFrame(
+            [
+                {
+                    "layer": neuron.layer,
+                    "unit": neuron.unit,
+                    "label": "; ".join(neuron.labels) or None,
+                    "score": neuron.score,
+                    "runners_up": "; ".join(c.text for c in neuron.candidates if c.text not in neuron.labels),
+                    "truth": neuron.truth,
+                    "unscored": neuron.unscored,
+                    **neuron.values,
+                }
+                for neuron in self.neurons
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the metrics, and the first neurons."""
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{metric.mean:.3f}</td>"
+            f"<td>{metric.low:.2f} to {metric.high:.2f}</td><td>{metric.n}</td></tr>"
+            for name, metric in self.metrics.items()
+            if metric.headline
+        )
+        head = "<tr><th>metric</th><th>mean</th><th>95% interval</th><th>n</th></tr>"
+        metrics = f"<table>{head}{rows}</table>" if rows else ""
+        frame = self.to_pandas().loc[:, ["layer", "unit", "label", "score", "runners_up", "unscored"]]
+        unlabeled = f", {len(self.unscored)} without a label" if self.unscored else ""
+        return f"<p>{len(self.neurons)} neurons{unlabeled}</p>{metrics}{frame.to_html(max_rows=20)}"
+
+
+def finite(value: Any) -> Any:
+    """The same structure with null where a number is not finite, as JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    """Reads null as NaN where a number must stand, and checks plain values strictly."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(object, lambda value, _: value)  # cells of tables are plain values
+    for kind in (bool, int, str):
+        converter.register_structure_hook(kind, _exactly)
+    return converter
+
+
+def _number(value: object, _: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _exactly(value: object, kind: type) -> object:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    return value

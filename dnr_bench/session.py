@@ -1,0 +1,255 @@
+"""What methods and evaluators are handed alike: one target, one probing set, one CLIP, one store."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.evidence import Evidence, Rendering
+from dnr_bench.data.exemplars import Activations, Exemplars
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.images import ProbeSet, View
+from dnr_bench.data.neuron import Layer, Neuron
+from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import (
+    Generator,
+    ImageTextEncoder,
+    Retriever,
+    Scorer,
+    Target,
+    TextEncoder,
+    TextMatcher,
+)
+from dnr_bench.stages.activations import probe_activations
+from dnr_bench.stages.concept_images import ConceptImages, DrawingSettings
+from dnr_bench.stages.correlations import probe_correlations
+from dnr_bench.stages.embeddings import embed_images, embed_texts, match_texts, probe_embeddings
+from dnr_bench.stages.evidence import gather_evidence
+from dnr_bench.stages.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
+from dnr_bench.stages.held_out import HeldOutImages
+
+#: Added to the run's seed for images that no label was chosen by.
+_FRESH = 2**32
+
+
+class Session:
+    """Memoized access to what the stages give; nothing is computed before somebody asks for it.
+
+    Args:
+        target: the network whose neurons are described.
+        layers: the layers of the run; every pass through the target reads all of them.
+        probe: the images that explain neurons, as blurred or corrupted as they are to be seen.
+        encoder: the run's CLIP.
+        generator: draws images of concepts; None where nothing is to be drawn.
+        exemplars: how exemplars are chosen.
+        drawing: how concepts are drawn.
+        seed: of every sampler of the run.
+        store: where results are kept.
+
+    Raises:
+        UsageError: a generator that retrieves images shares some with the probing set, or has too few.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: Target,
+        layers: Sequence[Layer],
+        probe: ProbeSet,
+        encoder: ImageTextEncoder,
+        generator: Generator | None,
+        exemplars: ExemplarSettings,
+        drawing: DrawingSettings,
+        seed: int,
+        store: Store,
+    ) -> None:
+        self.target, self.layers, self.probe, self.encoder = target, tuple(layers), probe, encoder
+        self.exemplar_settings, self.drawing = exemplars, drawing
+        self.seed, self.store = seed, store
+        self._exemplars: dict[Neuron, Exemplars | None] = {}
+        self._vectors: dict[Neuron, np.ndarray] = {}
+        self._generator = generator
+        explaining = frozenset(probe.original_ids)
+        if isinstance(generator, Retriever):
+            _check_retrieved(generator, explaining, drawing.images_per_concept)
+            explaining |= generator.ids
+        self.held_out = HeldOutImages(store, target, encoder, self.layers, explaining)
+
+    # the probing set
+
+    @cached_property
+    def _activations(self) -> dict[str, Activations]:
+        if not self.probe.images:
+            raise UsageError(
+                "something asks for activations, but the probing set has no images (probe=none): choose a"
+                " probe, or evaluators that look at labels only"
+            )
+        return probe_activations(self.store, self.target, self.probe, self.layers)
+
+    def activations(self, layer: str) -> Activations:
+        """The activations [images, units] of one of the run's layers on the probing set."""
+        return self._activations[layer]
+
+    def probe_vectors(self) -> Float[np.ndarray, "images dim"]:
+        """CLIP unit vectors of the probing images, mapped from their file."""
+        dim = self.embed_texts(["image"]).shape[1]
+        return probe_embeddings(self.store, self.encoder, self.probe, dim=dim)
+
+    def exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
+        """What excites each neuron most; neurons with one and the same activation everywhere are left out."""
+        unknown = [neuron for neuron in dict.fromkeys(neurons) if neuron not in self._exemplars]
+        if unknown:
+            activations = self._activations
+            alive = [n for n in unknown if not never_fires(activations[n.layer], n.unit)]
+            found = find_exemplars(
+                self.store, self.target, self.probe, activations, alive, self.exemplar_settings
+            )
+            self._exemplars |= dict.fromkeys(unknown) | dict(zip(alive, found, strict=True))
+        known = {neuron: self._exemplars[neuron] for neuron in neurons}
+        return {neuron: exemplars for neuron, exemplars in known.items() if exemplars is not None}
+
+    def views(self, exemplars: Exemplars) -> list[View]:
+        """What each exemplar shows: its pixels, and its image's own caption if there is one."""
+        return views_of(self.probe, exemplars)
+
+    def exemplar_vectors(self, neurons: Sequence[Neuron]) -> dict[Neuron, Float[np.ndarray, " dim"]]:
+        """The mean CLIP vector of each neuron's exemplars; dead neurons have none.
+
+        Its product with a text's vector is CLIP(n) of DnR.
+        """
+        exemplars = self.exemplars(neurons)
+        unknown = [neuron for neuron in exemplars if neuron not in self._vectors]
+        views = [self.views(exemplars[neuron]) for neuron in unknown]
+        vectors = embed_images(self.store, self.encoder, [[v.pixels for v in shown] for shown in views])
+        self._vectors |= {n: of_n.mean(axis=0) for n, of_n in zip(unknown, vectors, strict=True)}
+        return {neuron: self._vectors[neuron] for neuron in exemplars}
+
+    # texts
+
+    def embed_texts(
+        self, texts: Sequence[str], encoder: TextEncoder | None = None
+    ) -> Float[np.ndarray, "texts dim"]:
+        """Unit vectors of texts; of the run's CLIP unless another encoder is given."""
+        return embed_texts(self.store, encoder or self.encoder, texts)
+
+    def match_texts(
+        self, matcher: TextMatcher, texts: Sequence[str], references: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        """F1 of each text against the reference at its place."""
+        return match_texts(self.store, matcher, texts, references)
+
+    # concepts
+
+    @cached_property
+    def _images(self) -> dict[bool, ConceptImages]:
+        """Images that choose labels, and fresh ones that no label is chosen by."""
+        if self._generator is None:
+            raise UsageError("something asks for images of concepts, but there is no generator: choose one")
+        layers = [layer.name for layer in self.layers]
+        starts = ((False, self.seed, 0), (True, self.seed + _FRESH, self.drawing.images_per_concept))
+        return {
+            fresh: ConceptImages(
+                self.store, self._generator, self.target, self.encoder, layers, self.drawing, seed, first
+            )
+            for fresh, seed, first in starts
+        }
+
+    @property
+    def drawn_by(self) -> str:
+        """The generator's name with its fingerprint."""
+        generator = self._images[True].generator
+        return f"{type(generator).__name__} ({generator.fingerprint[:8]})"
+
+    def draw(self, concepts: Sequence[str], *, fresh: bool = False) -> dict[str, Rendering]:
+        """Images of each concept and what they evoke; fresh ones are others than those that choose labels."""
+        return self._images[fresh].render(concepts)
+
+    def probe_correlations(
+        self, concepts: Mapping[Neuron, Sequence[str]]
+    ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
+        """Over the probing set Pearson's r of each neuron's activation with each concept's CLIP cosine."""
+        return probe_correlations(self.store, self.encoder, self.probe, self._activations, concepts)
+
+    def evidence(
+        self, concepts: Mapping[Neuron, Sequence[str]], *, with_probe: bool, fresh: bool = False
+    ) -> dict[Neuron, Evidence]:
+        """What a scorer may look at, for each living neuron that has a concept.
+
+        Args:
+            concepts: the candidates of each neuron.
+            with_probe: also the correlation over the probing set, for scorers that need it.
+            fresh: on images that no label was chosen by.
+        """
+        exemplars = self.exemplars(list(concepts))
+        known = {neuron: concepts[neuron] for neuron in exemplars}
+        drawn = self.draw([text for texts in known.values() for text in texts], fresh=fresh)
+        vectors = self.exemplar_vectors(list(known))
+        correlations = self.probe_correlations(known) if with_probe else {}
+        return {
+            neuron: gather_evidence(
+                exemplars[neuron],
+                vectors[neuron],
+                [drawn[text] for text in texts],
+                correlations.get(neuron),
+            )
+            for neuron, texts in known.items()
+            if texts
+        }
+
+    def scores(
+        self, concepts: Mapping[Neuron, Sequence[str]], scorer: Scorer, *, fresh: bool = False
+    ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
+        """One score per concept of each living neuron, all concepts of a neuron scored together."""
+        evidence = self.evidence(concepts, with_probe=scorer.needs_probe, fresh=fresh)
+        with self.store.timed("scoring"):
+            return {
+                neuron: scorer.score(evidence[neuron]) if neuron in evidence else np.empty(0)
+                for neuron in self.exemplars(list(concepts))
+            }
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to come to labels. It owns the parts that it needs, and a session has what all methods share."""
+
+    def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
+        """Raises `UsageError`, before any work, where it has nothing to say of these neurons."""
+
+    def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
+        """One explanation per neuron, in order."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Judges a run's labels; derive from it to take over what need not be said."""
+
+    def check(self, neurons: Sequence[Neuron], target: Target) -> None:
+        """Raises `UsageError`, before any work, for what cannot be evaluated on these neurons."""
+
+    def truth(self, neurons: Sequence[Neuron], target: Target) -> Mapping[Neuron, str | None]:
+        """What is known of neurons, None for those that detect nothing; empty where nothing is known."""
+        return {}
+
+    @abstractmethod
+    def evaluate(self, description: Description, session: Session) -> Sequence[Scorecard | Table]:
+        """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""
+
+
+def _check_retrieved(generator: Retriever, probing: frozenset[str], images_per_concept: int) -> None:
+    """What candidates are scored on must be other images than the probing images, and enough of them."""
+    if shared := len(generator.ids & probing):
+        raise UsageError(
+            f"{shared} images of the generator are images of the probing set, too: retrieval needs others"
+        )
+    if len(generator.ids) < 2 * images_per_concept:
+        raise UsageError(
+            f"generator=retrieval has {len(generator.ids)} images; images_per_concept={images_per_concept}"
+            " needs twice as many, since evaluators look at others than those that chose a label"
+        )

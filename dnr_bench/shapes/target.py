@@ -1,0 +1,41 @@
+"""The embedded target network of the shapes world."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dnr_bench.infra.devices import Dtype
+from dnr_bench.infra.fingerprints import checkpoint_path
+from dnr_bench.shapes.network import load_network
+from dnr_bench.targets.hooked import HookedTarget, untrain
+from dnr_bench.targets.preprocessing import Preprocessing
+
+
+def shapes_target(
+    checkpoint: str,
+    pool: Literal["mean", "max"],
+    device: str,
+    batch_size: int,
+    random_weights: bool = False,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+) -> HookedTarget:
+    """The network in `checkpoint` (config.json and model.safetensors).
+
+    `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
+    what they say of nothing.
+    """
+    model, config = load_network(checkpoint_path(checkpoint))
+    if random_weights:
+        untrain(model, seed)
+    size = config["input_size"]
+    preprocessing = Preprocessing(size, size, config["mean"], config["std"], squash=True)
+    return HookedTarget(
+        model,
+        preprocessing,
+        names={"fc": config["classes"]},
+        pool=pool,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )

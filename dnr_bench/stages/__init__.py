@@ -1,0 +1,1 @@
+"""Expensive steps that methods and evaluators share: lists in, stored items out."""

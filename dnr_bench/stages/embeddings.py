@@ -1,0 +1,70 @@
+"""CLIP and sentence vectors, and text matches, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.images import Image, ProbeSet
+from dnr_bench.infra.digests import pixels_digest
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import ImageTextEncoder, TextEncoder, TextMatcher
+
+#: Images per block of a pass over a probing set.
+_BATCH = 256
+
+
+def embed_images(
+    store: Store, encoder: ImageTextEncoder, groups: Sequence[Sequence[Image]]
+) -> list[Float[np.ndarray, "_ dim"]]:
+    """Unit vectors of the images of each group, stored image by image; all groups share batches."""
+    found = store.fill_groups(
+        "image_embeddings",
+        groups,
+        lambda image: {"encoder": encoder.fingerprint, "images": pixels_digest(image)},
+        lambda images: ({"vectors": vector} for vector in encoder.embed_images(images)),
+        batch=_BATCH,
+    )
+    return [np.stack([entry["vectors"] for entry in of_group]) for of_group in found]
+
+
+def embed_texts(store: Store, encoder: TextEncoder, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+    """Unit vectors of texts, stored one by one."""
+    (found,) = store.fill_groups(
+        "text_embeddings",
+        [texts],
+        lambda text: {"encoder": encoder.fingerprint, "text": text},
+        lambda wanted: ({"vectors": vector} for vector in encoder.embed_texts(wanted)),
+        batch=_BATCH,
+    )
+    return np.stack([entry["vectors"] for entry in found])
+
+
+def match_texts(
+    store: Store, matcher: TextMatcher, texts: Sequence[str], references: Sequence[str]
+) -> Float[np.ndarray, " pairs"]:
+    """F1 of each text against the reference at its place, stored pair by pair."""
+    (found,) = store.fill_groups(
+        "text_matches",
+        [list(zip(texts, references, strict=True))],
+        lambda pair: {"matcher": matcher.fingerprint, "text": pair[0], "reference": pair[1]},
+        lambda pairs: map(float, matcher.f1([text for text, _ in pairs], [other for _, other in pairs])),
+        batch=1024,
+    )
+    return np.asarray(found, float)
+
+
+def probe_embeddings(
+    store: Store, encoder: ImageTextEncoder, probe: ProbeSet, dim: int
+) -> Float[np.ndarray, "images dim"]:
+    """CLIP unit vectors of all images, mapped from their file."""
+
+    def rows(_: list[int], start: int) -> Iterator[list[np.ndarray]]:
+        for first in range(start, len(probe.images), _BATCH):
+            last = min(first + _BATCH, len(probe.images))
+            yield [encoder.embed_images([probe.images[i] for i in range(first, last)])]
+
+    key = {"encoder": encoder.fingerprint, "probe": probe.digest}
+    return store.fill_arrays("probe_embeddings", [key], len(probe.images), [dim], rows)[0]

@@ -1,0 +1,204 @@
+"""Step 1 of the method, second half: each neuron's highest images and attention crops (DnD 3.1, A.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.exemplars import Activations, Exemplar, Exemplars
+from dnr_bench.data.images import Box, Image, ProbeSet, View
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.digests import Key
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import Target
+
+#: A crop that covers this much of the whole image (IoU) says nothing new (DnD A.1.1).
+MAX_IOU_WITH_IMAGE = 0.8
+_VERSION = 1  # part of the cache key: raise it when the same map would give other crops
+
+
+@dataclass(frozen=True)
+class ExemplarSettings:
+    """n: exemplars a neuron (K); crops_per_image: alpha of DnD A.1.1 (0: no crops); max_iou: eta."""
+
+    n: int
+    crops_per_image: int
+    max_iou: float
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"exemplars.n={self.n} must be at least 1")
+        if self.crops_per_image < 0:
+            raise UsageError(f"exemplars.crops_per_image={self.crops_per_image} must be at least 0")
+        if not 0 <= self.max_iou <= 1:
+            raise UsageError(f"exemplars.max_iou={self.max_iou} must lie in 0..1")
+
+
+def find_exemplars(
+    store: Store,
+    target: Target,
+    probe: ProbeSet,
+    activations: Mapping[str, Activations],
+    neurons: Sequence[Neuron],
+    settings: ExemplarSettings,
+) -> list[Exemplars]:
+    """The exemplars of each neuron; crops of all neurons share the target's batches."""
+
+    def key(neuron: Neuron) -> Key:
+        values = activations[neuron.layer].digest
+        return {"version": _VERSION, "activations": values, "unit": neuron.unit, **asdict(settings)}
+
+    def compute(wanted: list[Neuron]) -> list[list[list[object]]]:
+        found = _search(target, probe, activations, wanted, settings)
+        return [[[item.index, item.box, item.activation] for item in items] for items in found]
+
+    (stored,) = store.fill_groups("exemplars", [neurons], key, compute)
+    return [
+        Exemplars(neuron, tuple(Exemplar(index, tuple(box) if box else None, a) for index, box, a in items))
+        for neuron, items in zip(neurons, stored, strict=True)
+    ]
+
+
+def views_of(probe: ProbeSet, exemplars: Exemplars) -> list[View]:
+    """The exemplars' pixels; a crop shows its part of the image at the image's own resolution."""
+    views = []
+    for item in exemplars.items:
+        image = probe.images[item.index]
+        caption = probe.captions[item.index] if probe.captions is not None else None
+        views.append(View(cut(image, item.box) if item.box else image, caption))
+    return views
+
+
+def cut(image: Image, box: Box) -> Image:
+    """A rectangle of an image."""
+    left, top, right, bottom = box
+    return np.ascontiguousarray(image[top:bottom, left:right])
+
+
+def attention_boxes(
+    activation_map: Float[np.ndarray, "map_height map_width"],
+    image_size: tuple[int, int],
+    seen: tuple[float, float, float, float],
+    n: int,
+    max_iou: float,
+) -> list[Box]:
+    """Boxes around what a unit attends to, largest first, at most `n` (DnD A.1.1).
+
+    The map covers the part `seen` (left, top, right, bottom) of an image of (height, width). It is scaled
+    to its own range and resized to that part; Otsu's threshold and outer contours give the boxes, of which
+    one is dropped that overlaps a kept one by an IoU above `max_iou`, or is nearly the whole image.
+    """
+    height, width = image_size
+    left, top, right, bottom = _inside(seen, height, width)
+    if np.ptp(activation_map) == 0 or right <= left or bottom <= top:
+        return []
+    scaled = cv2.normalize(activation_map, np.zeros(0), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    resized = cv2.resize(scaled, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC)
+    _, high = cv2.threshold(resized, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(high, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rectangles = [cv2.boundingRect(contour) for contour in contours]
+    boxes = [(x + left, y + top, x + w + left, y + h + top) for x, y, w, h in rectangles]
+    whole = (0, 0, width, height)
+    kept: list[Box] = []
+    for box in sorted(boxes, key=lambda box: (-_area(box), box)):
+        if iou(box, whole) < MAX_IOU_WITH_IMAGE and all(iou(box, other) <= max_iou for other in kept):
+            kept.append(box)
+    return kept[:n]
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    overlap = _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    union = _area(a) + _area(b) - overlap
+    return overlap / union if union else 0.0
+
+
+def never_fires(activations: Activations, unit: int) -> bool:
+    """Whether a unit has one and the same activation on every probing image (dead)."""
+    column = activations.values[:, unit]
+    return bool(np.ptp(column) == 0)
+
+
+def top_images(column: Float[np.ndarray, " images"], n: int) -> list[int]:
+    """The indices of the n highest values, highest first; the earlier image wins a tie."""
+    return [int(i) for i in np.argsort(-column, kind="stable")[:n]]
+
+
+def _search(
+    target: Target,
+    probe: ProbeSet,
+    activations: Mapping[str, Activations],
+    neurons: Sequence[Neuron],
+    settings: ExemplarSettings,
+) -> list[list[Exemplar]]:
+    tops = [top_images(activations[n.layer].values[:, n.unit], settings.n) for n in neurons]
+    images = {index: probe.images[index] for top in tops for index in top}
+    crops: list[list[tuple[int, Box]]] = [[] for _ in neurons]
+    for name in dict.fromkeys(n.layer for n in neurons):
+        if activations[name].layer.spatial and settings.crops_per_image > 0:
+            of_layer = [i for i, n in enumerate(neurons) if n.layer == name]
+            pairs = [(index, neurons[i].unit) for i in of_layer for index in tops[i]]
+            owners = [i for i in of_layer for _ in tops[i]]
+            boxes = _boxes(target, images, name, pairs, settings)
+            for owner, (index, _), found in zip(owners, pairs, boxes, strict=True):
+                crops[owner] += [(index, box) for box in found]
+    crop_activations = _crop_activations(target, images, neurons, crops)
+    result = []
+    for i, neuron in enumerate(neurons):
+        column = activations[neuron.layer].values[:, neuron.unit]
+        items = [Exemplar(index, None, float(column[index])) for index in tops[i]]
+        items += [
+            Exemplar(index, box, a) for (index, box), a in zip(crops[i], crop_activations[i], strict=True)
+        ]
+        result.append(sorted(items, key=lambda item: -item.activation)[: settings.n])
+    return result
+
+
+def _boxes(
+    target: Target,
+    images: Mapping[int, Image],
+    layer: str,
+    pairs: Sequence[tuple[int, int]],
+    settings: ExemplarSettings,
+) -> list[list[Box]]:
+    order = {index: position for position, index in enumerate(images)}
+    maps = target.maps(list(images.values()), layer, [(order[index], unit) for index, unit in pairs])
+    result = []
+    for (index, _), activation_map in zip(pairs, maps, strict=True):
+        size = images[index].shape[:2]
+        seen = target.seen_box(*size)
+        result.append(attention_boxes(activation_map, size, seen, settings.crops_per_image, settings.max_iou))
+    return result
+
+
+def _crop_activations(
+    target: Target,
+    images: Mapping[int, Image],
+    neurons: Sequence[Neuron],
+    crops: Sequence[Sequence[tuple[int, Box]]],
+) -> list[list[float]]:
+    """The activation of each neuron on its crops; a crop that several neurons share is run once."""
+    result: list[list[float]] = [[0.0] * len(of_neuron) for of_neuron in crops]
+    for layer in dict.fromkeys(n.layer for n in neurons):
+        members = [i for i, n in enumerate(neurons) if n.layer == layer]
+        unique = {crop: row for row, crop in enumerate(dict.fromkeys(c for i in members for c in crops[i]))}
+        if unique:
+            pixels = [cut(images[index], box) for index, box in unique]
+            values = target.run(pixels, [layer])[layer]
+            for i in members:
+                result[i] = [float(values[unique[crop], neurons[i].unit]) for crop in crops[i]]
+    return result
+
+
+def _inside(seen: tuple[float, float, float, float], height: int, width: int) -> Box:
+    left, top, right, bottom = (round(edge) for edge in seen)
+    return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+
+
+def _area(box: Box) -> int:
+    return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)

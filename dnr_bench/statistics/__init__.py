@@ -1,0 +1,1 @@
+"""Pure maths: intervals, controls, paired tests, detection, grouping."""

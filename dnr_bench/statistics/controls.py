@@ -1,0 +1,64 @@
+"""What a score is held against: chance, true labels, and single words for all neurons. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+
+def normalized(
+    score: float, chance: float | None, oracle: float | None, higher_is_better: bool = True
+) -> float | None:
+    """Where a score stands between chance (0) and oracle (1); None where the oracle is no better than chance.
+
+    Then true labels say nothing of the neurons, as on a network that was never trained.
+    """
+    if chance is None or oracle is None or (oracle <= chance if higher_is_better else oracle >= chance):
+        return None
+    return (score - chance) / (oracle - chance)
+
+
+def shuffled_mean(scores: Float[np.ndarray, "items labels"], of_item: Collection[int]) -> float:
+    """The exact mean over items when labels are dealt to them at random, none to its own item.
+
+    scores[i, j]: the metric of item i with the label of item j; `of_item`: the items that count.
+    """
+    others = ~np.eye(len(scores), dtype=bool)
+    others &= ~np.isnan(scores)
+    rows = [float(scores[i][others[i]].mean()) for i in of_item if others[i].any()]
+    return float(np.mean(rows)) if rows else np.nan
+
+
+def dealt_elsewhere(n: int, deals: int, rng: np.random.Generator) -> list[list[int]]:
+    """Up to `deals` ways to deal n labels to n items at random, none to its own item."""
+    order = rng.permutation(n)
+    found = []
+    for shift in range(1, min(deals, n - 1) + 1):
+        dealt = np.empty(n, int)
+        dealt[order] = np.roll(order, shift)
+        found.append(dealt.tolist())
+    return found
+
+
+def word_controls(
+    scores: Float[np.ndarray, "items words"], higher_is_better: bool = True
+) -> dict[str, float]:
+    """What labels of one word reach: a random one, and the best one that all items share."""
+    known = ~np.isnan(scores).all(axis=1)  # a unit that no word has a value for says nothing of words
+    if not known.any():
+        return {}
+    means = scores[known].mean(axis=0)
+    best = means.max() if higher_is_better else means.min()
+    return {"random_word": float(means.mean()), "best_constant": float(best)}
+
+
+def beaten_by_constant(
+    mean: float | None, controls: Mapping[str, float | None], higher_is_better: bool | None
+) -> bool:
+    """Whether one label for all neurons does as well as their own or better: then these tell little."""
+    constant = controls.get("best_constant")
+    if higher_is_better is None or mean is None or constant is None:
+        return False
+    return constant >= mean if higher_is_better else constant <= mean
