@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.world import planted_units
 from dnr_bench.statistics.intervals import estimate
 from evaluators.diversity import Diversity, pearson_within, pseudo_values
+from tests.helpers.results import neuron
+from tests.helpers.results import result as made
 
 PLANTED = {unit.unit: unit.concept for unit in planted_units() if unit.concept}
 AGREEMENT = ("evaluator=[label_agreement]", "evaluator.label_agreement.other=")
@@ -49,12 +50,11 @@ def test_agreement_counts_same_labels_and_judges_the_others(
 
 def test_another_run_that_is_none_is_named(label_run: Callable[..., RunResult], tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("[]")
-    with pytest.raises(UsageError, match=r"label_agreement\.other=.* is no result\.json of a run"):
+    with pytest.raises(UsageError, match=r"label_agreement\.other=.* is no result of a run"):
         label_run({0: "red"}, *agreement_with(str(tmp_path)))
     with pytest.raises(UsageError, match=r"other='nowhere'.*"):
         label_run({0: "red"}, *agreement_with("nowhere"))
-    record = {"layer": "fc", "unit": 1, "labels": ["red"]}
-    (tmp_path / "result.json").write_text(json.dumps({"neurons": [record]}))
+    made([neuron(1, ["red"], {}, layer="fc")], {}).write(tmp_path)
     with pytest.raises(UsageError, match="has labels of 1 neurons, but of none of this run's"):
         label_run({0: "red"}, *agreement_with(str(tmp_path)))
 
@@ -79,7 +79,7 @@ def test_true_labels_are_alike_where_exemplars_are(label_run: Callable[..., RunR
     metric = label_run(PLANTED, *few).metrics["diversity.correlation"]
     assert metric.mean == pytest.approx(metric.oracle, abs=0.05)
     assert metric.low > 0.1 > abs(metric.chance)
-    assert (metric["item_kind"], metric.n) == ("pair", len(metric.items))
+    assert (metric.item_kind, metric.n) == ("pair", len(metric.items))
     in_pairs = [neuron for pair in metric.items for neuron in pair.split()]
     assert len(in_pairs) == len(set(in_pairs)) > 50
     fewer = {unit: label for unit, label in PLANTED.items() if unit != int(in_pairs[0].split(":")[1])}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dnr_bench.app.configuration import build_run, load_config
 from dnr_bench.app.run import RunConfig, RunResult, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.methods.network_dissection import concept_masks, overlaps, thresholds
@@ -195,8 +196,10 @@ def test_a_concept_set_of_ones_own(tmp_path: Path, small_run: BuildRun) -> None:
 def test_what_a_baseline_cannot_use_is_said_and_it_needs_no_key(
     method: str, small_run: BuildRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match=r"user_concepts .* and refine=iterative are for method="):
-        small_run(f"method={method}", "user_concepts=[zebra]", "refine=iterative")
+    words = [f"method={method}", "user_concepts=[zebra]", "refine=iterative", "evaluator=[]"]
+    words.append("neurons.layers=[concepts]")
+    with pytest.raises(UsageError, match=r"user_concepts, refine: nothing in this run looks at that"):
+        build_run(load_config(*words), words)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     result = run(small_run(f"method={method}", "summarizer=openai", "evaluator=[planted]"))
     assert "captions" not in result.stages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from dnr_bench.chats.sampling import first_line, label_of
 from dnr_bench.data.chat import Question
 from dnr_bench.data.images import View
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.store import Store
 from dnr_bench.outputs.console import usage_line
 from dnr_bench.protocols import Captioner, Chat, Proposer, Summarizer
+from dnr_bench.results.schema import ChatUsage, RunResult
 from tests.helpers.building import build
 from tests.helpers.chat_server import KEY, Server, chat_server
 from tests.helpers.small_models import SmallModels
@@ -285,22 +287,20 @@ def test_further_fields_reach_the_server(tmp_path: Path) -> None:
     ],
 )
 def test_command_lines_with_secrets_are_refused_before_anything_is_written(
-    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["dnr_bench", "summarizer=openai", word])
-    assert exit_code_of(lambda: pytest.fail("the command ran")) == 2
+    assert exit_code_of(lambda: pytest.fail("the command ran"), ["summarizer=openai", word]) == 2
     said = capsys.readouterr().err
     assert "looks as if it held a password or a key" in said
     assert "hunter2" not in said
 
 
-def test_command_lines_without_secrets_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_lines_without_secrets_are_not_refused() -> None:
     words = [
         "probe.path=hf_datasets_and_other_things/sk-learn",
         "summarizer.chat.base_url=http://host:8000/v1",
     ]
-    monkeypatch.setattr(sys, "argv", ["dnr_bench", *words])
-    assert exit_code_of(lambda: 0) == 0
+    assert exit_code_of(lambda: 0, words) == 0
 
 
 def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> None:
@@ -343,28 +343,28 @@ def test_runs_with_a_language_model_leave_no_key_anywhere(tmp_path: Path, comman
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY[:14].encode() not in path.read_bytes(), path
     (path,) = (tmp_path / "mlruns" / "runs").rglob("result.json")
-    result = json.loads(path.read_text())
-    used = result["usage"]["summarizer"]
-    assert used["model"] == "gpt-4o-mini"
-    assert used["asked"] > 15
-    assert result["metrics"]["cost.tokens_per_neuron"]["mean"] == pytest.approx(105 * used["asked"] / 3)
-    assert result["metrics"]["cost.dollars_per_neuron"]["mean"] > 0
-    assert len(path.with_name("calls.jsonl").read_text().splitlines()) == used["asked"]
+    result = RunResult.read(path)
+    used = result.usage["summarizer"]
+    assert used.model == "gpt-4o-mini"
+    assert used.asked > 15
+    assert result.metrics["cost.tokens_per_neuron"].mean == pytest.approx(105 * used.asked / 3)
+    assert result.metrics["cost.dollars_per_neuron"].mean > 0
+    assert len(path.with_name("calls.jsonl").read_text().splitlines()) == used.asked
     with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database:
         (n_traces,) = database.execute("select count(*) from trace_info").fetchone()
         (linked,) = database.execute(
             "select count(*) from trace_request_metadata where key = 'mlflow.sourceRun'"
         ).fetchone()
-    assert n_traces == linked == min(used["asked"], 100)
+    assert n_traces == linked == min(used.asked, 100)
 
 
 def test_what_was_asked_is_told() -> None:
-    used = {"model": "m", "asked": 78.0, "stored": 2.0, "prompt_tokens": 8000.0, "completion_tokens": 190.0}
-    line = usage_line("summarizer", {**used, "dollars": 0.0014})
+    used = ChatUsage("m", 78.0, 2.0, prompt_tokens=8000.0, completion_tokens=190.0, dollars=0.0014)
+    line = usage_line("summarizer", used)
     assert line == (
         "summarizer asked m 78 questions (8190 tokens, 0.0014 dollars); 2 answers came from the store"
     )
-    assert "dollars" not in usage_line("summarizer", {**used, "dollars": None})
+    assert "dollars" not in usage_line("summarizer", replace(used, dollars=None))
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_braces_in_captions_stay_braces(tmp_path: Path) -> None:
 
 def test_an_answer_book_counts_what_it_had(tmp_path: Path) -> None:
     with chat_server() as server:
-        book = AnswerBook(chat(server), str(tmp_path), None)
+        book = AnswerBook(chat(server), Store(tmp_path), None)
         questions = [Question("one"), Question("two"), Question("one")]
         first = book.answers(questions)
         assert first[0] == first[2]
@@ -512,9 +512,9 @@ def test_a_local_model_summarises_a_run(small: SmallModels, small_run: Callable[
     words = ["summarizer=local", f"summarizer.chat.checkpoint={small.llama}", "evaluator=[planted]"]
     result = run(small_run(*words, "neurons.units=[0,9]", "captioner=truth", "n_candidates=2"))
     used = result.usage["summarizer"]
-    assert used["model"] == "llama"
-    assert used["asked"] >= 4
-    assert used["dollars"] == 0
+    assert used.model == "llama"
+    assert used.asked >= 4
+    assert used.dollars == 0
 
 
 def test_what_is_no_language_model_is_said(small: SmallModels, tmp_path: Path) -> None:

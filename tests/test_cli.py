@@ -105,7 +105,7 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
 
 
 def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
-    from dnr_bench.outputs.mlflow import Tracker
+    from dnr_bench.outputs.mlflow.tracker import Tracker
 
     old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
     tracker = Tracker(old, "bench")

@@ -225,7 +225,6 @@ def test_what_changes_results_changes_the_fingerprint(
     "change",
     [
         "replay=only",
-        "answers=elsewhere",
         "chat.concurrency=1",
         "chat.budget=1",
         "chat.timeout=1",
@@ -328,7 +327,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["neurons.sample=0"], r"neurons\.sample=0 must be at least 1"),
         (["scorer._target_=dnr_bench.scorers.nope"], r"scorer: .*nope"),
         (
-            ["scorer=mean", "scorer._target_=dnr_bench.generators.renderer.RendererGenerator"],
+            ["scorer=mean", "scorer._target_=dnr_bench.shapes.generator.RendererGenerator"],
             "scorer: .*RendererGenerator is not a Scorer",
         ),
     ],

@@ -37,4 +37,4 @@ def test_probe_correlation_sees_labels_that_are_too_specific(small_run: BuildRun
     ranks = {scorer: found.metrics["planted.reciprocal_rank"].mean for scorer, found in results.items()}
     assert ranks["probe_correlation"] > ranks["topk_log"] + 0.2, ranks
     again = run(small_run("scorer=probe_correlation", "captioner=truth", "evaluator=[planted]"))
-    assert sum(stage["misses"] for stage in again.stages.values()) == 0
+    assert sum(stage.misses for stage in again.stages.values()) == 0

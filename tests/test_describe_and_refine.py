@@ -27,7 +27,7 @@ def records(result: RunResult) -> dict[int, dict[str, Any]]:
 
 
 def computed(result: RunResult) -> int:
-    return sum(stage["misses"] for stage in result.stages.values())
+    return sum(stage.misses for stage in result.stages.values())
 
 
 def test_refinement_adds_concepts_to_those_of_the_exemplars(small_run: BuildRun) -> None:
@@ -36,14 +36,14 @@ def test_refinement_adds_concepts_to_those_of_the_exemplars(small_run: BuildRun)
     for unit, record in records(refined).items():
         before = records(plain)[unit]
         course, origins = record.refinement, {c.text: c.origin for c in record.candidates}
-        assert before["course"] is None
-        assert course["answers"][0] == before["labels"][0]  # the answer before is Describe-and-Dissect's
-        assert course["answers"][-1] == record.labels[0]
-        assert course["stopped"] in (LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS)
-        assert {c.text for c in before["candidates"]} <= origins.keys()
+        assert before.refinement is None
+        assert course.answers[0] == before.labels[0]  # the answer before is Describe-and-Dissect's
+        assert course.answers[-1] == record.labels[0]
+        assert course.stopped in (LAST_ITERATION, NO_NEW_CONCEPT, NO_PROGRESS)
+        assert {c.text for c in before.candidates} <= origins.keys()
         new = [c for c in record.candidates if c.origin == "refined"]
-        assert all(1 <= c.iteration <= len(course["progress"]) for c in new)
-        assert bool(new) == bool(course["progress"])
+        assert all(1 <= c.iteration <= len(course.progress) for c in new)
+        assert bool(new) == bool(course.progress)
         added += len(new)
     assert added > 0
     assert refined.metrics["refinement.iterations"].n == len(records(refined))
@@ -58,10 +58,8 @@ def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
     config = small_run(*REFINED, "evaluator=[]", store="other")
     alone = records(run(replace(config, neurons=[Neuron("concepts", 27), Neuron("concepts", 13)])))
     for unit in (13, 27):
-        assert [c.text for c in alone[unit]["candidates"]] == [c.text for c in together[unit]["candidates"]]
-        assert alone[unit]["course"]["progress"] == pytest.approx(
-            together[unit]["course"]["progress"], abs=1e-5
-        )
+        assert [c.text for c in alone[unit].candidates] == [c.text for c in together[unit].candidates]
+        assert alone[unit].refinement.progress == pytest.approx(together[unit].refinement.progress, abs=1e-5)
 
 
 def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: BuildRun) -> None:
@@ -77,12 +75,8 @@ def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: Bui
     run(config)
     used, neuron = set(drawn), Neuron("concepts", 20)
     drawn.clear()
-    from dnr_bench.infra.store import Store
-    from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
-
-    probe = config.probe.load(0)
-    method = DescribeAndDissect(config.parts, config.settings, probe, config.layers, Store(config.store))
-    method.score_pools_anew({neuron: ["red", "striped ring"]})
+    session = config.session()
+    session.scores({neuron: ["red", "striped ring"]}, config.method.scorer, fresh=True)
     assert drawn
     assert not used & set(drawn)
 
@@ -104,12 +98,12 @@ def test_concepts_of_the_user_are_tagged_and_can_win(small_run: BuildRun, tmp_pa
         assert origins["red"] in ("user", "both")
     red = next(record for record in found.values() if record.truth == "red")
     ring = next(record for record in found.values() if record.truth == "striped ring")
-    assert red["candidates"][0]["origin"] == "both"  # the machine says it, too
-    assert ring["labels"] == ["a striped ring"]  # which no captioner of colours could say
+    assert red.candidates[0].origin == "both"  # the machine says it, too
+    assert ring.labels == ("a striped ring",)  # which no captioner of colours could say
     values = {unit: record.values for unit, record in found.items()}
-    assert values[ring["unit"]]["user_concepts.won"] == 1
-    assert values[ring["unit"]]["user_concepts.margin"] > 0
-    assert values[red["unit"]]["user_concepts.won"] == 0
+    assert values[ring.unit]["user_concepts.won"] == 1
+    assert values[ring.unit]["user_concepts.margin"] > 0
+    assert values[red.unit]["user_concepts.won"] == 0
     assert result.metrics["user_concepts.won"].n == len(found)
 
 
@@ -128,9 +122,9 @@ def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) 
     alike = run(small_run("evaluator=[]", "n_labels=3", "max_label_cosine=1"))
     for unit, record in records(three).items():
         texts = [c.text for c in record.candidates]
-        assert record.labels[0] == records(one)[unit]["labels"][0]
-        assert record.labels == [text for text in texts if text in record.labels]
-        assert records(alike)[unit]["labels"] == texts[:3]
+        assert record.labels[0] == records(one)[unit].labels[0]
+        assert record.labels == tuple(text for text in texts if text in record.labels)
+        assert records(alike)[unit].labels == tuple(texts[:3])
     lengths = [sum(len(r.labels) for r in records(result).values()) for result in (one, three, alike)]
     assert lengths[0] < lengths[1] < lengths[2]
 
@@ -159,10 +153,10 @@ def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_
     )
     digests = set()
     for change in changes:
-        first = run(small_run(*small, *change))
-        other = run(small_run(*small, *change, "scorer=semantic"))
+        first = run(small_run(*small, *change, store="new"))
+        other = run(small_run(*small, *change, "scorer=semantic", store="new"))
         assert (first.stages["activations"].misses, other.stages["activations"].misses) == (1, 0)
-        digests.add(first.probe["digest"])
+        digests.add(first.probe.digest)
     assert len(digests) == len(changes)
 
 
@@ -171,7 +165,7 @@ def test_the_nearest_concept_of_a_file_is_the_caption(small_run: BuildRun, tmp_p
     result = run(
         small_run("captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colours.txt'}", "evaluator=[]")
     )
-    assert records(result)[0]["labels"] == ["red"]
+    assert records(result)[0].labels == ("red",)
     with pytest.raises(UsageError, match=r"captioner\.top=9 must lie in 1\.\.3, the number of concepts"):
         small_run(
             "captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colours.txt'}", "captioner.top=9"
@@ -204,17 +198,15 @@ def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
 
 
 def test_the_command_shows_where_the_concept_stands(
-    small_run: BuildRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_run: BuildRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = [*SMALL, f"paths.store={tmp_path / 'store'}", "captioner=truth"]
-    monkeypatch.setattr("sys.argv", ["try_concept", "neuron=concepts:0", "concept=a [red] thing", *small])
-    assert main() == 0
+    assert main(["neuron=concepts:0", "concept=a [red] thing", *small]) == 0
     shown = capsys.readouterr().out
     assert "a [red] thing has rank" in shown
     assert "yours" in shown
-    monkeypatch.setattr("sys.argv", ["try_concept", "neuron=concepts:0", *small])
     with pytest.raises(UsageError, match="needed are neuron=LAYER:UNIT and concept"):
-        main()
-    monkeypatch.setattr("sys.argv", ["try_concept", "--help"])
-    assert main() == 0
-    assert "python -m dnr_bench.try_concept neuron=concepts:17" in capsys.readouterr().out
+        main(["neuron=concepts:0", *small])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "dnr-bench try neuron=concepts:17" in capsys.readouterr().out

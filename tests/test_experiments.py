@@ -122,4 +122,4 @@ def test_the_papers_pipeline_runs_from_images_to_figures(
     again = run(build_run(load_config(*words, "summarizer.replay=only")))
     assert [r.labels for r in again.neurons] == [r.labels for r in result.neurons]
     described = {name: stage for name, stage in again.stages.items() if name != "evaluation"}
-    assert sum(stage["misses"] for stage in described.values()) == 0
+    assert sum(stage.misses for stage in described.values()) == 0

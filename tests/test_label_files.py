@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,11 @@ BuildRun = Callable[..., RunConfig]
 
 def label_file(file: Path, content: str, **changes: object) -> LabelFile:
     file.write_text(content)
-    plain = LabelFile(str(file), ["label"], "unit", "layer", None, 0)
-    return replace(plain, **changes)
+    fields = {
+        "path": str(file), "labels": ["label"], "unit_column": "unit", "layer_column": "layer",
+        "layer": None, "first_unit": 0,
+    }  # fmt: skip
+    return LabelFile(**{**fields, **changes})
 
 
 def test_labels_are_read_best_first_from_any_columns(tmp_path: Path) -> None:
@@ -31,7 +33,7 @@ def test_labels_are_read_best_first_from_any_columns(tmp_path: Path) -> None:
         layer_column=None,
         layer="fc",
         first_unit=1,
-    ).read()
+    ).labels_of
     assert found == {
         Neuron("fc", 0): ("red, round",),
         Neuron("fc", 1): ("blue",),
@@ -42,7 +44,7 @@ def test_labels_are_read_best_first_from_any_columns(tmp_path: Path) -> None:
 def test_malformed_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     rows = ["fc,x,red", "fc,-1,red", ",3,red", "fc,4,red,round", "fc,5,red", "fc,5,blue"]
     with pytest.raises(UsageError) as error:
-        label_file(tmp_path / "a.csv", "layer,unit,label\n" + "\n".join(rows) + "\n").read()
+        _ = label_file(tmp_path / "a.csv", "layer,unit,label\n" + "\n".join(rows) + "\n").labels_of
     message = str(error.value)
     assert "has 5 malformed rows" in message
     for expected in (
@@ -54,9 +56,9 @@ def test_malformed_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     ):
         assert expected in message
     with pytest.raises(UsageError, match=r"has 30 malformed rows:(?s:.*)\.\.\. and 20 more"):
-        label_file(tmp_path / "a.csv", "layer,unit,label\n" + "fc,x,red\n" * 30).read()
+        _ = label_file(tmp_path / "a.csv", "layer,unit,label\n" + "fc,x,red\n" * 30).labels_of
     with pytest.raises(UsageError, match=r"'0' is no unit; the first one is 1"):
-        label_file(tmp_path / "a.csv", "layer,unit,label\nfc,0,red\n", first_unit=1).read()
+        _ = label_file(tmp_path / "a.csv", "layer,unit,label\nfc,0,red\n", first_unit=1).labels_of
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_what_is_wrong_with_a_file_is_said(
     tmp_path: Path, content: str, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        label_file(tmp_path / "a.csv", content, **changes).read()
+        _ = label_file(tmp_path / "a.csv", content, **changes).labels_of
 
 
 def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> None:
@@ -99,14 +101,14 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
 
     shifted, right = run(built()), run(built("method.first_unit=1"))
     assert [record.unscored is None for record in right.neurons] == [True, True, False]
-    assert "no label in" in right.neurons[2]["unscored"]
+    assert "no label in" in right.neurons[2].unscored
     for metric in ("clip_cos", "sentence_cos", "bertscore_f1"):
         perfect, wrong = (result.metrics[f"fc_layer.{metric}"] for result in (right, shifted))
-        assert perfect["mean"] == pytest.approx(1.0, abs=1e-5)
-        assert (perfect["n"], perfect["unscored"]) == (2, 1)
-        assert wrong["mean"] < 0.95
-        assert perfect["judge"].startswith("embedded:")
-    assert right.probe["images"] == 0
+        assert perfect.mean == pytest.approx(1.0, abs=1e-5)
+        assert (perfect.n, perfect.unscored) == (2, 1)
+        assert wrong.mean < 0.95
+        assert perfect.judge.startswith("embedded:")
+    assert right.probe.images == 0
     with pytest.raises(UsageError, match="the probing set has no images"):
         run(built("evaluator=[neuron_rank]"))
     (tmp_path / "labels.csv").write_text("unit,label\n3,red circle\n")
@@ -116,7 +118,7 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="has no name in line 2"):
         built()
     (tmp_path / "names.txt").write_text("red circle\n")
-    with pytest.raises(UsageError, match=r"has labels for the layers conv, but for none of this run's"):
+    with pytest.raises(UsageError, match=r"has labels for the layers conv, but for none of these neurons"):
         built("method.layer=conv")
 
 
@@ -125,12 +127,12 @@ def test_labels_of_another_method_are_candidates(small_run: BuildRun, tmp_path: 
     given = ("proposals=label_file", f"proposals.path={tmp_path / 'theirs.csv'}", "evaluator=[]")
     result = run(small_run(*given, "captioner=none", "user_concepts=[Red]"))
     records = {record.unit: record for record in result.neurons}
-    assert [(c.text, c.origin) for c in records[0]["candidates"]] == [
+    assert [(c.text, c.origin) for c in records[0].candidates] == [
         ("Red", "user"),
         ("blue", "method"),
     ]
-    assert records[9]["labels"] == ["striped"]
+    assert records[9].labels == ("striped",)
     both = {r.unit: r for r in run(small_run(*given, "captioner=truth")).neurons}
-    assert {"captions", "method"} <= {c.origin for c in both[0]["candidates"]}
-    with pytest.raises(UsageError, match="for none of this run's neurons"):
+    assert {"captions", "method"} <= {c.origin for c in both[0].candidates}
+    with pytest.raises(UsageError, match="for none of these neurons"):
         small_run(*given, "neurons.units=[5]")

@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from dnr_bench.statistics.paired import (
     LABEL_CHANGE,
-    Records,
+    ScoredItem,
     detectable_difference,
     difference,
     holm,
@@ -21,10 +21,10 @@ from dnr_bench.statistics.paired import (
 NAMES = [str(i) for i in range(8)]
 
 
-def records(values: list[float | None], labels: list[str]) -> Records:
+def records(values: list[float | None], labels: list[str]) -> dict[int, ScoredItem]:
     return {
-        unit: {"layer": "l", "unit": unit, "labels": [label] if label else [], "values": {"m": value}}
-        for unit, (value, label) in enumerate(zip(values, labels, strict=True))
+        i: ScoredItem(f"l:{i}", [label] if label else [], {"m": float("nan") if value is None else value})
+        for i, (value, label) in enumerate(zip(values, labels, strict=True))
     }
 
 

@@ -24,7 +24,7 @@ BuildRun = Callable[..., RunConfig]
 
 def labels(result: RunResult) -> dict[str, list[tuple[str, float]]]:
     return {
-        f"{record['layer']}:{record['unit']}": [(c.text, c.score) for c in record.candidates]
+        f"{record.layer}:{record.unit}": [(c.text, c.score) for c in record.candidates]
         for record in result.neurons
     }
 
@@ -45,12 +45,12 @@ def misses(result: RunResult) -> dict[str, int]:
 def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> None:
     result = run(small_run("captioner=truth"))
     records = {record.unit: record for record in result.neurons}
-    assert records[0]["truth"] == "red"
-    assert records[0]["labels"] == ["red"]
-    assert records[60]["unscored"].startswith("dead")
-    assert records[60]["labels"] == []
-    assert records[60]["score"] is None
-    assert records[62]["truth"] == "(nothing)"
+    assert records[0].truth == "red"
+    assert records[0].labels == ("red",)
+    assert records[60].unscored.startswith("dead")
+    assert records[60].labels == ()
+    assert records[60].score is None
+    assert records[62].truth == "(nothing)"
     scored = [record for record in result.neurons if not record.unscored]
     for record in scored:
         scores = [candidate.score for candidate in record.candidates]
@@ -67,9 +67,9 @@ def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> Non
 
 
 def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> None:
-    first = run(small_run())
+    first = run(small_run(store="new"))
     assert all(misses(first).values())
-    second = run(small_run("scorer=topk_log"))
+    second = run(small_run("scorer=topk_log", store="new"))
     assert set(misses(second).values()) == {0}
     assert second.stages["evaluation"].misses == 0
     assert labels(first) != labels(second)
@@ -78,10 +78,10 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
 def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
     assert "DiffusionGenerator" in load_config().generator["_target_"]
     small = ("generator=diffusion", "neurons.units=[0,20]", "images_per_concept=2", "evaluator=[]")
-    first = run(small_run(*small))
+    first = run(small_run(*small, store="new"))
     assert first.stages["images"].misses > 0
     assert all(record.labels for record in first.neurons)
-    assert set(misses(run(small_run(*small))).values()) == {0}
+    assert set(misses(run(small_run(*small, store="new"))).values()) == {0}
     assert_same(first, run(small_run(*small, store="fresh")), tolerance=0)
 
 
@@ -98,10 +98,10 @@ def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> N
 
 
 def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> None:
-    sharp, soft = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "blur=2"))
+    sharp, soft = (run(small_run("evaluator=[]", *blur, store="new")) for blur in ([], ["blur=2"]))
     assert sharp.probe.digest != soft.probe.digest
     assert soft.stages["activations"].misses == 1
-    assert run(small_run("evaluator=[]", "blur=2.0")).stages["activations"].misses == 0
+    assert run(small_run("evaluator=[]", "blur=2.0", store="new")).stages["activations"].misses == 0
 
 
 def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
@@ -134,18 +134,18 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
         config.generator.generate = counting
         return config
 
-    few = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2")))
+    few = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2", store="new")))
     concepts = few.stages["images"].misses
     assert sum(drawn) == 2 * concepts
     drawn.clear()
-    more = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3")))
+    more = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="new")))
     assert sum(drawn) == concepts
     fresh = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="fresh"))
     assert_same(more, fresh, tolerance=0)
 
 
 def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
-    one, two = run(small_run("evaluator=[]")), run(small_run("evaluator=[]", "seed=1"))
+    one, two = (run(small_run("evaluator=[]", f"seed={seed}", store="new")) for seed in (0, 1))
     assert one.probe.digest != two.probe.digest
     assert all(misses(two)[stage] > 0 for stage in ("activations", "captions", "images"))
 
@@ -178,6 +178,6 @@ def test_labels_do_not_depend_on_the_hash_seed(small_run: BuildRun, tmp_path: Pa
 
 
 def test_a_run_needs_neither_hydra_nor_mlflow() -> None:
-    code = "import sys, dnr_bench.run, evaluators.planted; print({'hydra', 'mlflow'} & {*sys.modules})"
+    code = "import sys, dnr_bench.app.run, evaluators.planted; print({'hydra', 'mlflow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

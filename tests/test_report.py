@@ -35,11 +35,11 @@ def page(small_run: BuildRun, tmp_path: Path) -> Path:
 
 def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
     html = page.read_text()
-    result = json.loads((page.parent / "result.json").read_text())
-    assert html.count('<article class="card"') == len(result["neurons"])
-    for record in result["neurons"]:
-        assert f"{record['layer']}:{record['unit']}" in html
-    for name in result["metrics"]:
+    of_run = RunResult.read(page.parent)
+    assert html.count('<article class="card"') == len(of_run.neurons)
+    for neuron in of_run.neurons:
+        assert neuron.name in html
+    for name in of_run.metrics:
         assert name in html
     assert "dead: the same activation on every probing image" in html
     assert not re.search(r"https?://", html)

@@ -27,7 +27,7 @@ def test_terms_are_counted_as_whole_words_over_labelled_units(tmp_path: Path) ->
                 "probe=none",
                 "neurons.layers=[l]",
                 "evaluator=[spurious]",
-                "evaluator.spurious.terms={fishing:[fishing],colours:[pink,purple],background:[background]}",
+                "evaluator.spurious.terms={fishing:[fishing],colors:[pink,purple],background:[background]}",
                 f"paths.store={tmp_path / 'store'}",
             )
         )
@@ -35,7 +35,7 @@ def test_terms_are_counted_as_whole_words_over_labelled_units(tmp_path: Path) ->
     found = {name: (metric.mean, metric.n) for name, metric in result.metrics.items()}
     assert found == {
         "spurious.fishing": (pytest.approx(0.2), 5),
-        "spurious.colours": (pytest.approx(0.4), 5),
+        "spurious.colors": (pytest.approx(0.4), 5),
         "spurious.background": (0.0, 5),
     }
     assert result.metrics["spurious.fishing"].low < 0.2 < result.metrics["spurious.fishing"].high
@@ -48,7 +48,7 @@ def spurious(terms: Mapping[str, Sequence[str] | str]) -> Spurious:
 
 PRUNE = (
     "evaluator=[spurious]",
-    "evaluator.spurious.terms={shapes:[circle,square,triangle,star,cross,ring,crescent],colours:[red,blue]}",
+    "evaluator.spurious.terms={shapes:[circle,square,triangle,star,cross,ring,crescent],colors:[red,blue]}",
     "evaluator.spurious.prune=true",
     "held_out.n_images=300",
 )
@@ -59,16 +59,16 @@ def test_pruning_the_units_that_name_a_term_costs_the_classes_that_need_it(
 ) -> None:
     labels = {unit.unit: unit.concept for unit in planted_units() if unit.concept}
     result = label_run(labels, *PRUNE)
-    shapes, colours = (result.metrics[f"spurious.{name}_accuracy"] for name in ("shapes", "colours"))
-    assert shapes["item_kind"] == "class"
-    assert shapes["items"].keys() == set(CLASSES)
-    assert shapes["mean"] < 0.7 < 0.95 < colours["mean"]
-    assert shapes["mean"] < shapes["chance"] < shapes["controls"]["unpruned"]
+    shapes, colors = (result.metrics[f"spurious.{name}_accuracy"] for name in ("shapes", "colors"))
+    assert shapes.item_kind == "class"
+    assert shapes.items.keys() == set(CLASSES)
+    assert shapes.mean < 0.7 < 0.95 < colors.mean
+    assert shapes.mean < shapes.chance < shapes.controls["unpruned"]
     (table,) = result.tables
     rows = {row["pruned"]: row for row in table.rows}
     assert rows["nothing"]["mean"] > 0.95
     assert rows["shapes"]["share"] == pytest.approx(29 / 60)
-    assert rows["shapes"]["striped ring"] == shapes["items"]["striped ring"]
+    assert rows["shapes"]["striped ring"] == shapes.items["striped ring"]
     again = label_run(labels, *PRUNE)
     assert again.metrics["spurious.shapes_accuracy"] == shapes
 

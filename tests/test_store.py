@@ -197,7 +197,7 @@ def test_a_damaged_array_is_computed_again(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from dnr_bench.store import Store
+from dnr_bench.infra.store import Store
 
 def compute(indices):
     for i in indices:

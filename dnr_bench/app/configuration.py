@@ -160,7 +160,11 @@ def build_run(
         drawing=drawing,
         seed=top.seed,
         store=parts.part("store", Store),
-        metered={name: part for name, part in parts.built.items() if isinstance(part, Metered)},
+        metered={
+            name: part
+            for name, part in parts.built.items()
+            if name in parts.within.get("method", ()) and isinstance(part, Metered)
+        },
         resolved=resolved(config),
     )
 

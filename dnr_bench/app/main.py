@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from dnr_bench.app.command_line import exit_code_of
 
@@ -41,7 +42,12 @@ def main() -> int:
 
 
 def prepare_process() -> None:
-    """What a program decides for its process, and a library must not: environment and signals."""
+    """What a program decides for its process, and a library must not: environment, signals, where to import.
+
+    Modules of the user's lie in the working directory, which `python -m` looks into and a command does not.
+    """
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open is closed, as on Ctrl-C

@@ -32,13 +32,16 @@ class PartBuilder:
         given: parts by group that are there already, in place of those that the config names.
 
     Attributes:
-        built: the parts by group. used: the top-level keys that some part has asked for.
+        built: the parts by group.
+        used: the top-level keys that some part has asked for.
+        within: for each group the other groups that its part consists of, directly or not.
     """
 
     def __init__(self, config: DictConfig, given: Mapping[str, object] | None = None) -> None:
         self.config = config
         self.built: dict[str, object] = dict(given or {})
         self.used: set[str] = set(self.built)
+        self.within: dict[str, set[str]] = {}
 
     def part(self, group: str, protocol: type[T]) -> T:
         """The part of a group.
@@ -62,6 +65,7 @@ class PartBuilder:
     def _shared(self, group: str) -> object:
         self.used.add(group)
         if group not in self.built:
+            self.within[group] = set()
             self.built[group] = self._built(self.config[group], group)
         return self.built[group]
 
@@ -79,7 +83,10 @@ class PartBuilder:
             top = reference.partition(".")[0]
             self.used.add(top)
             if reference in self.built or _is_part(self.config.get(reference)):
-                return self._shared(reference)
+                part = self._shared(reference)
+                inner = {reference, *self.within.get(reference, ())}
+                self.within.setdefault(where.partition(".")[0], set()).update(inner)
+                return part
         value = node[key]
         if isinstance(value, DictConfig) and _TARGET in value:
             return self._built(value, f"{where}.{key}")
@@ -124,6 +131,13 @@ def _located(name: str, where: str) -> Callable[..., object]:
             f"{where}: {name} cannot be imported: {reason[-1] if reason else error!r}"
         ) from error
     return found
+
+
+def _root_of(error: BaseException) -> str:
+    """What the import failed for in the end, without what Hydra says of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['-'])[-1]}"
 
 
 def _reference(node: DictConfig | ListConfig, key: Any) -> str | None:

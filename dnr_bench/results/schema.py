@@ -264,7 +264,9 @@ def _converter() -> cattrs.Converter:
     """Reads null as NaN where a number must stand, and checks plain values strictly."""
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(object, lambda value, _: value)  # cells of tables are plain values
+    converter.register_structure_hook_func(
+        lambda kind: kind is object, lambda value, _: value
+    )  # cells of tables
     for kind in (bool, int, str):
         converter.register_structure_hook(kind, _exactly)
     return converter

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from dnr_bench.shapes.probe import ShapesProbe
+from tests.helpers.results import neuron, result
 
 SCENES = ShapesProbe(200).load(0)
 
@@ -72,5 +73,5 @@ def all_files(folder: Path) -> Path:
     for name in ("batches.meta.txt", "fine_label_names.txt"):
         (folder / "cifar" / name).write_text("apple\npear\n")
     (folder / "people.csv").write_text("layer,unit,summary\nfc,0,a red thing\n")
-    (folder / "result.json").write_text('{"neurons": [{"layer": "fc", "unit": 0, "labels": ["red"]}]}')
+    result([neuron(0, ["red"], {}, layer="fc")], {}).write(folder)
     return folder

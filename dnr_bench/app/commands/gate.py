@@ -76,7 +76,7 @@ class Baseline:
             {
                 neuron.name: ScoredItem(
                     neuron.name,
-                    neuron.labels,
+                    list(neuron.labels),
                     {name: neuron.values[name] for name in gated if name in neuron.values},
                     neuron.truth,
                 )
