@@ -113,25 +113,34 @@ class ConceptGroups(Evaluator):
             )
         )
         if self.superclasses:
-            classes = self._classified([e.labels[0] for e in mine], session)
-            true = self._classified(truths, session)
-            same = np.asarray([[float(a == b) for b in classes] for a in true])
-            cards.append(
-                Scorecard.of_neurons(
-                    "concept_groups",
-                    f"{layer}.superclass",
-                    mine,
-                    np.diagonal(same).copy(),
-                    unit="share",
-                    headline=True,
-                    higher_is_better=True,
-                    chance=shuffled_mean(same, range(len(mine))),
-                    oracle=1.0,
-                    judge=judge,
-                    unscored=with_truth,
-                )
-            )
+            cards.append(self._superclass_card(layer, mine, truths, with_truth, session))
         return cards
+
+    def _superclass_card(
+        self,
+        layer: str,
+        units: Sequence[Explanation],
+        truths: Sequence[str],
+        unscored: Sequence[Explanation],
+        session: Session,
+    ) -> Scorecard:
+        """Whether each unit's label is in the superclass of its true label."""
+        classes = self._classified([e.labels[0] for e in units], session)
+        true = self._classified(truths, session)
+        same = np.asarray([[float(a == b) for b in classes] for a in true])
+        return Scorecard.of_neurons(
+            "concept_groups",
+            f"{layer}.superclass",
+            units,
+            np.diagonal(same).copy(),
+            unit="share",
+            headline=True,
+            higher_is_better=True,
+            chance=shuffled_mean(same, range(len(units))),
+            oracle=1.0,
+            judge=judged_by(session.encoder),
+            unscored=unscored,
+        )
 
     def _rows(
         self,

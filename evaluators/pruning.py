@@ -166,40 +166,9 @@ class PruningAccuracy(Evaluator):
             everything, mine, *others = (trial.correct(found.values, retrain) for found in embeddings)
             random = np.stack(others[: self.random_prunings])
             true = float(others[-1].mean()) if plan.true is not None else None
-            for name, values, chance, oracle, controls in (
-                (
-                    "accuracy",
-                    mine,
-                    float(random.mean()),
-                    true,
-                    {"unpruned": trial.unpruned, "all_pruned": float(everything.mean())},
-                ),
-                (
-                    "gain",
-                    mine - random.mean(axis=0),
-                    0.0,
-                    None,  # true labels prune another number of units
-                    {},
-                ),
-            ):
-                cards.append(
-                    Scorecard(
-                        group="pruning",
-                        metric=f"{plan.name}.{name}{suffix}",
-                        unit="accuracy",
-                        headline=not suffix,
-                        higher_is_better=True,
-                        item_kind="image",
-                        items=trial.test_ids,
-                        values=values,
-                        clusters=trial.test_ids,
-                        chance=chance,
-                        oracle=oracle,
-                        controls=controls,
-                        signed=name == "gain",
-                        judge=judge,
-                    )
-                )
+            controls = {"unpruned": trial.unpruned, "all_pruned": float(everything.mean())}
+            names = f"{plan.name}.accuracy{suffix}", f"{plan.name}.gain{suffix}"
+            cards += _accuracy_cards(*names, mine, random, true, trial, judge, controls)
             row |= {
                 f"accuracy{suffix}": float(mine.mean()),
                 f"random{suffix}": float(random.mean()),
@@ -266,6 +235,45 @@ class _Trial:
         if retrain:
             forest = _forest(embeddings[self.train], self.classes[self.train], self.trees, self.seed)
         return np.asarray(forest.predict(embeddings[self.test]) == self.classes[self.test], float)
+
+
+def _accuracy_cards(
+    accuracy: str,
+    gain: str,
+    mine: Float[np.ndarray, " images"],
+    random: Float[np.ndarray, "draws images"],
+    true: float | None,
+    trial: _Trial,
+    judge: str,
+    controls: Mapping[str, float],
+) -> list[Scorecard]:
+    """The accuracy without the ungrouped units, and what it gains over pruning others at random."""
+
+    def card(
+        metric: str, values: Float[np.ndarray, " images"], chance: float, oracle: float | None, signed: bool
+    ) -> Scorecard:
+        return Scorecard(
+            group="pruning",
+            metric=metric,
+            unit="accuracy",
+            headline=not metric.endswith("_fixed"),
+            higher_is_better=True,
+            item_kind="image",
+            items=trial.test_ids,
+            values=values,
+            clusters=trial.test_ids,
+            chance=chance,
+            oracle=oracle,
+            controls={} if signed else controls,
+            signed=signed,
+            judge=judge,
+        )
+
+    return [
+        card(accuracy, mine, float(random.mean()), true, signed=False),
+        # true labels prune another number of units: they are no oracle of the gain
+        card(gain, mine - random.mean(axis=0), 0.0, None, signed=True),
+    ]
 
 
 def random_prunings(

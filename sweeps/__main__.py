@@ -15,14 +15,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from dnr_bench.app.command_line import CommandParser, exit_code_of
-from dnr_bench.app.configuration import load_config, resolved
+from dnr_bench.app.configuration import load_config, resolved, searched
 from dnr_bench.app.main import prepare_process
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.infra.digests import digest
@@ -45,7 +45,7 @@ _ELSEWHERE = (
 class Study(Protocol):
     """A search over settings."""
 
-    settings: dict[str, Any]
+    settings: dict[str, object]
 
     def run(
         self, config: DictConfig, overrides: Sequence[str], studies: Studies, name: str, n_trials: int
@@ -59,8 +59,8 @@ def main(words: Sequence[str]) -> int:
     parser = CommandParser("study", f"{__doc__}\nstudies: {members}")
     parser.add_settings()
     arguments = parser.parse_args(words)
-    overrides, started = arguments.overrides, time.time()
-    config = load_config(*overrides, name="sweep", config_dir=arguments.config_dir)
+    overrides, started = [*arguments.overrides, *searched(arguments.config_dir)], time.time()
+    config = load_config(*overrides, name="sweep")
     _check(config)
     study = PartBuilder(config).part("study", Study)
     kind = next((word.split("=", 1)[1] for word in overrides if word.startswith("study=")), "scoring")

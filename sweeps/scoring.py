@@ -15,7 +15,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.configuration import build_run, evaluator_nodes, load_config
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
@@ -86,7 +86,7 @@ class ScoringStudy:
         self.budget, self.compared, self.judge = dict(budget), list(compared), dict(judge)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What the trials depend on, beside the settings of the runs."""
         return {
             "metric": self.metric,
@@ -233,30 +233,32 @@ class ScoringStudy:
         """The evidence of all seeds; the widest budget is the run's own."""
         found: list[Case] = []
         for seed in self.seeds:
-            found += cases_of(build_run(self._judging(config, seed)), self.metric)
+            found += cases_of(build_run(_judging(config, self.metric, self.judge, seed)), self.metric)
         if len({case.neuron for case in found}) < self.folds:
             raise UsageError(
                 f"study.folds={self.folds}: there are fewer neurons that {self.metric} can judge"
             )
         return found
 
-    def _judging(self, config: DictConfig, seed: int) -> DictConfig:
-        """The settings of a run with the metric's evaluator alone, for one seed."""
-        judging, name = config.copy(), self.metric.partition(".")[0]
-        if name not in (config.get("evaluator") or {}):
-            raise UsageError(
-                f"study.metric={self.metric!r} is of no evaluator of these settings:"
-                f" {', '.join(config.get('evaluator') or ()) or 'there is none'}"
-            )
-        node = config.evaluator[name].copy()
-        for key in self.judge.keys() & node.keys():
-            node[key] = self.judge[key]
-        judging.seed, judging.evaluator = seed, {name: node}
-        return judging
-
     def _node(self, scorer: str, overrides: Sequence[str]) -> Any:
         """The config of a scoring function with its own settings."""
         return load_config(*overrides, f"scorer={scorer}", name="sweep").scorer
+
+
+def _judging(config: DictConfig, metric: str, judge: Mapping[str, Any], seed: int) -> DictConfig:
+    """The settings of a run with the metric's evaluator alone, for one seed."""
+    judging, name = config.copy(), metric.partition(".")[0]
+    known = evaluator_nodes(config)
+    if name not in known:
+        raise UsageError(
+            f"study.metric={metric!r} is of no evaluator of these settings:"
+            f" {', '.join(known) or 'there is none'}"
+        )
+    node = known[name].copy()
+    for key in judge.keys() & node.keys():
+        node[key] = judge[key]
+    judging.seed, judging.evaluator = seed, {name: node}
+    return judging
 
 
 def folds_of(neurons: Sequence[Neuron], folds: int, seed: int) -> dict[Neuron, int]:

@@ -40,7 +40,7 @@ class UpstreamStudy:
             check_range(f"space.{name}", given)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What the trials depend on, beside the settings of the runs."""
         return {"metric": self.metric, "seeds": self.seeds, "space": self.space}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
 from jaxtyping import install_import_hook
+from omegaconf import DictConfig, OmegaConf
 
 from tests.helpers import type_checks  # noqa: F401  (imported before the hook that uses it)
 
@@ -18,7 +19,8 @@ from tests.helpers import type_checks  # noqa: F401  (imported before the hook t
 install_import_hook(["dnr_bench", "evaluators", "sweeps"], "tests.helpers.type_checks.check")
 
 from dnr_bench.app.configuration import build_run, load_config  # noqa: E402
-from dnr_bench.app.main import prepare_process  # noqa: E402
+from dnr_bench.app.main import main, prepare_process  # noqa: E402
+from dnr_bench.app.parts import PartBuilder  # noqa: E402
 from dnr_bench.app.run import RunConfig, run  # noqa: E402
 from dnr_bench.results.schema import RunResult  # noqa: E402
 from tests.helpers.small_files import all_files  # noqa: E402
@@ -62,13 +64,38 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return all_files(tmp_path_factory.mktemp("files"))
 
 
+#: Groups whose parts keep nothing of what they were asked, so that tests can share them.
+_SHARED_GROUPS = ("target", "captioner", "encoder", "sentence_encoder", "bert_score")
+_shared_parts: dict[str, object] = {}
+
+
+def shared_parts(config: DictConfig) -> dict[str, object]:
+    """Networks and encoders of a config, each loaded once per process for all tests that ask for the same."""
+    found = {}
+    for group in _SHARED_GROUPS:
+        node = config[group]
+        is_model = "checkpoint" in node and "chat" not in node
+        if is_model and str(node.checkpoint).startswith("embedded:"):
+            key = f"{group} {OmegaConf.to_yaml(node, resolve=True)}"
+            if key not in _shared_parts:
+                _shared_parts[key] = PartBuilder(config).part(group, object)
+            found[group] = _shared_parts[key]
+    return found
+
+
+def built_run(*overrides: str) -> RunConfig:
+    """A run of these settings, with networks that other tests have loaded."""
+    config = load_config(*overrides)
+    return build_run(config, given=shared_parts(config))
+
+
 @pytest.fixture
 def small_run(tmp_path: Path, shared_store: Path) -> Callable[..., RunConfig]:
     """Builds the configuration of a small run; `store`: a new one in this test's folder."""
 
     def build(*overrides: str, store: str | None = None) -> RunConfig:
         folder = tmp_path / store if store else shared_store
-        return build_run(load_config(*SMALL, f"paths.store={folder}", *overrides))
+        return built_run(*SMALL, f"paths.store={folder}", *overrides)
 
     return build
 
@@ -82,16 +109,39 @@ def label_run(tmp_path: Path, shared_store: Path) -> Callable[..., RunResult]:
         (tmp_path / "labels.csv").write_text(f"layer,unit,label\n{rows}")
         given = ["method=precomputed", f"method.path={tmp_path / 'labels.csv'}", "neurons.layers=[concepts]"]
         store = f"paths.store={shared_store}"
-        return run(build_run(load_config("generator=renderer", *given, store, *overrides)))
+        return run(built_run("generator=renderer", *given, store, *overrides))
+
+    return call
+
+
+Completed = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Sequence[str]], Completed]:
+    """`dnr-bench` in this test's folder, within this process: starting another one takes seconds."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(arguments: Sequence[str]) -> Completed:
+        monkeypatch.setattr("sys.argv", ["dnr-bench", *arguments])
+        capsys.readouterr()
+        try:
+            code = main()
+        except SystemExit as stop:  # --help ends so
+            code = int(stop.code or 0)
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(list(arguments), code, shown.out, shown.err)
 
     return call
 
 
 @pytest.fixture
-def command_line(tmp_path: Path) -> Callable[[Sequence[str]], subprocess.CompletedProcess[str]]:
-    """Runs `python -m dnr_bench` in this test's folder."""
+def process(tmp_path: Path) -> Callable[[Sequence[str]], Completed]:
+    """`python -m dnr_bench` in this test's folder, as a process of its own."""
 
-    def call(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def call(arguments: Sequence[str]) -> Completed:
         return subprocess.run(
             [sys.executable, "-m", "dnr_bench", *arguments],
             cwd=tmp_path,

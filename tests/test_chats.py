@@ -22,8 +22,9 @@ from dnr_bench.app.command_line import exit_code_of
 from dnr_bench.app.configuration import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.chats.answers import AnswerBook
+from dnr_bench.chats.budget import BudgetSpentError
 from dnr_bench.chats.local import LocalChat
-from dnr_bench.chats.openai import BudgetSpentError, OpenAIChat
+from dnr_bench.chats.openai import OpenAIChat
 from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.chats.sampling import first_line, label_of
 from dnr_bench.data.chat import Question

@@ -50,6 +50,13 @@ def test_wrong_requests_end_with_one_helpful_message(
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
+def test_a_process_of_its_own_ends_with_the_same_message(process: CommandLine) -> None:
+    done = process(["neurons.units=[99999]"])
+    assert done.returncode == 2
+    assert "0..63" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_debug_shows_where_it_happened(command_line: CommandLine) -> None:
     done = command_line(["probe.n_images=0", "debug=true"])
     assert done.returncode == 2

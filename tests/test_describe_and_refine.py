@@ -63,7 +63,7 @@ def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
 
 
 def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: BuildRun) -> None:
-    config = small_run(*REFINED, "neurons.units=[20]", "evaluator=[]")
+    config = small_run(*REFINED, "neurons.units=[20]", "evaluator=[]", store="new")
     drawn: list[int] = []
     generate = config.generator.generate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -47,11 +46,11 @@ def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("mlruns/runs/*/result.json")
-    result = json.loads(path.read_text())
-    labels = {label for record in result["neurons"] for label in record.labels}
+    result = RunResult.read(path)
+    labels = {label for neuron in result.neurons for label in neuron.labels}
     assert labels
     assert labels <= {"bright", "dark", "picture", "bright picture", "dark picture"}
-    assert result["probe"] == {**result["probe"], "name": "my folder", "images": 30}
+    assert (result.probe.name, result.probe.images) == ("my folder", 30)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from dnr_bench.app.commands.gate import Baseline, main, verdicts_on
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.configuration import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.protocols import TextEncoder, judged_by
 from dnr_bench.results.schema import RunResult
 from dnr_bench.shapes.check_gate import swapped
+from tests.conftest import built_run
 from tests.helpers.building import build
 
 BuildRun = Callable[..., RunConfig]
@@ -35,7 +36,7 @@ QUICK = (
 
 @pytest.fixture(scope="module")
 def built(shared_store: Path) -> Callable[..., RunConfig]:
-    return lambda *overrides: build_run(load_config(*QUICK, f"paths.store={shared_store}", *overrides))
+    return lambda *overrides: built_run(*QUICK, f"paths.store={shared_store}", *overrides)
 
 
 @pytest.fixture(scope="module")

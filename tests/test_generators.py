@@ -24,7 +24,7 @@ from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.shipped import CHECKPOINTS
 from dnr_bench.protocols import Generator
 from dnr_bench.shapes.fidelity import fidelity, held_out_requests, judged
-from tests.conftest import ROOT, SMALL
+from tests.conftest import SMALL
 from tests.helpers.building import build
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
@@ -87,14 +87,17 @@ def test_other_schedulers_draw_the_same_things_and_follow_the_seeds() -> None:
 def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path) -> None:
     script = tmp_path / "print_fingerprint.py"
     script.write_text(
-        "from tests.test_generators import generator\n"
+        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.parts import PartBuilder\n"
+        "from dnr_bench.protocols import Generator\n"
         "options = ['scheduler=LCMScheduler', 'scheduler_options={timestep_scaling: 5.0}']\n"
-        "print(generator(*options).fingerprint)\n"
+        "options = [f'generator.{option}' for option in options]\n"
+        "print(PartBuilder(load_config(*options)).part('generator', Generator).fingerprint)\n"
     )
     printed = {
         subprocess.run(
             [sys.executable, str(script)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
             check=True,

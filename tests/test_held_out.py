@@ -42,7 +42,7 @@ def test_true_labels_stand_at_the_oracle_and_far_above_other_neurons_labels(
         for test, change in zip(("missing labels", "extra labels"), changes, strict=True):
             row = rows[name, test]  # odd numbers of images have no exact half
             assert row["change of a perfect neuron"] == pytest.approx(change, abs=0.04)
-    assert rows["f1", "extra labels"].high < 0
+    assert rows["f1", "extra labels"]["high"] < 0
     assert rows["f1", "extra labels"]["neurons that fall"] > 0.9
 
 

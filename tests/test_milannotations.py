@@ -64,7 +64,7 @@ def test_labels_are_held_against_every_annotation_of_their_unit(tmp_path: Path) 
     assert metric.oracle == pytest.approx(agreement, abs=1e-5)
     assert metric.chance < metric.mean
     (table,) = result.tables
-    assert {row.labels for row in table.rows} >= {
+    assert {row["labels"] for row in table.rows} >= {
         "labels of this run",
         "the annotators among themselves",
     }
@@ -75,7 +75,7 @@ def test_one_word_for_all_can_beat_labels_and_is_named(tmp_path: Path) -> None:
     result = run(built(tmp_path, {0: "green star", 1: "blue star", 2: "white ring", 3: "dotted"}, rows))
     metric = result.metrics["milannotations.sentence_cos"]
     assert metric.controls["best_constant"] > metric.mean
-    rows = {row.labels for row in result.tables[0].rows}
+    rows = {row["labels"] for row in result.tables[0].rows}
     assert rows >= {"“red” for every unit", "“red things” for every unit"}
     assert metric.controls["constant_red things"] > metric.mean
     assert result.beaten_by_constants == ["milannotations.clip_cos", "milannotations.sentence_cos"]

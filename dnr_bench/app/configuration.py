@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
@@ -98,11 +99,14 @@ def load_config(*overrides: str, name: str = "config", config_dir: str | None = 
         config_dir: a folder of further configs, as --config-dir on the command line.
     """
     register_installed_configs()
-    words = list(overrides)
-    if config_dir is not None:
-        words.append(f"hydra.searchpath=[file://{config_dir}]")
+    words = [*overrides, *searched(config_dir)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(name, overrides=words)
+
+
+def searched(config_dir: str | None) -> list[str]:
+    """The override that lets Hydra find configs in a further folder."""
+    return [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
 
 
 def build_run(
@@ -130,14 +134,8 @@ def build_run(
         DrawingSettings, "", {"prompt": config.prompt, "images_per_concept": config.images_per_concept}
     )
     parts = PartBuilder(config, given)
-    perturbation = {
-        "blur": top.blur,
-        "blur_region": top.blur_region,
-        "corruption": parts.part("corruption", Corruption),
-    }
-    if "scorer" in config:
-        parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once
-    probe = PerturbedProbe(parts.part("probe", Probe), checked(Perturbation, "", perturbation))
+    parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once
+    probe = _probe(top, parts)
     judges = {**_evaluators(config, parts), **(evaluators or {})}
     target = parts.part("target", Target)
     layers = selection.choose_layers(target.layers())
@@ -169,30 +167,47 @@ def build_run(
     )
 
 
-def checked(kind: type[T], where: str, values: Mapping[str, Any]) -> T:
+def checked(kind: type[T], where: str, values: Mapping[str, object]) -> T:
     """A settings object of these values; whatever is wrong with them raises `UsageError` with the key."""
     prefix = f"{where}." if where else ""
     return called(kind, values, where, {name: f"{prefix}{name}" for name in values})
 
 
-def resolved(node: DictConfig) -> dict[str, Any]:
+def resolved(node: DictConfig) -> dict[str, object]:
     """A config or a part of it as plain values, interpolations resolved."""
     plain = OmegaConf.to_container(node, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
-def _evaluators(config: DictConfig, parts: PartBuilder) -> dict[str, Evaluator]:
-    """The evaluators by name; one whose file begins with _target_, without a package, goes by its class."""
+def _probe(top: TopLevel, parts: PartBuilder) -> Probe:
+    """The probing set as it is to be seen: blurred or corrupted where that was asked for."""
+    perturbation = {
+        "blur": top.blur,
+        "blur_region": top.blur_region,
+        "corruption": parts.part("corruption", Corruption),
+    }
+    return PerturbedProbe(parts.part("probe", Probe), checked(Perturbation, "", perturbation))
+
+
+def evaluator_nodes(config: DictConfig) -> dict[str, DictConfig]:
+    """The configs of the evaluators by name.
+
+    A file that begins with _target_, as those of all other parts do, goes by the name of its class; of such
+    files one can be chosen at a time, and "# @package evaluator.NAME" at the top of a file gives it a name.
+    """
     node = config.get("evaluator") or OmegaConf.create({})  # evaluator=[] leaves no such key
-    named = {str(name): child for name, child in node.items() if _is_evaluator(child)}
-    found = {name: parts.build(child, Evaluator, f"evaluator.{name}") for name, child in named.items()}
+    found = {str(name): child for name, child in node.items() if _is_evaluator(child)}
     if "_target_" in node:
-        rest = OmegaConf.masked_copy(node, [str(name) for name in node if str(name) not in named])
+        rest = OmegaConf.masked_copy(node, [str(name) for name in node if str(name) not in found])
         rest._set_parent(config)
-        name = str(node["_target_"]).rpartition(".")[2].lower()
-        found[name] = parts.build(rest, Evaluator, "evaluator")
+        found[str(node["_target_"]).rpartition(".")[2].lower()] = rest
     return found
+
+
+def _evaluators(config: DictConfig, parts: PartBuilder) -> dict[str, Evaluator]:
+    named = evaluator_nodes(config)
+    return {name: parts.build(node, Evaluator, f"evaluator.{name}") for name, node in named.items()}
 
 
 def _is_evaluator(child: object) -> bool:

@@ -83,14 +83,12 @@ def describe(
     """Describe units of a network in words.
 
     Args:
-        model: a live network in evaluation mode or not, whose named modules are the layers; a target; or the
-            name of a member of conf/target.
+        model: a live network, a target, or the name of a member of conf/target.
         layers: names of modules, as in `model.named_modules()`.
-        images: a folder with pictures, or a data set of its own kind; they excite the units.
+        images: a folder with pictures, or a data set; they excite the units.
         units: "all", a range like "0-15", or a sequence of numbers, for every layer.
         sample: describe only so many units of each layer, chosen at random by the seed.
-        preprocessing: how a picture becomes the network's input: a `Preprocessing`, or the transforms of
-            torchvision's weights (`weights.transforms()`).
+        preprocessing: of pictures: a `Preprocessing`, or torchvision's `weights.transforms()`.
         names: the true names of a layer's units, where they are known.
         method, captioner, summarizer, generator, encoder, scorer: parts, or names of members of conf/.
         evaluators: what judges the labels, by name; None: nothing does.
@@ -106,35 +104,22 @@ def describe(
         UsageError: a name, type or range is wrong.
         RunError: the request is fine but could not be carried out.
     """
-    given: dict[str, object] = {"store": Store(store)}
-    words = [f"seed={seed}", f"device={device}", "evaluator=[]", "report=false", *settings]
-    for group, part in (
-        ("method", method), ("captioner", captioner), ("summarizer", summarizer), ("generator", generator),
-        ("encoder", encoder), ("scorer", scorer),
-    ):  # fmt: skip
-        _choose(group, part, given, words)
-    if isinstance(images, str | Path):
-        words.append("probe=folder")
-    else:
-        given["probe"] = images
-    if isinstance(model, str):
-        words.append(f"target={model}")
-    else:
-        given["target"] = _target(model, preprocessing, names, device)
+    parts: dict[str, object] = {
+        "method": method, "captioner": captioner, "summarizer": summarizer, "generator": generator,
+        "encoder": encoder, "scorer": scorer,
+    }  # fmt: skip
+    parts["probe"] = "folder" if isinstance(images, str | Path) else images
+    parts["target"] = _target(model, preprocessing, names, device)
+    given = {group: part for group, part in parts.items() if not isinstance(part, str)}
+    words = [f"{group}={part}" for group, part in parts.items() if isinstance(part, str)]
+    words += [f"seed={seed}", f"device={device}", "evaluator=[]", "report=false", *settings]
     config = load_config(*words)
     _set(config, "neurons", {"layers": list(layers), "units": _units(units), "sample": sample})
     if isinstance(images, str | Path):
         OmegaConf.update(config, "probe.path", str(images))
-    prepared = build_run(config, given=given, evaluators=evaluators or {})
+    prepared = build_run(config, given={**given, "store": Store(store)}, evaluators=evaluators)
     session = prepared.session()
     return LiveResult(**_fields_of(run(prepared, session)), session=session)
-
-
-def _choose(group: str, part: object, given: dict[str, object], words: list[str]) -> None:
-    if isinstance(part, str):
-        words.append(f"{group}={part}")
-    else:
-        given[group] = part
 
 
 def _set(config: DictConfig, key: str, values: Mapping[str, object]) -> None:
@@ -147,8 +132,11 @@ def _units(units: Sequence[int] | str) -> list[int] | str:
 
 
 def _target(
-    model: nn.Module | Target, preprocessing: Any, names: Mapping[str, Sequence[str]] | None, device: str
-) -> Target:
+    model: nn.Module | Target | str,
+    preprocessing: Any,
+    names: Mapping[str, Sequence[str]] | None,
+    device: str,
+) -> Target | str:
     if not isinstance(model, nn.Module):
         return model
     seen = preprocessing if isinstance(preprocessing, Preprocessing) else _of_transforms(preprocessing)

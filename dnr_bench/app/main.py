@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from dnr_bench.app.command_line import exit_code_of
@@ -35,9 +35,10 @@ def main() -> int:
     prepare_process()
     words = sys.argv[1:]
     command, rest = split_command(words)
-    if "COMP_LINE" in os.environ:  # a shell asks how the line could go on; Hydra looks at settings only
-        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {command} ", " ", 1)
-        command, rest = "run", words
+    if "COMP_LINE" in os.environ:  # a shell asks how the line could go on; Hydra knows settings only
+        program, _, typed = os.environ["COMP_LINE"].partition(" ")
+        named, _ = split_command(typed.split(" "))
+        os.environ["COMP_LINE"] = f"{program} {typed.removeprefix(f'{named} ')}"
     return exit_code_of(lambda: _loaded(command)(rest), words)
 
 
@@ -66,10 +67,10 @@ def _loaded(command: str) -> Callable[[Sequence[str]], int]:
         name = {"try": "try_concept"}.get(command, command)
         found = import_module(f"dnr_bench.app.commands.{name}").main
     else:
-        found = _of_packages()[command].load()
+        found = _of_packages()[command]()
     return found
 
 
-def _of_packages() -> dict[str, EntryPoint]:
-    """Commands of installed packages, `study` among them, by name."""
-    return {found.name: found for found in entry_points(group=_GROUP)}
+def _of_packages() -> dict[str, Callable[[], Callable[[Sequence[str]], int]]]:
+    """What loads the commands of installed packages, `study` among them, by name."""
+    return {found.name: found.load for found in entry_points(group=_GROUP)}

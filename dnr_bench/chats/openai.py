@@ -24,6 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from dnr_bench.chats.budget import Budget
 from dnr_bench.data.chat import Answer, Question
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import digest
@@ -40,10 +41,6 @@ _LONGEST_WAIT = 120.0
 
 class _UnreadableError(Exception):
     """A response without an answer in it: cut off, or no JSON."""
-
-
-class BudgetSpentError(RunError):
-    """The next question could cost more than is left of the budget."""
 
 
 class OpenAIChat:
@@ -85,12 +82,6 @@ class OpenAIChat:
                 raise UsageError(f"{name}={value} must be at least 1")
         if timeout <= 0 or backoff < 0:
             raise UsageError(f"timeout={timeout} must be above 0, and backoff={backoff} at least 0")
-        known = _checked_prices(prices)
-        if budget is not None and (budget <= 0 or model not in known):
-            raise UsageError(
-                f"budget={budget} must be above 0, and needs the prices of {model!r}; known are"
-                f" {', '.join(known) or 'none'}"
-            )
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
             raise UsageError("key_env must be the name of an environment variable, not a key")
         if base_url:
@@ -100,9 +91,8 @@ class OpenAIChat:
         self.model, self.base_url, self.key_env = model, base_url or None, key_env
         self.max_tokens, self.concurrency, self.timeout = max_tokens, concurrency, timeout
         self.attempts, self.backoff = attempts, backoff
-        self.image_size, self.image_tokens = image_size, image_tokens
-        self.prices, self.budget, self.extra = known.get(model), budget, dict(extra or {})
-        self.spent, self.reserved = 0.0, 0.0
+        self.image_size, self.extra = image_size, dict(extra or {})
+        self.budget = Budget(model, prices, budget, max_tokens, image_tokens)
         self.name = model
         self.fingerprint = digest(
             {
@@ -148,19 +138,19 @@ class OpenAIChat:
             max_retries=0,  # retries are ours, so that each is seen and counted
         )
         failures: list[BaseException] = []
-        self.reserved = 0.0
+        self.budget.reserved = 0.0
         free, room = asyncio.Semaphore(self.concurrency), asyncio.Condition()
 
         async def one(place: int, question: Question) -> tuple[int, Answer] | None:
             async with free:
                 try:
-                    most = await self._reserved(question, room, failures)
+                    most = await self.budget.reserve(question, room, failures)
                     if failures:
                         return None
                     try:
                         return place, await self._answer(client, question)
                     finally:
-                        self.reserved -= most
+                        self.budget.reserved -= most
                         async with room:
                             room.notify_all()
                 except Exception as error:
@@ -190,25 +180,6 @@ class OpenAIChat:
             stops = [failure for failure in failures if isinstance(failure, KeyboardInterrupt)]
             raise stops[0] if stops else self._explained(failures[0])
 
-    async def _reserved(
-        self, question: Question, room: asyncio.Condition, failures: Sequence[BaseException]
-    ) -> float:
-        """Dollars set aside for a question; where others hold too many, it waits for their answers."""
-        most = self._most_dollars(question)
-        if self.budget is not None:
-            budget = self.budget
-            async with room:
-                while not failures and self.spent + self.reserved + most > budget:
-                    if not self.reserved:
-                        raise BudgetSpentError(
-                            f"budget={budget}: {self.spent:.4f} dollars are spent, and the next question to"
-                            f" {self.model} may cost {most:.4f}. All answers so far are kept: a larger budget"
-                            " goes on from here"
-                        )
-                    await room.wait()
-        self.reserved += most
-        return most
-
     async def _answer(self, client: AsyncOpenAI, question: Question) -> Answer:
         started = time.time()
         retrying = AsyncRetrying(
@@ -223,9 +194,11 @@ class OpenAIChat:
         except openai.BadRequestError as error:
             if error.code not in _REFUSED:
                 raise
-            return Answer("", str(error.code), 0, 0, self._dollars(0, 0), started, time.time() - started)
+            return Answer(
+                "", str(error.code), 0, 0, self.budget.dollars(0, 0), started, time.time() - started
+            )
         answer = self._read(response, started)
-        self.spent += answer.dollars or 0.0
+        self.budget.spent += answer.dollars or 0.0
         return answer
 
     async def _request(self, client: AsyncOpenAI, question: Question) -> Any:
@@ -236,7 +209,8 @@ class OpenAIChat:
         more = {key: value for key, value in self.extra.items() if value is not None}
         content: Any = question.text
         if question.images:
-            content = [{"type": "text", "text": question.text}, *map(self._image_part, question.images)]
+            parts = [_image_part(image, self.image_size) for image in question.images]
+            content = [{"type": "text", "text": question.text}, *parts]
         try:
             async with asyncio.timeout(self.timeout):  # the client's own begins anew with every byte
                 response = await client.chat.completions.create(
@@ -248,14 +222,6 @@ class OpenAIChat:
             raise _UnreadableError("the response holds no answer")
         return response
 
-    def _image_part(self, image: Image) -> dict[str, Any]:
-        picture = PILImage.fromarray(image)
-        picture.thumbnail((self.image_size, self.image_size))
-        buffer = BytesIO()
-        picture.save(buffer, "PNG")
-        address = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-        return {"type": "image_url", "image_url": {"url": address}}
-
     def _read(self, response: Any, started: float) -> Answer:
         choice, usage = response.choices[0], response.usage
         prompt = getattr(usage, "prompt_tokens", None) or 0
@@ -265,20 +231,10 @@ class OpenAIChat:
             stopped=choice.finish_reason or "",
             prompt_tokens=prompt,
             completion_tokens=completion,
-            dollars=self._dollars(prompt, completion),
+            dollars=self.budget.dollars(prompt, completion),
             started=started,
             seconds=time.time() - started,
         )
-
-    def _dollars(self, prompt: float, completion: float) -> float | None:
-        if self.prices is None:
-            return None
-        return (prompt * self.prices[0] + completion * self.prices[1]) / 1e6
-
-    def _most_dollars(self, question: Question) -> float:
-        """No text has more tokens than bytes; every message has some of its own."""
-        prompt = len(question.text.encode()) + 50 + self.image_tokens * len(question.images)
-        return self._dollars(prompt, self.max_tokens) or 0.0
 
     def _pause(self, state: RetryCallState) -> float:
         """As long as the server asks for, else about twice as long as the last time."""
@@ -327,14 +283,14 @@ def _reason(error: BaseException | None) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _checked_prices(prices: Sequence[Sequence[Any]]) -> dict[str, tuple[float, float]]:
-    """Of each model, dollars per million tokens of questions and of answers."""
-    found = {}
-    for row in prices:
-        if len(row) != 3 or not all(isinstance(value, int | float) and value >= 0 for value in row[1:]):
-            raise UsageError(f"prices: {list(row)} must be a model and two numbers: [{row[0]}, 0.15, 0.60]")
-        found[str(row[0])] = (float(row[1]), float(row[2]))
-    return found
+def _image_part(image: Image, size: int) -> dict[str, Any]:
+    """An image within a message, with sides of at most `size` pixels."""
+    picture = PILImage.fromarray(image)
+    picture.thumbnail((size, size))
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    address = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return {"type": "image_url", "image_url": {"url": address}}
 
 
 def _check_address(base_url: str) -> None:

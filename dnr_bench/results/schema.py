@@ -10,7 +10,7 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,7 +130,7 @@ class CallRecord:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """Everything that a run found out; `write` makes it result.json, `read` gets it back.
 
@@ -150,7 +150,7 @@ class RunResult:
     versions: Mapping[str, str]
     seconds: float
     schema: Literal[2] = SCHEMA
-    calls: tuple[CallRecord, ...] = field(default=(), repr=False)
+    calls: tuple[CallRecord, ...] = ()
 
     @classmethod
     def read(cls, path: Path | str) -> RunResult:
@@ -212,6 +212,10 @@ class RunResult:
     def unscored(self) -> list[NeuronResult]:
         """The neurons without a label."""
         return [neuron for neuron in self.neurons if neuron.unscored is not None]
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {metric.mean:.3f}" for name, metric in self.metrics.items() if metric.headline]
+        return f"<{type(self).__name__}: {len(self.neurons)} neurons{', '.join(['', *shown])}>"
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row per neuron: names, label, score, truth, and its value of each metric."""

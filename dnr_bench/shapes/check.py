@@ -195,8 +195,7 @@ def check_generator(
         *(_share(f"– {kind}", share, 0.85) for kind, share in kinds.items()),
         *(_share(f"– {name}", share) for name, share in by_attribute(drawn).items()),
         Figure("images with all that is named", float(np.mean(complete)), None, len(drawn)),
-        Figure("images a second", speed, None, len(images)),
-        *check_judge("embedded:judge"),
+        Figure("images per second", speed, None, len(images)),
     ]
 
 
@@ -265,6 +264,7 @@ def main() -> int:
     checkpoint = arguments.checkpoint or f"embedded:{arguments.model}"
     if arguments.model == "generator":
         figures = check_generator(checkpoint, overrides=arguments.overrides, sheet=arguments.sheet)
+        figures += check_judge("embedded:judge")
     elif set(arguments.overrides) - {"debug=true"} or arguments.sheet:
         parser.error(f"--sheet and config values are for generator, not for {arguments.model}")
     else:

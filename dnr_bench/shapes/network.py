@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class ConceptLayer(nn.Module):
         return torch.relu(self.convolution(features))
 
 
-def load_network(directory: Path) -> tuple[ShapesResNet, dict[str, Any]]:
+def load_network(directory: Path) -> tuple[ShapesResNet, Mapping[str, Any]]:
     """The network kept in model.safetensors, in float32, and what config.json says about it."""
     config = json.loads((directory / "config.json").read_text())
     model = ShapesResNet(config["n_concepts"], config["n_classes"], tuple(config["widths"]))

@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.configuration import build_run, load_config, searched
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF
@@ -220,7 +220,9 @@ def main(words: Sequence[str]) -> int:
         path = CONF / "baselines" / f"{own['baseline']}.yaml"
     updating = own["update"] == "true"
     baseline = Baseline.read(path) if not updating or path.exists() else None  # its errors before any work
-    result = _taken(own["run"], overrides) if own["run"] else _made(overrides, arguments.config_dir)
+    result = (
+        _taken(own["run"], overrides) if own["run"] else _made([*overrides, *searched(arguments.config_dir)])
+    )
     if updating or baseline is None:
         made = Baseline.of(result, baseline.tolerances if baseline else None)
         if not made.tolerances:
@@ -233,9 +235,9 @@ def main(words: Sequence[str]) -> int:
     return int(any(verdict.worse for verdict in verdicts))
 
 
-def _made(overrides: Sequence[str], config_dir: str | None) -> RunResult:
+def _made(overrides: Sequence[str]) -> RunResult:
     """The result of the gate's benchmark with these overrides."""
-    config = load_config("+experiment=gate", *overrides, config_dir=config_dir)
+    config = load_config("+experiment=gate", *overrides)
     folder = Path(config.paths.mlruns) / "runs" / time.strftime("gate-%Y-%m-%d_%H-%M-%S")
     result = run(build_run(config, overrides))
     result.write(folder)
