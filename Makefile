@@ -21,7 +21,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch "$@"
 
 run: install ## describe the default neurons; more settings: make run ARGS="scorer=semantic blur=2"
-	$(BIN)/python -m dnr_bench $(ARGS)
+	$(BIN)/dnr-bench $(ARGS)
 
 test: install ## run the tests
 	$(PYTEST)
@@ -33,10 +33,10 @@ check: install ## everything that CI checks: format, lint, types, tests
 	$(PYTEST)
 
 gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
-	$(BIN)/python -m dnr_bench.gate $(ARGS)
+	$(BIN)/dnr-bench gate $(ARGS)
 
 ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
-	$(BIN)/python -m dnr_bench.tracking
+	$(BIN)/dnr-bench ui
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \

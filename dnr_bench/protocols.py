@@ -91,7 +91,7 @@ class Summarizer(Protocol):
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Goes from a neuron's exemplars straight to candidate concepts, in place of captioner and summariser."""
+    """Goes from a neuron's exemplars straight to candidate concepts, in place of captioner and summarizer."""
 
     fingerprint: str
 
@@ -150,7 +150,7 @@ class TextEncoder(Protocol):
     fingerprint: str
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector a text, float32."""
+        """One unit vector per text, float32."""
 
 
 @runtime_checkable
@@ -158,7 +158,7 @@ class ImageTextEncoder(TextEncoder, Protocol):
     """Turns images and texts into unit vectors of one space."""
 
     def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
-        """One unit vector an image, float32."""
+        """One unit vector per image, float32."""
 
 
 @runtime_checkable
@@ -194,7 +194,7 @@ class Scorer(Protocol):
     needs_probe: bool
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate, NaN where a candidate has no image."""
+        """One score per candidate, NaN where a candidate has no image."""
 
 
 def judged_by(model: TextEncoder | TextMatcher) -> str:

@@ -28,7 +28,7 @@ _DEALS = 20
 class ConceptGroups(Evaluator):
     """The groups of each layer, each with the label in its middle, and the superclass of that.
 
-    A label's superclass is the one that `llm` answers, the language model of a summariser, asked with the
+    A label's superclass is the one that `llm` answers, the language model of a summarizer, asked with the
     file `prompt`; without one, and where it answers none of them, the nearest in CLIP.
 
     grouped: whether a unit shares its group. Where truth is known, bcubed_f1: how far each unit's group is
@@ -194,7 +194,7 @@ class ConceptGroups(Evaluator):
 def grouped(
     units: Sequence[Explanation], by: GroupedBy, phi: float, session: Session
 ) -> Int[np.ndarray, " units"]:
-    """The group of each labelled unit."""
+    """The group of each labeled unit."""
     sets = [[c.text for c in e.candidates] if by == "candidates" else list(e.labels[:1]) for e in units]
     return grouped_texts(sets, phi, session)
 

@@ -34,7 +34,7 @@ class Diversity(Evaluator):
         self.pairs = pairs
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
-        """One scorecard; none where there are fewer than three pairs of labelled neurons."""
+        """One scorecard; none where there are fewer than three pairs of labeled neurons."""
         labels = {e.neuron: e.labels[0] for e in description.explanations if e.labels}
         shown = session.exemplar_vectors(list(labels))
         pairs = self._pairs([e.neuron for e in description.explanations], session.seed)

@@ -32,7 +32,7 @@ class FcLayer(Evaluator):
         return names
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
-        """One scorecard a judge over all units with a known name; none where there is no such unit."""
+        """One scorecard per judge over all units with a known name; none where there is no such unit."""
         names = self.truth([e.neuron for e in description.explanations], session.target)
         named = [e for e in description.explanations if e.neuron in names]
         if all(e.unscored is not None for e in named):

@@ -44,7 +44,7 @@ _UNITS = {
 
 
 class HeldOutScores(Evaluator):
-    """cosy_auc, cosy_mad, correlation, auprc, f1 and iou of each labelled neuron, and the sanity tests.
+    """cosy_auc, cosy_mad, correlation, auprc, f1 and iou of each labeled neuron, and the sanity tests.
 
     An image shows a concept where its CLIP cosine with the concept is at least the one that the share `shown`
     of the concept's own drawn images reaches; a neuron is active where Otsu's threshold says so.
@@ -58,14 +58,14 @@ class HeldOutScores(Evaluator):
         self.images, self.shown, self.sanity = images, shown, sanity
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
-        """A scorecard a metric over all neurons; none where no neuron has a label."""
-        labelled = [e for e in description.explanations if e.labels]
-        if not labelled:
+        """A scorecard per metric over all neurons; none where no neuron has a label."""
+        labeled = [e for e in description.explanations if e.labels]
+        if not labeled:
             return []
-        labels = list(dict.fromkeys(e.labels[0] for e in labelled))
-        true = [description.truth[e.neuron] for e in labelled if e.neuron in description.truth]
+        labels = list(dict.fromkeys(e.labels[0] for e in labeled))
+        true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
-        views = self._views(labelled, texts, session)
+        views = self._views(labeled, texts, session)
         tables = {
             name: np.concatenate([view.tables()[name] for view in views], axis=0)
             for name in views[0].tables()
@@ -92,7 +92,7 @@ class HeldOutScores(Evaluator):
         )
 
     def _views(
-        self, labelled: Sequence[Explanation], texts: Sequence[str], session: Session
+        self, labeled: Sequence[Explanation], texts: Sequence[str], session: Session
     ) -> list[_LayerView]:
         images = self.images.load(session.seed)
         outputs = session.held_out.activations(images)
@@ -101,8 +101,8 @@ class HeldOutScores(Evaluator):
         own = [drawn[text].embeddings @ drawn[text].text_embedding for text in texts]
         present = cosines >= np.asarray([np.quantile(of_text, 1 - self.shown) for of_text in own])
         views = []
-        for layer in dict.fromkeys(e.neuron.layer for e in labelled):
-            members = tuple(e for e in labelled if e.neuron.layer == layer)
+        for layer in dict.fromkeys(e.neuron.layer for e in labeled):
+            members = tuple(e for e in labeled if e.neuron.layer == layer)
             values = outputs[layer].values[:, [e.neuron.unit for e in members]].astype(float)
             views.append(_LayerView(members, values, cosines, present, [drawn[text] for text in texts]))
         return views
@@ -110,7 +110,7 @@ class HeldOutScores(Evaluator):
 
 @dataclass(frozen=True)
 class _LayerView:
-    """The labelled neurons of one layer on real images and on the drawn ones of every text."""
+    """The labeled neurons of one layer on real images and on the drawn ones of every text."""
 
     explanations: Sequence[Explanation]
     values: Float[np.ndarray, "images units"]

@@ -43,7 +43,7 @@ class LabelAgreement(Evaluator):
             return []
         theirs = [self.labels[e.neuron] for e in both]
         same = np.asarray([[_same(e, text) for e in both] for text in theirs])
-        labelled = [place for place, e in enumerate(both) if e.labels]
+        labeled = [place for place, e in enumerate(both) if e.labels]
         card = Scorecard.of_neurons(
             "label_agreement",
             "same",
@@ -52,7 +52,7 @@ class LabelAgreement(Evaluator):
             unit="share",
             headline=True,
             higher_is_better=True,
-            chance=shuffled_mean(same, labelled),
+            chance=shuffled_mean(same, labeled),
             oracle=1.0,
         )
         judged = agreement("label_agreement", both, theirs, self.sentence_encoder, self.bert_score, session)

@@ -55,7 +55,7 @@ class Milannotations(Evaluator):
             )
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
-        """A scorecard an encoder, and a table of what else a label could have been."""
+        """A scorecard per encoder, and a table of what else a label could have been."""
         annotated = [e for e in description.explanations if e.neuron in self.texts]
         if not any(e.labels for e in annotated):
             return []

@@ -20,7 +20,7 @@ class OodAuroc(Evaluator):
     """For each class of a data set the AUROC of the units whose label is nearest to the class's name.
 
     Each such unit's pooled activation is taken as a one-class classifier; units that share the nearest
-    label are averaged. chance: any labelled unit. oracle: the labelled unit that tells the class best.
+    label are averaged. chance: any labeled unit. oracle: the labeled unit that tells the class best.
     """
 
     def __init__(self, datasets: Mapping[str, Probe], encoder: TextEncoder) -> None:
@@ -29,29 +29,29 @@ class OodAuroc(Evaluator):
         self.datasets, self.encoder = datasets, encoder
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
-        """A scorecard a data set, with a value for each class; none where no unit has a label."""
-        labelled = [e for e in description.explanations if e.labels]
-        if not labelled:
+        """A scorecard per data set, with a value for each class; none where no unit has a label."""
+        labeled = [e for e in description.explanations if e.labels]
+        if not labeled:
             return []
         return [
-            self._card(name, probe.load(session.seed), labelled, session)
+            self._card(name, probe.load(session.seed), labeled, session)
             for name, probe in self.datasets.items()
         ]
 
     def _card(
-        self, name: str, images: ProbeSet, labelled: Sequence[Explanation], session: Session
+        self, name: str, images: ProbeSet, labeled: Sequence[Explanation], session: Session
     ) -> Scorecard:
         if images.classes is None:
             raise UsageError(f"ood_auroc.datasets.{name}: {images.name} has no classes")
         of_image = np.asarray(images.classes)
         classes = sorted(set(images.classes))
         outputs = session.held_out.activations(images)
-        values = np.stack([outputs[e.neuron.layer].values[:, e.neuron.unit] for e in labelled], axis=1)
+        values = np.stack([outputs[e.neuron.layer].values[:, e.neuron.unit] for e in labeled], axis=1)
         table = np.stack([aurocs(values, of_image == of_class) for of_class in classes])
-        labels = list(dict.fromkeys(e.labels[0] for e in labelled))
+        labels = list(dict.fromkeys(e.labels[0] for e in labeled))
         cosines = session.embed_texts(classes, self.encoder) @ session.embed_texts(labels, self.encoder).T
         nearest = [labels[index] for index in cosines.argmax(axis=1)]
-        shares = [[e.labels[0] == label for e in labelled] for label in nearest]
+        shares = [[e.labels[0] == label for e in labeled] for label in nearest]
         return Scorecard(
             group="ood_auroc",
             metric=name,

@@ -304,9 +304,9 @@ def _card(
     )
 
 
-def _score(metric: Callable[[Concept, Concept], float], labelled: _Unit, truth: Concept) -> float:
+def _score(metric: Callable[[Concept, Concept], float], labeled: _Unit, truth: Concept) -> float:
     """The metric of one unit's label against a truth; NaN where the unit has no label."""
-    return np.nan if labelled.explanation.unscored else metric(labelled.label, truth)
+    return np.nan if labeled.explanation.unscored else metric(labeled.label, truth)
 
 
 def _attributes(label: Concept, truth: Concept) -> tuple[float, float, float]:

@@ -33,7 +33,7 @@ class PruningAccuracy(Evaluator):
 
     For each layer, and for all layers together where there are several: pruned, the units that stand alone;
     accuracy of a forest that is trained on the pruned network's embeddings, and accuracy_fixed of one that
-    was trained on the whole network's; gain and gain_fixed over pruning as many of the labelled units at
+    was trained on the whole network's; gain and gain_fixed over pruning as many of the labeled units at
     random (chance; the mean of `random_prunings` draws). Units without a label are never pruned. Half of the
     images train forests, the other half tests them. oracle: units that stand alone by their true labels.
     controls: nothing pruned, and all units of the layer.

@@ -19,11 +19,11 @@ from evaluators.pruning import random_prunings
 
 
 class Spurious(Evaluator):
-    """For each term the share of labelled units whose (first) label holds one of its words.
+    """For each term the share of labeled units whose (first) label holds one of its words.
 
     terms: {name: [word, ...]}; a word is found whole, whatever its case. With `prune` also the accuracy of
     the layer `output` in each class of the images when the term's units are set to 0; chance: as many
-    labelled units of each layer at random (the mean of `random_prunings` draws).
+    labeled units of each layer at random (the mean of `random_prunings` draws).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Spurious(Evaluator):
             raise UsageError(f"spurious.output={self.output!r}: its units have no known names")
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
-        """A scorecard a term, and with `prune` another and a table; none where no unit has a label."""
+        """A scorecard per term, and with `prune` another and a table; none where no unit has a label."""
         if not any(e.labels for e in description.explanations):
             return []
         cards: list[Scorecard | Table] = [
@@ -86,9 +86,9 @@ class Spurious(Evaluator):
         classes = [_names(session, self.output)[index] for index in np.unique(true)]
         rows = [_row("nothing", 0.0, classes, whole)]
         cards: list[Scorecard | Table] = []
-        labelled = [e for e in description.explanations if e.labels and e.neuron.layer != self.output]
+        labeled = [e for e in description.explanations if e.labels and e.neuron.layer != self.output]
         for name, pattern in self.patterns.items():
-            share = float(np.mean([_holds(pattern, e) for e in labelled])) if labelled else 0.0
+            share = float(np.mean([_holds(pattern, e) for e in labeled])) if labeled else 0.0
             mine, *others = (next(rest) for _ in range(1 + self.random_prunings))
             random = np.mean(others, axis=0)
             rows += [
@@ -125,7 +125,7 @@ class Spurious(Evaluator):
         return np.asarray([names.index(name) for name in images.classes])
 
     def _prunings(self, description: Description, seed: int) -> list[list[Pruning]]:
-        """For each term its units, then as many labelled ones of each layer, a few times.
+        """For each term its units, then as many labeled ones of each layer, a few times.
 
         Units of the output are classes, and no class is found without its own unit.
         """

@@ -25,7 +25,7 @@ def agreement(
     matcher: TextMatcher,
     session: Session,
 ) -> list[Scorecard]:
-    """A card a judge: clip_cos, sentence_cos and bertscore_f1 of each (first) label and its reference.
+    """A card per judge: clip_cos, sentence_cos and bertscore_f1 of each (first) label and its reference.
 
     chance: labels of other neurons. Single words of the references are the random and the constant label.
     """

@@ -144,7 +144,7 @@ def _table(result: StudyResult) -> RichTable:
         table.add_row(row.name, _interval(row.quality), *_gain(row))
     for point in result.curve:
         quality = f"[bold]{point['quality']:.3f}[/bold] ({point['low']:.2f}–{point['high']:.2f})"
-        table.add_row(f"[dim]at most {point['budget']:.0f} images a neuron[/dim]", quality, "", "")
+        table.add_row(f"[dim]at most {point['budget']:.0f} images per neuron[/dim]", quality, "", "")
     table.caption = (
         f"settings are chosen on other neurons, where they reach {result.tuning_quality:.3f};"
         " P: sign flips over neurons, adjusted (Holm)"

@@ -73,8 +73,8 @@ def test_wpmi_is_the_papers_formula() -> None:
 
 def test_cosines_are_cosines() -> None:
     activations, cosines = random_input(1)
-    centred, others = activations - activations.mean(axis=0), cosines - cosines.mean(axis=0)
-    for name, (a, b) in {"cos": (activations, cosines), "cos_cubed": (centred**3, others**3)}.items():
+    centered, others = activations - activations.mean(axis=0), cosines - cosines.mean(axis=0)
+    for name, (a, b) in {"cos": (activations, cosines), "cos_cubed": (centered**3, others**3)}.items():
         found = SIMILARITIES[name](activations, in_chunks(cosines, 4))  # type: ignore[index]
         expected = torch.nn.functional.cosine_similarity(
             torch.tensor(a).double().T[:, None], torch.tensor(b).double().T[None], dim=2

@@ -332,7 +332,7 @@ def test_runs_with_a_language_model_leave_no_key_anywhere(tmp_path: Path, comman
         "neurons.units=[0,9,20]",
         "probe.n_images=200",
     ]
-    words = [*units, "images_per_concept=3", "evaluator=[planted,cost]", "captioner=truth", "debug=true"]
+    words = [*units, "images_per_concept=3", "evaluator=[planted,cost]", "captioner=dataset", "debug=true"]
     with chat_server(fault) as server:
         jobs = ["-m", *overrides(server, tmp_path), "summarizer.temperature=0.3,0.4"]
         done = command_line([*jobs, *words])
@@ -509,9 +509,9 @@ def test_local_sampling_follows_the_models_probabilities(small: SmallModels) -> 
     assert found == pytest.approx(expected + others, abs=0.04)
 
 
-def test_a_local_model_summarises_a_run(small: SmallModels, small_run: Callable[..., RunConfig]) -> None:
+def test_a_local_model_summarizes_a_run(small: SmallModels, small_run: Callable[..., RunConfig]) -> None:
     words = ["summarizer=local", f"summarizer.chat.checkpoint={small.llama}", "evaluator=[planted]"]
-    result = run(small_run(*words, "neurons.units=[0,9]", "captioner=truth", "n_candidates=2"))
+    result = run(small_run(*words, "neurons.units=[0,9]", "captioner=dataset", "n_candidates=2"))
     used = result.usage["summarizer"]
     assert used.model == "llama"
     assert used.asked >= 4

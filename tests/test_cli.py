@@ -75,7 +75,7 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
     command_line: CommandLine, tmp_path: Path
 ) -> None:
     done = command_line(
-        ["-m", "scorer=topk_log,semantic", "scorer.k=5,0", *SMALL, "neurons.units=[0,9]", "captioner=truth"]
+        ["-m", "scorer=topk_log,semantic", "scorer.k=5,0", *SMALL, "neurons.units=[0,9]", "captioner=dataset"]
     )
     assert done.returncode == 2
     assert "k=0 must be at least 1" in done.stderr
@@ -135,7 +135,7 @@ def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
 def test_a_broken_database_does_not_cost_the_labels(command_line: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is no database" * 100)
-    done = command_line([*SMALL, "neurons.units=[0]", "captioner=truth", "evaluator=[]"])
+    done = command_line([*SMALL, "neurons.units=[0]", "captioner=dataset", "evaluator=[]"])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "not a database" in done.stderr

@@ -21,7 +21,7 @@ def runs(small_run: BuildRun, tmp_path: Path) -> list[Path]:
     folders = []
     for i, overrides in enumerate((["scorer=mean"], ["scorer=semantic"], ["scorer=semantic", "seed=1"])):
         folder = tmp_path / "sweep" / str(i)
-        run(small_run("captioner=truth", "evaluator=[planted]", *overrides)).write(folder)
+        run(small_run("captioner=dataset", "evaluator=[planted]", *overrides)).write(folder)
         write_outcome(folder, overrides, {})
         folders.append(folder)
     return folders

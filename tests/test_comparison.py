@@ -101,7 +101,7 @@ def test_a_job_that_never_ran_spoils_no_plot() -> None:
 
 def test_each_combination_of_what_else_varies_is_a_line() -> None:
     jobs = []
-    for captioner in ("truth", "blip"):
+    for captioner in ("dataset", "blip"):
         for of_scorer in (with_blur(scorer, blur) for scorer in ("mean", "semantic") for blur in ("0", "2")):
             jobs.append(Job({**of_scorer.overrides, "captioner": captioner}, of_scorer.result, None))
     rows = compare(jobs)

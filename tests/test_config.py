@@ -23,7 +23,7 @@ GROUPS = {
     "probe": protocols.Probe,
     "held_out": protocols.Probe,
     "captioner": protocols.Captioner,
-    "summarizer": object,  # a summariser or a proposer
+    "summarizer": object,  # a summarizer or a proposer
     "chat": protocols.Chat,
     "generator": protocols.Generator,
     "encoder": protocols.ImageTextEncoder,

@@ -88,8 +88,8 @@ def test_scores_on_the_probing_set_are_never_called_fresh(small_run: BuildRun) -
 
 
 def test_concepts_of_the_user_are_tagged_and_can_win(small_run: BuildRun, tmp_path: Path) -> None:
-    (tmp_path / "colours.txt").write_text("red\nblue\ngreen\norange\npurple\n")
-    machine = ("captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colours.txt'}")
+    (tmp_path / "colors.txt").write_text("red\nblue\ngreen\norange\npurple\n")
+    machine = ("captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colors.txt'}")
     result = run(small_run(*machine, "user_concepts=[Red,a striped ring,nonsense words]"))
     found = records(result)
     for record in found.values():
@@ -99,7 +99,7 @@ def test_concepts_of_the_user_are_tagged_and_can_win(small_run: BuildRun, tmp_pa
     red = next(record for record in found.values() if record.truth == "red")
     ring = next(record for record in found.values() if record.truth == "striped ring")
     assert red.candidates[0].origin == "both"  # the machine says it, too
-    assert ring.labels == ("a striped ring",)  # which no captioner of colours could say
+    assert ring.labels == ("a striped ring",)  # which no captioner of colors could say
     values = {unit: record.values for unit, record in found.items()}
     assert values[ring.unit]["user_concepts.won"] == 1
     assert values[ring.unit]["user_concepts.margin"] > 0
@@ -130,7 +130,7 @@ def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) 
 
 
 def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> None:
-    layer = ("neurons.units=all", "probe.n_images=2000", "n_candidates=3", "captioner=truth")
+    layer = ("neurons.units=all", "probe.n_images=2000", "n_candidates=3", "captioner=dataset")
     result = run(small_run("abstain_margin=0.6", *layer, "evaluator=[planted]"))
     reasons = {record.unit: record.unscored for record in result.neurons}
     assert reasons[60] == DEAD
@@ -161,14 +161,14 @@ def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_
 
 
 def test_the_nearest_concept_of_a_file_is_the_caption(small_run: BuildRun, tmp_path: Path) -> None:
-    (tmp_path / "colours.txt").write_text("red\nblue\ngreen\n\nred\n")
+    (tmp_path / "colors.txt").write_text("red\nblue\ngreen\n\nred\n")
     result = run(
-        small_run("captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colours.txt'}", "evaluator=[]")
+        small_run("captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colors.txt'}", "evaluator=[]")
     )
     assert records(result)[0].labels == ("red",)
     with pytest.raises(UsageError, match=r"captioner\.top=9 must lie in 1\.\.3, the number of concepts"):
         small_run(
-            "captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colours.txt'}", "captioner.top=9"
+            "captioner=clip_concepts", f"captioner.concepts={tmp_path / 'colors.txt'}", "captioner.top=9"
         )
     with pytest.raises(UsageError, match=r"captioner\.concepts='none\.txt' cannot be read"):
         small_run("captioner=clip_concepts", "captioner.concepts=none.txt")
@@ -180,8 +180,8 @@ def test_generated_images_have_no_captions_of_a_data_set(small_run: BuildRun) ->
 
 
 def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
-    run(small_run("captioner=truth"))
-    config = small_run("captioner=truth", "neurons.units=[0]", "evaluator=[]")
+    run(small_run("captioner=dataset"))
+    config = small_run("captioner=dataset", "neurons.units=[0]", "evaluator=[]")
     trial = try_concept(config, Neuron("concepts", 0), "blue triangle")
     texts = [text for text, *_ in trial.rows]
     assert texts[0] == "red"
@@ -200,7 +200,7 @@ def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
 def test_the_command_shows_where_the_concept_stands(
     small_run: BuildRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = [*SMALL, f"paths.store={tmp_path / 'store'}", "captioner=truth"]
+    small = [*SMALL, f"paths.store={tmp_path / 'store'}", "captioner=dataset"]
     assert main(["neuron=concepts:0", "concept=a [red] thing", *small]) == 0
     shown = capsys.readouterr().out
     assert "a [red] thing has rank" in shown

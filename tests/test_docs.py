@@ -22,7 +22,7 @@ def test_the_reference_is_that_of_the_configs() -> None:
 def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "extending.md").read_text()
     blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     for name, text in blocks:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,11 +33,11 @@ def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     for i in range(30):
         pixels = (rng.random((64, 64, 3)) * rng.integers(60, 255)).astype(np.uint8)
         cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), pixels)
-    (command,) = re.findall(r"```\n(python -m dnr_bench --config-dir.*?)```", page, re.DOTALL)
+    (command,) = re.findall(r"```\n(dnr-bench --config-dir.*?)```", page, re.DOTALL)
     words = command.replace("\\\n", " ").replace("'", "").split()[1:]
-    small = ["generator=renderer", "images_per_concept=3", "held_out.n_images=60"]
+    small = ["generator=renderer", "images_per_concept=3", "report=false"]
     done = subprocess.run(
-        [sys.executable, *words, *small],
+        [sys.executable, "-m", "dnr_bench", *words, *small],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -51,6 +51,7 @@ def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     assert labels
     assert labels <= {"bright", "dark", "picture", "bright picture", "dark picture"}
     assert (result.probe.name, result.probe.images) == ("my folder", 30)
+    assert result.metrics["brevity.shortness"].mean >= 0.5
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ PLANTED = [unit for unit in planted_units() if unit.kind not in ("dead", "random
 NOTHING = [unit for unit in planted_units() if unit.kind in ("dead", "random")]
 
 
-def labelled(layer: str, unit: int, *texts: str) -> Explanation:
+def labeled(layer: str, unit: int, *texts: str) -> Explanation:
     candidates = [ScoredCandidate(text, "captions", -float(i)) for i, text in enumerate(texts)]
     unscored = None if texts else "dead"
     return Explanation(Neuron(layer, unit), tuple(candidates), texts[:1], unscored=unscored)
@@ -81,7 +81,7 @@ def mean(card: Scorecard) -> float:
 
 
 def test_true_labels_reach_the_oracle_and_the_controls_stay_below(judge) -> None:
-    explanations = [labelled("concepts", u.unit, u.concept) for u in PLANTED]
+    explanations = [labeled("concepts", u.unit, u.concept) for u in PLANTED]
     cards = judge(planted(), explanations)
     for name in ("exact", "attribute_f1", "truth_in_candidates", "chosen_given_present", "reciprocal_rank"):
         card = cards[f"planted.{name}"]
@@ -104,7 +104,7 @@ def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None
         ("blue star", 0.0, 0.0, "wrong"),
         ("a dog", 0.0, 0.0, "wrong"),
     ):
-        cards = judge(planted(), [labelled("concepts", unit, label)])
+        cards = judge(planted(), [labeled("concepts", unit, label)])
         assert mean(cards["planted.attribute_precision"]) == precision, label
         assert mean(cards["planted.attribute_recall"]) == recall, label
         assert mean(cards["planted.exact"]) == 0
@@ -115,7 +115,7 @@ def test_too_specific_too_general_and_wrong_labels_are_told_apart(judge) -> None
 def test_one_side_of_a_disjunction_is_too_narrow(judge) -> None:
     unit = next(u.unit for u in PLANTED if u.concept == "red or blue")
     for label, kind in (("red", "too_narrow"), ("red or blue or green", "too_wide")):
-        cards = judge(planted(), [labelled("concepts", unit, label)])
+        cards = judge(planted(), [labeled("concepts", unit, label)])
         assert mean(cards[f"planted.{kind}"]) == 1, label
         assert cards["planted.wrong"].oracle == 0
         assert not cards[f"planted.{kind}"].higher_is_better
@@ -137,7 +137,7 @@ def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:
     other = next(u.unit for u in PLANTED if u.concept == "star")
     cards = judge(
         planted(),
-        [labelled("concepts", unit, "circle", "red circle"), labelled("concepts", other, "red", "cross")],
+        [labeled("concepts", unit, "circle", "red circle"), labeled("concepts", other, "red", "cross")],
     )
     assert mean(cards["planted.truth_in_candidates"]) == 0.5
     chosen = cards["planted.chosen_given_present"]
@@ -146,14 +146,14 @@ def test_the_truth_among_the_candidates_but_not_chosen(judge) -> None:
     assert chosen.chance == 0.5
 
 
-def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
+def test_an_unlabeled_unit_is_unscored_and_not_a_zero(judge) -> None:
     units = [u.unit for u in PLANTED[:3]]
     cards = judge(
         planted(),
         [
-            labelled("concepts", units[0], "red"),
-            labelled("concepts", units[1]),
-            labelled("concepts", units[2], "blue"),
+            labeled("concepts", units[0], "red"),
+            labeled("concepts", units[1]),
+            labeled("concepts", units[2], "blue"),
         ],
     )
     for metric in ("exact", "attribute_f1", "truth_in_candidates"):
@@ -165,7 +165,7 @@ def test_an_unlabelled_unit_is_unscored_and_not_a_zero(judge) -> None:
 
 def test_abstaining_is_right_on_units_that_detect_nothing(judge) -> None:
     dead, random = NOTHING[0].unit, NOTHING[2].unit
-    cards = judge(planted(), [labelled("concepts", dead), labelled("concepts", random, "red")])
+    cards = judge(planted(), [labeled("concepts", dead), labeled("concepts", random, "red")])
     assert set(cards) == {"planted.abstained_correctly"}
     assert cards["planted.abstained_correctly"].values.tolist() == [1.0, 0.0]
 
@@ -182,8 +182,8 @@ def test_pools_hold_the_truth_once_and_its_easy_rivals(unit) -> None:
 
 
 def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge, fc_layer: FcLayer) -> None:
-    cards = judge(fc_layer, [labelled("fc", i, name) for i, name in enumerate(CLASSES)])
-    constant = judge(fc_layer, [labelled("fc", i, "striped circle") for i in range(len(CLASSES))])
+    cards = judge(fc_layer, [labeled("fc", i, name) for i, name in enumerate(CLASSES)])
+    constant = judge(fc_layer, [labeled("fc", i, "striped circle") for i in range(len(CLASSES))])
     assert list(cards) == ["fc_layer.clip_cos", "fc_layer.sentence_cos", "fc_layer.bertscore_f1"]
     judges = [card.judge.split()[0] for card in cards.values()]
     assert judges == ["embedded:clip", "embedded:sentences", "embedded:bert"]
@@ -195,11 +195,11 @@ def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge, fc_layer:
 
 
 def test_a_unit_without_a_label_is_unscored_for_every_judge(judge, fc_layer: FcLayer) -> None:
-    cards = judge(fc_layer, [labelled("fc", 0, "red"), labelled("fc", 1), labelled("fc", 2, "blue star")])
+    cards = judge(fc_layer, [labeled("fc", 0, "red"), labeled("fc", 1), labeled("fc", 2, "blue star")])
     for card in cards.values():
         assert np.isnan(card.values).tolist() == [False, True, False]
-    assert judge(fc_layer, [labelled("fc", 0)]) == {}
-    (alone,) = judge(fc_layer, [labelled("fc", 0, CLASSES[0])])["fc_layer.bertscore_f1"].values
+    assert judge(fc_layer, [labeled("fc", 0)]) == {}
+    (alone,) = judge(fc_layer, [labeled("fc", 0, CLASSES[0])])["fc_layer.bertscore_f1"].values
     assert alone == pytest.approx(1.0, abs=1e-5)
 
 
@@ -212,13 +212,13 @@ def fc_layer() -> FcLayer:
 
 
 def test_evaluators_say_nothing_of_neurons_they_know_nothing_about(judge, fc_layer: FcLayer) -> None:
-    assert judge(planted(), [labelled("layer3", 0, "red")]) == {}
-    assert judge(fc_layer, [labelled("layer3", 0, "red")]) == {}
+    assert judge(planted(), [labeled("layer3", 0, "red")]) == {}
+    assert judge(fc_layer, [labeled("layer3", 0, "red")]) == {}
 
 
 def refined(unit: int, *answers: str) -> Explanation:
     """A neuron whose answer went this way."""
-    explanation = labelled("concepts", unit, answers[-1])
+    explanation = labeled("concepts", unit, answers[-1])
     return replace(
         explanation, refinement=RefinementRecord(tuple(0.5 for _ in answers[1:]), "last iteration", answers)
     )
@@ -239,8 +239,8 @@ def test_refined_answers_are_held_against_the_unrefined_ones(judge) -> None:
     # `first_scores` prefers the first of a pool, which is the unrefined answer
     assert cards["refinement.fresh_wins"].values.tolist() == [0.0]
     assert cards["refinement.fresh_gain"].values.tolist() == [-1.0, 0.0]
-    assert judge(RefinementGain(Unused()), [labelled("concepts", red, "red")]) == {}
-    assert "planted.exact_gain" not in judge(planted(), [labelled("concepts", red, "red")])
+    assert judge(RefinementGain(Unused()), [labeled("concepts", red, "red")]) == {}
+    assert "planted.exact_gain" not in judge(planted(), [labeled("concepts", red, "red")])
 
 
 def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
@@ -263,14 +263,14 @@ def test_the_users_concepts_are_held_against_machine_made_ones(judge) -> None:
 
 
 def test_the_order_of_a_pool_says_nothing(judge) -> None:
-    explanations = [labelled("concepts", unit.unit, unit.concept) for unit in PLANTED]
+    explanations = [labeled("concepts", unit.unit, unit.concept) for unit in PLANTED]
     card = judge(planted(), explanations, first_scores)["planted.reciprocal_rank"]
     assert card.values.mean() == pytest.approx(card.chance, abs=0.1)
 
 
 def test_of_several_labels_the_first_counts_but_for_alternatives(judge) -> None:
     red, either = (next(u for u in PLANTED if u.concept == name) for name in ("red", "star or cross"))
-    both = [labelled("concepts", red.unit, "red", "blue"), labelled("concepts", either.unit, "cross", "star")]
+    both = [labeled("concepts", red.unit, "red", "blue"), labeled("concepts", either.unit, "cross", "star")]
     several = [replace(e, labels=tuple(c.text for c in e.candidates)) for e in both]
     one, two = (judge(planted(), explanations) for explanations in (both, several))
     assert one["planted.exact"].values.tolist() == [1.0, 0.0]

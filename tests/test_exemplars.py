@@ -72,7 +72,7 @@ def test_a_flat_map_gives_no_box() -> None:
     assert attention_boxes(np.ones((8, 8), np.float32), (64, 64), (0, 0, 64, 64), 4, 0.5) == []
 
 
-def test_boxes_of_a_centre_crop_lie_in_the_original_image() -> None:
+def test_boxes_of_a_center_crop_lie_in_the_original_image() -> None:
     """A 400x200 image resized to 200 and cropped to 100: the target sees the middle."""
     preprocessing = Preprocessing(resize=200, crop=100, mean=[0, 0, 0], std=[1, 1, 1])
     seen = preprocessing.seen_box(height=200, width=400)

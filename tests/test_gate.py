@@ -29,7 +29,7 @@ QUICK = (
     "neurons.units=all",
     "neurons.layers=[concepts,fc]",
     "images_per_concept=2",
-    "captioner=truth",
+    "captioner=dataset",
     "n_candidates=3",
 )
 

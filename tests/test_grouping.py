@@ -100,15 +100,15 @@ def test_a_language_model_names_superclasses(tmp_path: Path, label_run: Callable
             "summarizer=openai",
             f"summarizer.chat.base_url={server.url}",
         ]
-        words += ["evaluator.concept_groups.superclasses=[colour,form]"]
+        words += ["evaluator.concept_groups.superclasses=[color,form]"]
         words += ["evaluator.concept_groups.llm=${summarizer}", "neurons.units=[0,1,13]"]
-        result = label_run({0: "colour red", 1: "form of a star", 13: "a heart"}, *words)
+        result = label_run({0: "color red", 1: "form of a star", 13: "a heart"}, *words)
         asked = [request["messages"][0]["content"] for request in server.requests]
     table = next(table for table in result.tables if table.name == "concept_groups")
     assert "cost.tokens_per_neuron" not in result.metrics  # of describing, which asked nothing
     found = {row["label"]: row["superclass"] for row in table.rows}
-    assert set(found) == {"colour red", "form of a star", "a heart"}
-    assert found["colour red"] == "colour"  # the first that the answer names
-    assert set(found.values()) <= {"colour", "form"}
-    assert any("colour, form" in text for text in asked)
+    assert set(found) == {"color red", "form of a star", "a heart"}
+    assert found["color red"] == "color"  # the first that the answer names
+    assert set(found.values()) <= {"color", "form"}
+    assert any("color, form" in text for text in asked)
     assert result.usage["evaluator.concept_groups"].asked == len(asked)

@@ -132,7 +132,7 @@ def test_labels_of_another_method_are_candidates(small_run: BuildRun, tmp_path: 
         ("blue", "method"),
     ]
     assert records[9].labels == ("striped",)
-    both = {r.unit: r for r in run(small_run(*given, "captioner=truth")).neurons}
+    both = {r.unit: r for r in run(small_run(*given, "captioner=dataset")).neurons}
     assert {"captions", "method"} <= {c.origin for c in both[0].candidates}
     with pytest.raises(UsageError, match="for none of these neurons"):
         small_run(*given, "neurons.units=[5]")

@@ -106,7 +106,7 @@ def test_mid_ranks_share_ties_and_put_the_unscored_last() -> None:
     assert [mid_rank(scores, i) for i in range(4)] == [2.5, 1, 2.5, 4]
 
 
-def test_normalised_scores_run_from_chance_to_oracle() -> None:
+def test_normalized_scores_run_from_chance_to_oracle() -> None:
     assert normalized(0.6, 0.2, 1.0) == pytest.approx(0.5)
     assert normalized(0.6, None, 1.0) is None
     assert normalized(0.6, 1.0, 1.0) is None

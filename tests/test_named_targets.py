@@ -61,7 +61,7 @@ def test_the_last_layers_units_have_their_names(small: SmallModels, tmp_path: Pa
     assert (len(names), names[7]) == (365, "place 7 indoor")
     assert target(*words).unit_names("fc") is None
     (tmp_path / "few.txt").write_text("one\ntwo\n")
-    with pytest.raises(UsageError, match="must name 365 classes, one a line; it has 2 lines"):
+    with pytest.raises(UsageError, match="must name 365 classes, one per line; it has 2 lines"):
         target(*words, f"target.classes={tmp_path / 'few.txt'}")
 
 

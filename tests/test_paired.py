@@ -105,9 +105,9 @@ def test_only_neurons_of_both_runs_count() -> None:
     assert change is not None
     assert (change.n, change.mean) == (3, pytest.approx(1 / 3))
     assert difference("other", before, after) is None
-    unlabelled = difference(LABEL_CHANGE, records([0.0, 1.0], ["", "b"]), records([1.0, 1.0], ["a", "b"]))
-    assert unlabelled is not None
-    assert unlabelled.n == 1
+    unlabeled = difference(LABEL_CHANGE, records([0.0, 1.0], ["", "b"]), records([1.0, 1.0], ["a", "b"]))
+    assert unlabeled is not None
+    assert unlabeled.n == 1
 
 
 def test_neurons_and_labels_link_into_clusters() -> None:

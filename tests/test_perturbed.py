@@ -50,7 +50,7 @@ def test_each_level_has_a_name_of_its_own() -> None:
     assert changed(2).captions == PROBE.captions
 
 
-def test_blur_is_convolution_with_a_normalised_gaussian() -> None:
+def test_blur_is_convolution_with_a_normalized_gaussian() -> None:
     image = np.zeros((41, 41, 3), np.uint8)
     image[20, 20] = 255
     offsets = np.arange(-6, 7)

@@ -43,7 +43,7 @@ def misses(result: RunResult) -> dict[str, int]:
 
 
 def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> None:
-    result = run(small_run("captioner=truth"))
+    result = run(small_run("captioner=dataset"))
     records = {record.unit: record for record in result.neurons}
     assert records[0].truth == "red"
     assert records[0].labels == ("red",)
@@ -105,15 +105,15 @@ def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> No
 
 
 def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
-    with_crops = run(small_run("evaluator=[]", "captioner=truth"))
-    without = run(small_run("evaluator=[]", "captioner=truth", "exemplars.crops_per_image=0"))
+    with_crops = run(small_run("evaluator=[]", "captioner=dataset"))
+    without = run(small_run("evaluator=[]", "captioner=dataset", "exemplars.crops_per_image=0"))
     boxes = [[item.box for record in r.neurons for item in record.exemplars] for r in (with_crops, without)]
     assert any(boxes[0])
     assert not any(boxes[1])
 
 
 def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun) -> None:
-    result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=truth"))
+    result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=dataset"))
     assert [record.truth for record in result.neurons] == ["solid circle", "striped square"]
     assert not any(item.box for record in result.neurons for item in record.exemplars)
     assert set(result.metrics) == {
@@ -134,13 +134,13 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
         config.generator.generate = counting
         return config
 
-    few = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=2", store="new")))
+    few = run(counted(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=2", store="new")))
     concepts = few.stages["images"].misses
     assert sum(drawn) == 2 * concepts
     drawn.clear()
-    more = run(counted(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="new")))
+    more = run(counted(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=3", store="new")))
     assert sum(drawn) == concepts
-    fresh = run(small_run("evaluator=[]", "captioner=truth", "images_per_concept=3", store="fresh"))
+    fresh = run(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=3", store="fresh"))
     assert_same(more, fresh, tolerance=0)
 
 
@@ -164,7 +164,7 @@ def test_labels_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
         "from dnr_bench import build_run, load_config, run\n"
         "run(build_run(load_config(*sys.argv[2:]))).write(Path(sys.argv[1]))\n"
     )
-    words = [*SMALL, "captioner=truth", "evaluator=[]"]
+    words = [*SMALL, "captioner=dataset", "evaluator=[]"]
     found = []
     for seed in ("1", "2"):
         folder = tmp_path / seed

@@ -180,7 +180,7 @@ def test_subsets_follow_the_seed_and_avoid_what_is_broken(spoiled: Path) -> None
     [("RGB", "PNG"), ("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG"),
      ("RGBA", "PNG"), ("1", "TIFF"), ("YCbCr", "JPEG"), ("RGB", "WEBP"), ("RGB", "JPEG2000")],
 )  # fmt: skip
-def test_every_colour_mode_becomes_rgb(mode: str, kind: str) -> None:
+def test_every_color_mode_becomes_rgb(mode: str, kind: str) -> None:
     content = encoded(picture(3, mode), kind)
     pixels = decode(content, MOST)
     assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
@@ -311,8 +311,8 @@ def test_a_hugging_face_dataset_from_disk(tmp_path: Path) -> None:
     assert [item.name for item in found.skipped] == ["row 4"]
     with pytest.raises(UsageError, match=r"split='x': the dataset has the splits train"):
         load(tmp_path, *words[:2], "probe.split=x")
-    unlabelled = table.select([0, 1]).map(lambda row: {**row, "label": -1}, features=features)
-    unlabelled.save_to_disk(tmp_path / "test")
+    unlabeled = table.select([0, 1]).map(lambda row: {**row, "label": -1}, features=features)
+    unlabeled.save_to_disk(tmp_path / "test")
     with pytest.raises(UsageError, match="label='label': row 0 has no class"):
         load(tmp_path, "probe=hf_dataset", f"probe.path={tmp_path / 'test'}", "probe.label=label")
     with pytest.raises(UsageError, match=r"max_pixels=1000000000 must lie in 1\.\.178956970"):

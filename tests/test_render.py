@@ -48,7 +48,7 @@ def test_both_alternatives_of_a_disjunction_are_drawn() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("color", COLORS)
-def test_pixels_have_the_colours_of_the_scene(shape: str, color: str) -> None:
+def test_pixels_have_the_colors_of_the_scene(shape: str, color: str) -> None:
     scene = scene_of(f"{color} solid {shape}", seed=SHAPES.index(shape))
     image, mask = render(scene).astype(float), object_mask(scene)
     wanted = np.asarray(color_values()[color])

@@ -26,7 +26,7 @@ HOSTILE = "<script>document.title='owned'</script>"
 @pytest.fixture
 def page(small_run: BuildRun, tmp_path: Path) -> Path:
     """The page of a small run of all evaluators' kinds, one user concept trying to break out."""
-    config = small_run("captioner=truth", f'user_concepts=["{HOSTILE}"]', "evaluator=[planted,cost]")
+    config = small_run("captioner=dataset", f'user_concepts=["{HOSTILE}"]', "evaluator=[planted,cost]")
     session = config.session()
     result = run(config, session)
     result.write(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_a_page_that_cannot_be_made_costs_no_result(
     small_run: BuildRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with without_page("report.html"):
-        write_report(result([], {}), small_run("captioner=truth").session(), tmp_path / "nowhere")
+        write_report(result([], {}), small_run("captioner=dataset").session(), tmp_path / "nowhere")
     assert "warning: there is no report.html: RunError: cannot write" in capsys.readouterr().err
 
 
@@ -119,7 +119,7 @@ def test_a_strip_holds_no_more_than_a_webp_can() -> None:
 def comparison(small_run: BuildRun, tmp_path: Path) -> Path:
     for i, scorer in enumerate(("mean", "semantic")):
         folder = tmp_path / "sweep" / str(i)
-        run(small_run("captioner=truth", "evaluator=[planted]", f"scorer={scorer}")).write(folder)
+        run(small_run("captioner=dataset", "evaluator=[planted]", f"scorer={scorer}")).write(folder)
         write_outcome(folder, [f"scorer={scorer}"], {})
     jobs = [read_job(tmp_path / "sweep" / str(i)) for i in range(2)]
     return write_comparison(compare(jobs), jobs, tmp_path / "sweep")

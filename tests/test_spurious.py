@@ -13,7 +13,7 @@ from dnr_bench.shapes.world import CLASSES, planted_units
 from evaluators.spurious import Spurious
 
 
-def test_terms_are_counted_as_whole_words_over_labelled_units(tmp_path: Path) -> None:
+def test_terms_are_counted_as_whole_words_over_labeled_units(tmp_path: Path) -> None:
     labels = ["Fishing boats", "fish", "pinkish", "a PINK sky", "purple"]
     rows = "".join(f"l,{unit},{label}\n" for unit, label in enumerate(labels))
     (tmp_path / "labels.csv").write_text(f"layer,unit,label\n{rows}")

@@ -78,7 +78,7 @@ def test_a_disjunction_starts_with_the_side_that_ends_in_a_noun(consensus: Conse
     assert Concept.of(["red", "circle"], ["blue", "striped"]) in [parse(concept) for concept in concepts]
 
 
-def test_a_backgrounds_colour_is_no_colour_of_the_object(consensus: ConsensusSummarizer) -> None:
+def test_a_backgrounds_color_is_no_color_of_the_object(consensus: ConsensusSummarizer) -> None:
     captions = ["a red ring on a blue background", "a blue star on a red background"]
     (concepts,) = consensus.summarize([captions], n=9, seed=0)
     assert "blue background" in concepts

@@ -112,7 +112,7 @@ def tool(installed: Path, tmp_path: Path, shared_store: Path) -> Tool:
 
 
 def small(shared_store: Path) -> list[str]:
-    return [*SMALL, f"paths.store={shared_store}", "captioner=truth", "evaluator=[planted]"]
+    return [*SMALL, f"paths.store={shared_store}", "captioner=dataset", "evaluator=[planted]"]
 
 
 def test_an_installed_wheel_runs_compares_and_gates_from_an_empty_folder(

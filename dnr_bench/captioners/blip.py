@@ -76,7 +76,7 @@ class BlipCaptioner:
         )
 
     def caption(self, views: Sequence[View]) -> list[str]:
-        """One caption a view, in order."""
+        """One caption per view, in order."""
         return [caption for part in self.batches.over(views, self._captions) for caption in part]
 
     @torch.inference_mode()

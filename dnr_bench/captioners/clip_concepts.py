@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnr_bench.data.images import View
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import embedded_path
 from dnr_bench.infra.text_files import read_text
@@ -15,7 +15,7 @@ from dnr_bench.protocols import ImageTextEncoder
 
 
 class ClipConcepts:
-    """The `top` concepts of a file (one a line) whose texts are nearest to a view, joined by commas.
+    """The `top` concepts of a file (one per line) whose texts are nearest to a view, joined by commas.
 
     `template` is what CLIP compares a concept in, e.g. "a photo of {concept}".
     """
@@ -26,18 +26,19 @@ class ClipConcepts:
         if not 1 <= top <= len(self.concepts):
             raise UsageError(f"top={top} must lie in 1..{len(self.concepts)}, the number of concepts")
         self.vectors = encoder.embed_texts(in_template(self.concepts, template))
-        self.fingerprint = digest(
+        self.fingerprint = fingerprint_of(
+            "clip_concepts",
+            1,
             {
-                "clip_concepts": 1,
                 "encoder": encoder.fingerprint,
                 "concepts": self.concepts,
                 "template": template,
                 "top": top,
-            }
+            },
         )
 
     def caption(self, views: Sequence[View]) -> list[str]:
-        """One caption a view, in order."""
+        """One caption per view, in order."""
         if not views:
             return []
         cosines = self.encoder.embed_images([view.pixels for view in views]) @ self.vectors.T
@@ -53,7 +54,7 @@ def in_template(concepts: Sequence[str], template: str) -> list[str]:
 
 
 def read_concepts(name: str) -> list[str]:
-    """The concepts of a file, one a line; empty lines and repetitions are passed over."""
+    """The concepts of a file, one per line; empty lines and repetitions are passed over."""
     lines = read_text(embedded_path(name), "concepts").splitlines()
     found = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
     if not found:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnr_bench.data.images import View
+from dnr_bench.infra.digests import fingerprint_of
 
 
 class NoCaptions:
     """Has nothing to say of any image."""
 
-    fingerprint = "none-1"
+    fingerprint = fingerprint_of("no_captions", 1)
 
     def caption(self, views: Sequence[View]) -> list[str]:
-        """An empty caption a view."""
+        """An empty caption per view."""
         return [""] * len(views)

@@ -56,11 +56,11 @@ class ClipEncoder:
         )
 
     def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
-        """One unit vector an image."""
+        """One unit vector per image."""
         return _joined(list(self.batches.over(images, self._images)))
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector a text."""
+        """One unit vector per text."""
         return _joined(list(self.batches.over(texts, self._texts)))
 
     @torch.inference_mode()
@@ -142,7 +142,7 @@ def _preprocessing(name: str, pretrained: str, tags: Sequence[str]) -> dict[str,
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Normalised in float32, whatever the model computes in."""
+    """Normalized in float32, whatever the model computes in."""
     return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
 
 

@@ -40,7 +40,7 @@ class SentenceEncoder:
         )
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
-        """One unit vector a text."""
+        """One unit vector per text."""
         return np.concatenate(list(self.batches.over(texts, self._embedded))).astype(np.float32)
 
     def _embedded(self, texts: Sequence[str]) -> np.ndarray:

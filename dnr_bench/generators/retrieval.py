@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 
 from dnr_bench.data.images import Image, ProbeSet
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, Probe
@@ -33,8 +33,8 @@ class RetrievalGenerator:
         self.encoder, self.size, self.store = encoder, size, store
         self.set: ProbeSet = images.load(seed)
         self.ids = frozenset(self.set.ids)
-        self.fingerprint = digest(
-            {"retrieval": 1, "images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
+        self.fingerprint = fingerprint_of(
+            "retrieval", 1, {"images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
         )
 
     def generate(

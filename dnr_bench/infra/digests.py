@@ -18,6 +18,17 @@ def digest(key: Key) -> str:
     return sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def fingerprint_of(kind: str, version: int, settings: Key | None = None) -> str:
+    """The fingerprint of a part whose results depend on its code and settings.
+
+    Args:
+        kind: of the part.
+        version: of its code; raise it when the same settings would give other results.
+        settings: everything else that its results depend on.
+    """
+    return digest({"kind": kind, "version": version, **(settings or {})})
+
+
 def pixels_digest(image: np.ndarray) -> str:
     """A name for an array's content, shape and type included."""
     head = f"{image.dtype}{image.shape}".encode()

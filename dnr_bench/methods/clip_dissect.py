@@ -17,7 +17,7 @@ from dnr_bench.session import Session
 
 
 class ClipDissect:
-    """`concepts`: a file of one concept a line, or an embedded one; `template` is what CLIP reads it in.
+    """`concepts`: a file of one concept per line, or an embedded one; `template` is what CLIP reads it in.
 
     top: concepts that are kept of each neuron. chunk: concepts that are compared at a time; memory grows with
     it and the number of images. Similarities look at all units of a layer, also where few are described.

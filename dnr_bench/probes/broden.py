@@ -1,4 +1,4 @@
-"""Broden (Bau et al. 2017): images with masks of objects, parts, materials, colours, textures and scenes."""
+"""Broden (Bau et al. 2017): images with masks of objects, parts, materials, colors, textures and scenes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class BrodenProbe:
 
 
 def _plain(name: str) -> str:
-    """Names as people write them: "airport_terminal-s" is a scene, "blue-c" a colour."""
+    """Names as people write them: "airport_terminal-s" is a scene, "blue-c" a color."""
     stem, dash, suffix = name.rpartition("-")
     return (stem if dash and suffix in ("s", "c") else name).replace("_", " ")
 

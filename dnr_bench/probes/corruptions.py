@@ -1,7 +1,7 @@
 """Corruptions of probing images at five severities, after ImageNet-C (Hendrycks and Dietterich 2019).
 
 Noise, JPEG, contrast and pixelation use its figures; brightness is torchvision's factor, and an occlusion
-is a grey square over a share of the image.
+is a gray square over a share of the image.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class UnreadableImageError(Exception):
 def decode(content: bytes, max_pixels: int) -> Image:
     """The first frame as RGB, without turning it by its EXIF tag, as torchvision's loaders do.
 
-    Palettes, grey, CMYK and 16-bit pixels become 8-bit RGB, transparency is dropped. Arrays that numpy.save
+    Palettes, gray, CMYK and 16-bit pixels become 8-bit RGB, transparency is dropped. Arrays that numpy.save
     wrote ([height, width, bands] or [bands, height, width], bytes) give their first three bands.
     """
     if not content:
@@ -51,12 +51,12 @@ def decode(content: bytes, max_pixels: int) -> Image:
 
 
 def _rgb(picture: PILImage.Image) -> Image:
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow itself would clip
+    if picture.mode.startswith("I"):  # 16-bit gray, which Pillow itself would clip
         values = np.asarray(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise UnreadableImageError(f"its {picture.mode} pixels exceed 16 bits")
-        grey = ((values + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = ((values + 128) // 257).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if picture.mode == "F":
         raise UnreadableImageError("floating-point pixels have no known range")
     return np.array(picture.convert("RGB"))

@@ -119,7 +119,7 @@ def foreground(image: Image) -> Bool[np.ndarray, "height width"]:
     cv2.setRNGSeed(0)  # GrabCut's clusters start at random
     try:
         cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # an image of one colour has no clusters
+    except cv2.error:  # an image of one color has no clusters
         return inner
     found: np.ndarray = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return found if found.any() else inner

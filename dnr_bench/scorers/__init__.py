@@ -1,1 +1,1 @@
-"""Scoring functions: evidence to one score a candidate, larger is better (method steps 3)."""
+"""Scoring functions: evidence to one score per candidate, larger is better (method steps 3)."""

@@ -35,7 +35,7 @@ class Combined:
         self.needs_probe = any(part.needs_probe for part in parts.values())
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         total = np.zeros(len(evidence.activations))
         for name, part in self.parts.items():
             total += self.weights[name] * _z_scores(part.score(evidence))

@@ -1,4 +1,4 @@
-"""No concept selection: the summariser's first candidate stays first (an ablation of step 3)."""
+"""No concept selection: the summarizer's first candidate stays first (an ablation of step 3)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class First:
     needs_probe = False
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate; those without an image have none, as with every scorer."""
+        """One score per candidate; those without an image have none, as with every scorer."""
         drawn = ~np.isnan(evidence.activations).all(axis=1)
         return np.where(drawn, -np.arange(len(drawn), dtype=float), np.nan)

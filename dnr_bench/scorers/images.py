@@ -20,7 +20,7 @@ class ImageProducts:
         self.t = positive_count("t", t)
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         order = np.argsort(-evidence.activations, axis=1, kind="stable")[:, : self.t]
         return row_means(np.take_along_axis(evidence.image_image, order, axis=1))
 
@@ -39,7 +39,7 @@ class TopKSquaredImageProducts:
         self.as_printed = as_printed
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         products = self.image_products.score(evidence)
         ranks = rankdata(-self.topk_squared.score(evidence), nan_policy="omit")
         n = int(np.sum(~np.isnan(ranks)))

@@ -18,7 +18,7 @@ class ProbeCorrelation:
     needs_probe = True
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         assert evidence.probe_correlation is not None, "the pipeline fills it for scorers that need it"
         drawn = ~np.isnan(evidence.activations).all(axis=1)
         return np.where(drawn, evidence.probe_correlation, np.nan)

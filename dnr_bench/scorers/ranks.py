@@ -15,7 +15,7 @@ class MeanRank:
     needs_probe = False
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         return -row_means(mid_ranks(evidence.activations))
 
 
@@ -25,7 +25,7 @@ class MedianRank:
     needs_probe = False
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         ranks = mid_ranks(evidence.activations)
         seen = ~np.isnan(ranks).all(axis=1)
         result = np.full(len(ranks), np.nan)
@@ -39,7 +39,7 @@ class SquaredMeanRank:
     needs_probe = False
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         return -row_means(mid_ranks(evidence.activations) ** 2)
 
 
@@ -52,5 +52,5 @@ class TopKSquaredRank:
         self.beta = positive_count("beta", beta)
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         return -row_means(mid_ranks(evidence.activations)[:, : self.beta] ** 2)

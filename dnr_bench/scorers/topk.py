@@ -22,7 +22,7 @@ class TopKLog:
         self.k, self.normalize = positive_count("k", k), normalize
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         top = largest(_normalized(evidence, self.normalize), self.k)
         return _ties_broken(row_means(np.log1p(np.maximum(top, 0))), by=row_means(top))
 
@@ -40,7 +40,7 @@ class Semantic:
         self.normalize = normalize
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
-        """One score a candidate."""
+        """One score per candidate."""
         top = row_means(largest(_normalized(evidence, self.normalize), self.k))
         likeness: np.ndarray = np.maximum(evidence.image_text, 0) ** 2
         return self.alpha * top + (1 - self.alpha) * likeness

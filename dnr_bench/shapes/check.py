@@ -25,6 +25,7 @@ from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.protocols import Generator
+from dnr_bench.shapes.attribute_classifier import AttributeClassifier
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
 from dnr_bench.shapes.fidelity import (
     KINDS,
@@ -35,7 +36,6 @@ from dnr_bench.shapes.fidelity import (
     judged,
     paint,
 )
-from dnr_bench.shapes.judge import Judge
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.target import shapes_target
@@ -156,7 +156,7 @@ def prompts(facet: str) -> list[str]:
 def check_judge(checkpoint: str, n: int = 4000) -> list[Figure]:
     """The judge's own accuracy on rendered images."""
     data = draw_scenes("evaluation", n)
-    seen = Judge(checkpoint).attributes(list(data.images))
+    seen = AttributeClassifier(checkpoint).attributes(list(data.images))
     return [
         Figure(f"judge's own {facet} accuracy (rendered images)", float(np.mean(right)), 0.97, n)
         for facet in FACETS
@@ -188,7 +188,7 @@ def check_generator(
     kinds = {kind: fidelity([image for image in drawn if image.request.kind == kind]) for kind in KINDS}
     complete = [all(image.named.values()) for image in drawn]
     return [
-        _share("named attributes recognised", fidelity(drawn), 0.9),
+        _share("named attributes recognized", fidelity(drawn), 0.9),
         Figure(
             "– mean over kinds of prompt", float(np.mean([s for s, _ in kinds.values()])), 0.9, len(kinds)
         ),

@@ -29,7 +29,7 @@ SWAPPED_SHARE = 0.2
 def swapped(
     result: RunResult, seed: int, config: RunConfig, folder: Path, share: float = SWAPPED_SHARE
 ) -> RunResult:
-    """The run with the labels of this share of labelled neurons dealt to another of them, judged anew."""
+    """The run with the labels of this share of labeled neurons dealt to another of them, judged anew."""
     rng = np.random.default_rng([13, seed])
     labeled = [neuron for neuron in result.neurons if neuron.labels]
     chosen = rng.permutation(len(labeled))[: round(share * len(labeled))]

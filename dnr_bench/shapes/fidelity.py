@@ -13,8 +13,8 @@ from PIL import ImageDraw
 
 from dnr_bench.data.images import Image
 from dnr_bench.protocols import Generator
+from dnr_bench.shapes.attribute_classifier import AttributeClassifier
 from dnr_bench.shapes.concepts import FACET_OF, Concept
-from dnr_bench.shapes.judge import Judge
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption, held_out_prompt, held_out_scene, scene_rng
@@ -83,12 +83,12 @@ def judged(requests: Sequence[Request], images: Sequence[Image]) -> list[Drawn]:
     """The images of the requests, equally many of each, with what the embedded judge sees in them."""
     each = len(images) // len(requests)
     of_image = [request for request in requests for _ in range(each)]
-    seen = Judge("embedded:judge").attributes(images)
+    seen = AttributeClassifier("embedded:judge").attributes(images)
     return [Drawn(r, image, found) for r, image, found in zip(of_image, images, seen, strict=True)]
 
 
 def fidelity(drawn: Sequence[Drawn]) -> tuple[float, int]:
-    """The share of named attributes that are recognised, and how many there are."""
+    """The share of named attributes that are recognized, and how many there are."""
     answers = [shown for image in drawn for shown in image.named.values()]
     return float(np.mean(answers)), len(answers)
 

@@ -31,7 +31,7 @@ class ShapesResNet(nn.Module):
         self.fc = nn.Linear(n_concepts, n_classes)
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch classes"]:
-        """Class logits of normalised images."""
+        """Class logits of normalized images."""
         logits: Tensor = self.fc(self.pooled_concepts(images))
         return logits
 

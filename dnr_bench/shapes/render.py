@@ -1,4 +1,4 @@
-"""Draws scenes of the shapes world: one textured shape on a background of another colour."""
+"""Draws scenes of the shapes world: one textured shape on a background of another color."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RGB = {
     "white": (240, 240, 240),
 }
 _DARK = 0.4  # second tone of a texture, as a share of the first
-_JITTER = 10.0  # of a colour's channels, in 0..255
+_JITTER = 10.0  # of a color's channels, in 0..255
 _NOISE = 5.0  # standard deviation per pixel, in 0..255
 
 
@@ -60,7 +60,7 @@ def sample_scene(
 ) -> Scene:
     """A random scene that shows `concept`, and is uniform in everything that the concept leaves open.
 
-    The object never has the background's colour, unless the concept asks for it.
+    The object never has the background's color, unless the concept asks for it.
     """
     alternatives = concept.ordered() if concept else []
     wanted = alternatives[int(rng.integers(len(alternatives)))] if alternatives else []
@@ -141,7 +141,7 @@ def _coverage(scene: Scene) -> Float[np.ndarray, "64 64"]:
 
 
 def _texture(scene: Scene) -> Float[np.ndarray, "64 64"]:
-    """1 where the object has its full colour, 0 where its dark tone, in the object's own axes."""
+    """1 where the object has its full color, 0 where its dark tone, in the object's own axes."""
     if scene.texture == "solid":
         return np.ones((SIZE, SIZE), np.float32)
     grid = np.arange(SIZE, dtype=np.float32) + 0.5
@@ -211,5 +211,5 @@ def _heart() -> np.ndarray:
 
 
 def color_values() -> dict[str, tuple[int, int, int]]:
-    """The mean RGB value of each colour (for pictures and documentation)."""
+    """The mean RGB value of each color (for pictures and documentation)."""
     return {color: _RGB[color] for color in COLORS}

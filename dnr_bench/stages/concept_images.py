@@ -20,7 +20,7 @@ from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
 
-#: Concepts a batch: their images pass through a model together.
+#: Concepts per batch: their images pass through a model together.
 _BATCH = 32
 
 

@@ -24,7 +24,7 @@ _VERSION = 1  # part of the cache key: raise it when the same map would give oth
 
 @dataclass(frozen=True)
 class ExemplarSettings:
-    """n: exemplars a neuron (K); crops_per_image: alpha of DnD A.1.1 (0: no crops); max_iou: eta."""
+    """n: exemplars per neuron (K); crops_per_image: alpha of DnD A.1.1 (0: no crops); max_iou: eta."""
 
     n: int
     crops_per_image: int

@@ -13,7 +13,7 @@ _ROUNDING = 1e-6
 
 
 def groups_of(sets: Sequence[Float[np.ndarray, "_ dim"]], phi: float) -> Int[np.ndarray, " units"]:
-    """One group a unit: average linkage of the mean cosines between the units' sets of texts, cut at phi.
+    """One group per unit: average linkage of the mean cosines between the units' sets of texts, cut at phi.
 
     Two sets are as similar as all their pairs are on average (S of DnD 5.1), which is the product of their
     mean vectors. The groups do not depend on the order of the units but for their numbers.

@@ -1,1 +1,1 @@
-"""Summarisers: a neuron's captions to candidate concepts (step 2 of the method)."""
+"""Summarizers: a neuron's captions to candidate concepts (step 2 of the method)."""

@@ -1,15 +1,17 @@
-"""No summarisation: the captions themselves are the candidates (an ablation of step 2B)."""
+"""No summarization: the captions themselves are the candidates (an ablation of step 2B)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
+from dnr_bench.infra.digests import fingerprint_of
+
 
 class CaptionsAsCandidates:
     """The most frequent captions, the earlier one first among equals."""
 
-    fingerprint = "captions-1"
+    fingerprint = fingerprint_of("captions", 1)
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions the `n` most frequent ones, whatever their case and spaces."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 
 #: A word of a disjunction stands in at least this share of the captions, and both together in most.
@@ -30,13 +30,14 @@ class ConsensusSummarizer:
             raise UsageError("stopwords and heads must be lists of words")
         self.thresholds = sorted(thresholds, reverse=True)
         self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
-        self.fingerprint = digest(
+        self.fingerprint = fingerprint_of(
+            "consensus",
+            3,
             {
-                "consensus": 3,
                 "thresholds": self.thresholds,
                 "stopwords": sorted(stopwords),
                 "heads": sorted(heads),
-            }
+            },
         )
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:

@@ -9,13 +9,13 @@ from dnr_bench.chats.answers import AnswerBook, Replay
 from dnr_bench.chats.prompts import read_prompt
 from dnr_bench.chats.sampling import LabelSampling
 from dnr_bench.data.images import Image, View
-from dnr_bench.infra.digests import digest, pixels_digest
+from dnr_bench.infra.digests import fingerprint_of, pixels_digest
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Chat
 
 
 class ImageProposer:
-    """Asks `chat` for one label a sample, showing it all exemplars, each time in another order.
+    """Asks `chat` for one label per sample, showing it all exemplars, each time in another order.
 
     The settings are those of `LanguageModelSummarizer`; no captioner is asked.
     """
@@ -34,13 +34,14 @@ class ImageProposer:
         self.prompt = read_prompt(propose, "propose", [])
         self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
-        self.fingerprint = digest(
+        self.fingerprint = fingerprint_of(
+            "from_images",
+            1,
             {
-                "from_images": 1,
                 "chat": chat.fingerprint,
                 "propose": self.prompt,
                 **asdict(self.sampling),
-            }
+            },
         )
 
     def propose(self, views: Sequence[Sequence[View]], n: int, seed: int) -> list[list[str]]:

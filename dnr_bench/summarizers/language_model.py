@@ -1,4 +1,4 @@
-"""Candidates by a language model: captions are simplified, then summarised in several samples (DnD 3.2)."""
+"""Candidates by a language model: captions are simplified, then summarized in several samples (DnD 3.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.chats.sampling import LabelSampling, first_line
 from dnr_bench.data.chat import Question
 from dnr_bench.data.images import Image
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Chat
 
@@ -19,7 +19,7 @@ _LONGER = 3
 
 
 class LanguageModelSummarizer:
-    """Asks `chat` for one label a sample, each time of the captions in another order.
+    """Asks `chat` for one label per sample, each time of the captions in another order.
 
     simplify: a prompt that shortens each caption first, at temperature 0 (None: captions stay as they are).
     temperature, max_words, attempts: of the samples (`LabelSampling`). store: keeps the answers. replay:
@@ -42,14 +42,15 @@ class LanguageModelSummarizer:
         self.simple = read_prompt(simplify, "simplify", ["caption"]) if simplify is not None else None
         self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
-        self.fingerprint = digest(
+        self.fingerprint = fingerprint_of(
+            "language_model",
+            1,
             {
-                "language_model": 1,
                 "chat": chat.fingerprint,
                 "summarize": self.prompt,
                 "simplify": self.simple,
                 **asdict(self.sampling),
-            }
+            },
         )
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:

@@ -99,7 +99,7 @@ def last_layer(model: nn.Module) -> tuple[str, int]:
 
 
 def read_classes(path: str | None, n: int) -> Sequence[str] | None:
-    """The names of a classifier's units from a file, one a line in order; None where no file is given.
+    """The names of a classifier's units from a file, one per line in order; None where no file is given.
 
     Lines like those of Places365's categories ("/a/airfield 0", numbers in order) are read, too.
     """
@@ -113,5 +113,5 @@ def read_classes(path: str | None, n: int) -> Sequence[str] | None:
     ):
         lines = [spoken_name(line.rpartition(" ")[0]) for line in lines]
     if len(lines) != n or "" in lines:
-        raise UsageError(f"classes={path!r} must name {n} classes, one a line; it has {len(lines)} lines")
+        raise UsageError(f"classes={path!r} must name {n} classes, one per line; it has {len(lines)} lines")
     return lines

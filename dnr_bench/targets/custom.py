@@ -40,7 +40,7 @@ def custom_target(
 ) -> HookedTarget:
     """`factory` is "module:function", looked for in the working directory, too; it returns a torch Module.
 
-    The module takes a batch of images, normalised as `resize` to `interpolation` say, and every submodule
+    The module takes a batch of images, normalized as `resize` to `interpolation` say, and every submodule
     whose output is one tensor is a layer. checkpoint: a file of weights to put into it. seed: of weights that
     the function draws at random.
     """

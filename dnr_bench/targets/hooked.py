@@ -69,7 +69,7 @@ class HookedTarget:
             self.model.to(memory_format=torch.channels_last)
 
     def layers(self) -> list[Layer]:
-        """Every named module whose output is one tensor an image."""
+        """Every named module whose output is one tensor per image."""
         return list(self._layers.values())
 
     def unit_names(self, layer: str) -> Sequence[str] | None:
@@ -83,7 +83,7 @@ class HookedTarget:
     def run(
         self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None = None
     ) -> dict[str, Float[np.ndarray, "images _"]]:
-        """Pooled activations [images, units] of each layer, all from one forward pass a batch."""
+        """Pooled activations [images, units] of each layer, all from one forward pass per batch."""
         pooled: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
         for outputs in self.batches.over(images, lambda block: self._pooled_outputs(block, layers, pruned)):
             for layer, output in outputs.items():

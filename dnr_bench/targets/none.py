@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from dnr_bench.data.images import Image
 from dnr_bench.data.neuron import Layer, Pruning
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import read_text
 
 
 class NoNetwork:
-    """`layers`: of each layer a file with the names of its units, one a line in order, or their number."""
+    """`layers`: of each layer a file with the names of its units, one per line in order, or their number."""
 
     def __init__(self, layers: Mapping[str, str | int]) -> None:
         if not layers:
@@ -27,7 +27,7 @@ class NoNetwork:
             )
             for layer, of_layer in layers.items()
         ]
-        self.fingerprint = digest({"no_network": 1, "layers": [layer.name for layer in self._layers]})
+        self.fingerprint = fingerprint_of("no_network", 1, {"layers": [layer.name for layer in self._layers]})
 
     def layers(self) -> list[Layer]:
         """The layers that were given."""

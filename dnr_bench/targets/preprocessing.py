@@ -18,7 +18,7 @@ from dnr_bench.infra.errors import UsageError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the shorter side (or both sides, if `squash`), cut out the centre, normalise.
+    """Resize the shorter side (or both sides, if `squash`), cut out the center, normalize.
 
     As torchvision's presets for weights do it, with antialiasing.
 
@@ -62,7 +62,7 @@ class Preprocessing:
         return (self.resize, longer) if height <= width else (longer, self.resize)
 
     def _corner(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Top and left of the centre crop of a resized image, rounded as torchvision does."""
+        """Top and left of the center crop of a resized image, rounded as torchvision does."""
         return round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
 
     def _one(self, image: Image) -> Tensor:

@@ -79,7 +79,7 @@ def _built(name: str, pretrained: bool, checkpoint: str | None, seed: int) -> An
 
 
 def _preprocessing(config: Mapping[str, Any]) -> Preprocessing:
-    """As timm evaluates the network: resize by the crop's share, cut out the centre."""
+    """As timm evaluates the network: resize by the crop's share, cut out the center."""
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
         raise UsageError(f"a network for {channels} channels of {height}x{width} pixels is not supported")

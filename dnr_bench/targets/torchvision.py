@@ -33,8 +33,8 @@ def torchvision_target(
 
     weights: DEFAULT, another of the network's (IMAGENET1K_V1), or None for an untrained network by `seed`.
     checkpoint: a file of weights instead, whose last layer may have any number of units; the preprocessing
-    stays that of `weights`. classes: a file with the names of the last layer's units, one a line; weights of
-    torchvision know theirs.
+    stays that of `weights`. classes: a file with the names of the last layer's units, one per line;
+    weights of torchvision know theirs.
     """
     if name not in models.list_models(module=models):
         close = difflib.get_close_matches(name, models.list_models(module=models), n=3)

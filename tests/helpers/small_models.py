@@ -200,7 +200,7 @@ class SmallModels:
 
     @property
     def mpnet(self) -> str:
-        """A sentence encoder on MPNet: mean of tokens, normalised."""
+        """A sentence encoder on MPNet: mean of tokens, normalized."""
 
         def make(path: Path) -> None:
             tokenizer, inner = self._tokenizer(), self.root / "mpnet-inner"

@@ -207,7 +207,7 @@ def _adjusted(comparisons: Sequence[PairwiseDifference]) -> list[PairwiseDiffere
 
 
 def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out: Console) -> None:
-    """Two sides: a row a metric. More: a table for each metric in which some pair differs."""
+    """Two sides: a row per metric. More: a table for each metric in which some pair differs."""
     metrics = list(dict.fromkeys(comparison.metric for comparison in comparisons))
     if len(sides) == 2:
         out.print(f"before: [bold]{escape(sides[0].name)}[/bold]", soft_wrap=True)

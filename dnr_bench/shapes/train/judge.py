@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from dnr_bench.shapes.attribute_classifier import by_facet
 from dnr_bench.shapes.concepts import FACET_OF, FACETS
-from dnr_bench.shapes.judge import by_facet
 from dnr_bench.shapes.network import ShapesResNet
 from dnr_bench.shapes.train.data import draw_scenes, turned
 from dnr_bench.shapes.train.loop import fit, half_weights

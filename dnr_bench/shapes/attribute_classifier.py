@@ -16,7 +16,7 @@ from dnr_bench.shapes.network import load_network
 _BATCH = 256
 
 
-class Judge:
+class AttributeClassifier:
     """A small classifier with one answer for each facet."""
 
     def __init__(self, checkpoint: str) -> None:
@@ -25,7 +25,7 @@ class Judge:
 
     @torch.inference_mode()
     def attributes(self, images: Sequence[Image]) -> list[frozenset[str]]:
-        """The colour, texture, shape and background of each 64x64 image."""
+        """The color, texture, shape and background of each 64x64 image."""
         found: list[frozenset[str]] = []
         for start in range(0, len(images), _BATCH):
             pixels = torch.from_numpy(np.stack(images[start : start + _BATCH]))
