@@ -141,3 +141,19 @@ def test_a_broken_database_does_not_cost_the_labels(command_line: CommandLine, t
     assert "not a database" in done.stderr
     (result,) = (tmp_path / "mlruns" / "runs").glob("*/result.json")
     assert json.loads(result.read_text())["neurons"][0]["labels"] == ["red"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("dnr-bench scorer=topk_s", "scorer=topk_squared"),
+        ("dnr-bench gate scorer=sem", "scorer=semantic"),
+        ("dnr-bench run generat", "generator="),
+    ],
+)
+def test_a_shell_completes_groups_and_members(
+    command_line: CommandLine, line: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert expected in command_line(["-sc", "query=bash"]).stdout.split()

@@ -103,10 +103,20 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
     return [*(f"{group}.{word}" for word in words), f"paths.store={folder / 'store'}"]
 
 
-def member(group: str, name: str, small: SmallModels, files: Path) -> Any:
+def built(group: str, name: str, small: SmallModels, files: Path) -> Any:
     choice = f"+{group}={name}" if group == "chat" else f"{group}={name}"  # which stands within other parts
     config = load_config(choice, *needed(f"{group}/{name}", small, files))
     return build(config[group], GROUPS[group], group)
+
+
+_members: dict[tuple[str, str], Any] = {}
+
+
+def member(group: str, name: str, small: SmallModels, files: Path) -> Any:
+    """The same part for all tests."""
+    if (group, name) not in _members:
+        _members[group, name] = built(group, name, small, files)
+    return _members[group, name]
 
 
 @pytest.mark.parametrize(("group", "name"), MEMBERS)
@@ -116,7 +126,7 @@ def test_every_part_composes_builds_and_keeps_its_protocol(
     part = member(group, name, small, files)
     assert isinstance(part, GROUPS[group])
     if hasattr(part, "fingerprint"):
-        assert part.fingerprint == member(group, name, small, files).fingerprint
+        assert part.fingerprint == built(group, name, small, files).fingerprint
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "evaluator").glob("*.yaml")))

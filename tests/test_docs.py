@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dnr_bench.app.config_reference import PAGE, reference
+from dnr_bench.results.schema import RunResult
 from tests.conftest import ROOT
 
 

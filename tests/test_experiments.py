@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.configuration import load_config
 from dnr_bench.app.run import run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, built_run
 from tests.helpers.chat_server import Server, chat_server
 from tests.helpers.small_models import SmallModels
 
@@ -103,7 +103,7 @@ def test_experiments_of_the_papers_build(
     words = small_words(name, small, files, server, tmp_path / "store")
     if name in ("dnd_table10", "dnd_table11"):  # of which the annotations and the other run have only these
         words += ["neurons.layers=[fc]", "neurons.sample=null"]
-    config = build_run(load_config(*words))
+    config = built_run(*words)
     assert config.neurons
     assert config.evaluators
 
@@ -114,12 +114,12 @@ def test_the_papers_pipeline_runs_from_images_to_figures(
     (tmp_path / "classes.txt").write_text("".join(f"thing {number}\n" for number in range(1000)))
     words = small_words("dnd_table2", small, files, server, tmp_path / "store")
     words += ["neurons.units=[0,1,2]", f"target.classes={tmp_path / 'classes.txt'}"]
-    result = run(build_run(load_config(*words)))
+    result = run(built_run(*words))
     assert {"activations", "captions", "candidates", "images", "image_activations"} <= result.stages.keys()
     assert result.usage["summarizer"].asked > 0
     for judge in ("clip_cos", "sentence_cos", "bertscore_f1"):
         assert result.metrics[f"fc_layer.{judge}"].n == sum(bool(r.labels) for r in result.neurons) > 0
-    again = run(build_run(load_config(*words, "summarizer.replay=only")))
+    again = run(built_run(*words, "summarizer.replay=only"))
     assert [r.labels for r in again.neurons] == [r.labels for r in result.neurons]
     described = {name: stage for name, stage in again.stages.items() if name != "evaluation"}
     assert sum(stage.misses for stage in described.values()) == 0

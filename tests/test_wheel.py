@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
+from dnr_bench.app.commands.gate import Baseline
 from dnr_bench.results.schema import RunResult
 from tests.conftest import ROOT, SMALL
 
@@ -111,33 +111,29 @@ def tool(installed: Path, tmp_path: Path, shared_store: Path) -> Tool:
     return call
 
 
-def small(shared_store: Path) -> list[str]:
-    return [*SMALL, f"paths.store={shared_store}", "captioner=dataset", "evaluator=[planted]"]
-
-
-def test_an_installed_wheel_runs_compares_and_gates_from_an_empty_folder(
+def test_the_wheel_runs_parts_of_another_package_from_an_empty_folder(
     tool: Tool, installed: Path, tmp_path: Path, shared_store: Path
 ) -> None:
     where = [installed / "python", "-c", "import dnr_bench; print(dnr_bench.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert str(installed.parent) in found
-    jobs = [f"hydra.sweep.dir={tmp_path / 'jobs'}", "-m", "scorer=mean,semantic"]
-    assert "Jobs of this multirun" in tool("run", *small(shared_store), *jobs).stdout
-    assert "planted.reciprocal_rank" in tool("compare", "jobs").stdout
-    assert "wrote" in tool("gate", "run=jobs/0", "update=true", "baseline=mine.yaml").stdout
-    assert "fine" in tool("gate", "run=jobs/1", "baseline=mine.yaml").stdout
 
-
-def test_parts_of_an_installed_package_are_run_swept_and_gated(
-    tool: Tool, tmp_path: Path, shared_store: Path
-) -> None:
-    mine = [*small(shared_store), "scorer=highest", "target=mine", "evaluator=[brevity]"]
-    jobs = [f"hydra.sweep.dir={tmp_path / 'jobs'}", "-m", "scorer.weight=1,2"]
-    assert "brevity" in tool(*mine, *jobs).stdout
+    mine = [*SMALL, f"paths.store={shared_store}", "captioner=dataset", "scorer=highest", "target=mine"]
+    mine.append("evaluator=[brevity]")
+    jobs = [f"hydra.sweep.dir={tmp_path / 'jobs'}", "scorer.weight=1,2"]
+    shown = tool("run", "-m", *mine, *jobs).stdout
+    assert "Jobs of this multirun" in shown
+    assert "brevity" in shown
     result = RunResult.read(tmp_path / "jobs" / "0")
     assert result.metrics["brevity.shortness"].n == len([n for n in result.neurons if n.labels]) > 5
-    assert "wrote" in tool("gate", "run=jobs/0", "update=true", "baseline=mine.yaml").stdout
-    assert list(yaml.safe_load((tmp_path / "mine.yaml").read_text())["tolerances"]) == ["brevity.shortness"]
+
+    assert "brevity.shortness" in tool("compare", "jobs").stdout
+
+    baseline = Baseline.of(result)
+    assert list(baseline.tolerances) == ["brevity.shortness"]
+    baseline.write(tmp_path / "mine.yaml")
+    assert "fine" in tool("gate", "run=jobs/1", "baseline=mine.yaml").stdout
+
     study = ["study.metric=brevity.shortness", "study.space=[{highest:{weight:[0.5,2.0]}}]"]
     study += ["study.compared=[highest]", "study.seeds=[0]", "study.folds=2", "n_trials=4"]
     assert "brevity.shortness of held-out neurons" in tool("study", *mine, *study).stdout
@@ -162,20 +158,3 @@ def test_the_notebook_is_kept_with_its_outputs() -> None:
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] for cell in cells[1:])
     assert not [o for cell in cells for o in cell["outputs"] if o["output_type"] == "error"]
-
-
-def test_a_shell_completes_groups_and_members(installed: Path, tmp_path: Path) -> None:
-    for line, expected in (
-        ("dnr-bench scorer=topk_s", "scorer=topk_squared"),
-        ("dnr-bench gate scorer=sem", "scorer=semantic"),
-        ("dnr-bench run generat", "generator="),
-    ):
-        done = subprocess.run(
-            [installed / "dnr-bench", "-sc", "query=bash"],
-            cwd=tmp_path,
-            env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert expected in done.stdout.split(), (line, done.stdout, done.stderr)

@@ -91,7 +91,7 @@ def describe(
         preprocessing: of pictures: a `Preprocessing`, or torchvision's `weights.transforms()`.
         names: the true names of a layer's units, where they are known.
         method, captioner, summarizer, generator, encoder, scorer: parts, or names of members of conf/.
-        evaluators: what judges the labels, by name; None: nothing does.
+        evaluators: what judges the labels, by name.
         settings: further settings, as on the command line: ["exemplars.n=5", "blur=2"].
         store: the folder where finished work is kept, so that the next call starts from it.
         device: cpu, cuda, cuda:1 ...
@@ -102,7 +102,6 @@ def describe(
 
     Raises:
         UsageError: a name, type or range is wrong.
-        RunError: the request is fine but could not be carried out.
     """
     parts: dict[str, object] = {
         "method": method, "captioner": captioner, "summarizer": summarizer, "generator": generator,

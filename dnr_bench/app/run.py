@@ -6,14 +6,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dnr_bench.data.chat import Call, Usage
+from dnr_bench.data.chat import Usage
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
@@ -119,7 +119,7 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
         config=config.resolved,
         versions=_versions(),
         seconds=time.perf_counter() - start,
-        calls=tuple(_call(part, call) for part, used in usage.items() for call in used.calls),
+        calls=tuple(CallRecord(part, call) for part, used in usage.items() for call in used.calls),
     )
 
 
@@ -209,17 +209,6 @@ def _plain(table: Table) -> Table:
 
 def _totals(used: Usage) -> dict[str, Any]:
     return used.totals
-
-
-def _call(part: str, call: Call) -> CallRecord:
-    return CallRecord(
-        part=part,
-        question=call.text,
-        images=tuple(call.images),
-        temperature=call.temperature,
-        seed=call.seed,
-        **asdict(call.answer),
-    )
 
 
 def _curves(explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:

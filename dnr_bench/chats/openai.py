@@ -7,8 +7,12 @@ import base64
 import logging
 import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -159,18 +163,21 @@ class OpenAIChat:
                     return None
 
         waiting = {loop.create_task(one(i, question)) for i, question in enumerate(questions)}
+
+        def interrupted() -> None:  # what is on its way is paid for and waited for, unless they insist
+            if any(isinstance(failure, KeyboardInterrupt) for failure in failures):
+                for task in waiting:
+                    task.cancel()
+            failures.append(KeyboardInterrupt())
+
         try:
-            while waiting:
-                try:
+            with _interrupts(loop, interrupted):
+                while waiting:
                     done, waiting = loop.run_until_complete(
                         asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                     )
-                except KeyboardInterrupt as stop:  # what is on its way is paid for, unless they insist
-                    if any(isinstance(failure, KeyboardInterrupt) for failure in failures):
-                        raise
-                    failures.append(stop)
-                    continue
-                yield from (found for task in done if (found := task.result()) is not None)
+                    answered = [task.result() for task in done if not task.cancelled()]
+                    yield from (found for found in answered if found is not None)
         finally:
             for task in waiting:
                 task.cancel()
@@ -186,7 +193,7 @@ class OpenAIChat:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.attempts),
             retry=retry_if_exception(_is_passing),
-            wait=self._pause,
+            wait=partial(_pause, backoff=self.backoff),
             before_sleep=self._note_retry,
             reraise=True,
         )
@@ -198,7 +205,7 @@ class OpenAIChat:
             return Answer(
                 "", str(error.code), 0, 0, self.budget.dollars(0, 0), started, time.time() - started
             )
-        answer = self._read(response, started)
+        answer = _read(response, started, self.budget)
         self.budget.spent += answer.dollars or 0.0
         return answer
 
@@ -223,30 +230,6 @@ class OpenAIChat:
             raise _UnreadableError("the response holds no answer")
         return response
 
-    def _read(self, response: Any, started: float) -> Answer:
-        choice, usage = response.choices[0], response.usage
-        prompt = getattr(usage, "prompt_tokens", None) or 0
-        completion = getattr(usage, "completion_tokens", None) or 0
-        return Answer(
-            text=choice.message.content or "",
-            stopped=choice.finish_reason or "",
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            dollars=self.budget.dollars(prompt, completion),
-            started=started,
-            seconds=time.time() - started,
-        )
-
-    def _pause(self, state: RetryCallState) -> float:
-        """As long as the server asks for, else about twice as long as the last time."""
-        error = state.outcome.exception() if state.outcome else None
-        asked = (
-            error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
-        )
-        if asked is not None and asked.replace(".", "", 1).isdigit():
-            return min(float(asked), _LONGEST_WAIT)
-        return wait_random_exponential(multiplier=self.backoff, max=_LONGEST_WAIT)(state)
-
     def _note_retry(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         _log.info("%s: %s; asking again", self.model, self._reason(error))
@@ -262,6 +245,48 @@ class OpenAIChat:
         """What went wrong, in short and without the key, which servers like to repeat."""
         reason, key = _reason(error), self._key()
         return (reason.replace(key, "***") if key else reason)[:300]
+
+
+@contextmanager
+def _interrupts(loop: asyncio.AbstractEventLoop, interrupted: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C becomes a call within the loop: it breaks off neither an answer nor the writing of one."""
+    before = {}
+    if threading.current_thread() is threading.main_thread() and os.name == "posix":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.default_int_handler:
+                before[number] = signal.getsignal(number)
+                loop.add_signal_handler(number, interrupted)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def _read(response: Any, started: float, budget: Budget) -> Answer:
+    """The answer in a response, with what it took."""
+    choice, usage = response.choices[0], response.usage
+    prompt = getattr(usage, "prompt_tokens", None) or 0
+    completion = getattr(usage, "completion_tokens", None) or 0
+    return Answer(
+        text=choice.message.content or "",
+        stopped=choice.finish_reason or "",
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        dollars=budget.dollars(prompt, completion),
+        started=started,
+        seconds=time.time() - started,
+    )
+
+
+def _pause(state: RetryCallState, backoff: float) -> float:
+    """As long as the server asks for, else about twice as long as the last time."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
+    if asked is not None and asked.replace(".", "", 1).isdigit():
+        return min(float(asked), _LONGEST_WAIT)
+    return wait_random_exponential(multiplier=backoff, max=_LONGEST_WAIT)(state)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -199,12 +199,14 @@ class Store:
                     absent = [index for index, v in now.items() if v is None or not request.complete(v)]
                     found.update({digests[i]: v for i, v in now.items() if i not in absent})
                     bar.update(len(chunk) - len(absent))
-                    for index, value in request.compute(absent, [now[i] for i in absent]) if absent else ():
-                        self.items.write(stage, digests[index], value)
-                        found[digests[index]] = value
-                        computed += 1
-                        count.misses += 1
-                        bar.update()
+                    computing = request.compute(absent, [now[i] for i in absent]) if absent else ()
+                    with _closing(computing):
+                        for index, value in computing:
+                            self.items.write(stage, digests[index], value)
+                            found[digests[index]] = value
+                            computed += 1
+                            count.misses += 1
+                            bar.update()
             count.hits += len(first) - computed
             return [found[name] for name in digests]
 
@@ -226,6 +228,17 @@ class Store:
         for index in left_to_others:
             with self.items.lock(stage, digests[index][:_SLOT]):
                 yield [index]
+
+
+@contextmanager
+def _closing(computing: Iterable[object]) -> Iterator[None]:
+    """Ends a generator at once, and not when its last reference goes, where the work breaks off."""
+    try:
+        yield
+    finally:
+        close = getattr(computing, "close", None)
+        if close is not None:
+            close()
 
 
 def _digests(keys: Sequence[Mapping[str, object]]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cattrs
 from cattrs.errors import BaseValidationError
 
+from dnr_bench.data.chat import Call
 from dnr_bench.data.exemplars import Exemplar
 from dnr_bench.data.explanation import RefinementRecord, ScoredCandidate
 from dnr_bench.data.images import Skipped
@@ -114,20 +115,22 @@ class ChatUsage:
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One question that a part asked in this run, and the answer; of images the names of their content."""
+    """One question that a part asked in this run, and the answer."""
 
     part: str
-    question: str
-    images: tuple[str, ...]
-    temperature: float
-    seed: int
-    text: str
-    stopped: str
-    prompt_tokens: int
-    completion_tokens: int
-    dollars: float | None
-    started: float
-    seconds: float
+    call: Call
+
+    def plain(self) -> dict[str, object]:
+        """A line of calls.jsonl; of images it has the names of their content."""
+        call = self.call
+        asked = {
+            "part": self.part,
+            "question": call.text,
+            "images": list(call.images),
+            "temperature": call.temperature,
+            "seed": call.seed,
+        }
+        return {**asked, **asdict(call.answer)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,7 +189,7 @@ class RunResult:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.calls:
-                lines = "".join(f"{json.dumps(asdict(call))}\n" for call in self.calls)
+                lines = "".join(f"{json.dumps(call.plain())}\n" for call in self.calls)
                 (folder / "calls.jsonl").write_text(lines)
             partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
             partial.replace(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class Preprocessing:
         return left * x, top * y, (left + self.crop) * x, (top + self.crop) * y
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> dict[str, object]:
         """The settings, for cache keys."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 

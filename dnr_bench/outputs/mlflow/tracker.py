@@ -248,26 +248,24 @@ class Tracker:
                 self.client.log_artifact(run_id, str(path))
 
 
-def _trace(call: CallRecord, model: str, run_id: str, experiment_id: str) -> None:
+def _trace(record: CallRecord, model: str, run_id: str, experiment_id: str) -> None:
     """A call of a chat model as a trace of the run."""
-    start = int(call.started * 1e9)
-    tokens = {"input_tokens": call.prompt_tokens, "output_tokens": call.completion_tokens}
+    call, answer = record.call, record.call.answer
+    start = int(answer.started * 1e9)
+    tokens = {"input_tokens": answer.prompt_tokens, "output_tokens": answer.completion_tokens}
     span = mlflow.start_span_no_context(
-        name=call.part,
+        name=record.part,
         span_type=SpanType.CHAT_MODEL,
-        inputs={
-            "messages": [{"role": "user", "content": call.question}],
-            "images": list(call.images),
-        },
+        inputs={"messages": [{"role": "user", "content": call.text}], "images": list(call.images)},
         attributes={
             "mlflow.chat.tokenUsage": {**tokens, "total_tokens": sum(tokens.values())},
             "model": model,
             "temperature": call.temperature,
-            "stopped": call.stopped,
-            "dollars": call.dollars,
+            "stopped": answer.stopped,
+            "dollars": answer.dollars,
         },
         experiment_id=experiment_id,
         metadata={"mlflow.sourceRun": run_id},
         start_time_ns=start,
     )
-    span.end(outputs=call.text, end_time_ns=start + int(call.seconds * 1e9))
+    span.end(outputs=answer.text, end_time_ns=start + int(answer.seconds * 1e9))
