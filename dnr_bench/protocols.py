@@ -131,7 +131,7 @@ class Generator(Protocol):
     ) -> list[Image]:
         """One image for each prompt and its seed; the same pair gives the same image in any batch.
 
-        `numbers`: the how manieth image of its prompt each one is, for those that retrieve and do not draw.
+        `numbers`: the number of each image among those of its prompt, for generators that retrieve images.
         """
 
 
@@ -198,5 +198,5 @@ class Scorer(Protocol):
 
 
 def judged_by(model: TextEncoder | TextMatcher) -> str:
-    """What a judge of texts is called where its figures stand: no other weights or settings are called so."""
+    """The name of a judge of texts beside its figures; other weights or settings have another name."""
     return f"{model.name} ({model.fingerprint[:8]})"

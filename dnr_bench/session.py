@@ -1,4 +1,4 @@
-"""What methods and evaluators are handed alike: one target, one probing set, one CLIP, one store."""
+"""The session that methods and evaluators share: one target, one probing set, one CLIP, one store."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Session:
         return probe_embeddings(self.store, self.encoder, self.probe, dim=dim)
 
     def exemplars(self, neurons: Sequence[Neuron]) -> dict[Neuron, Exemplars]:
-        """What excites each neuron most; neurons with one and the same activation everywhere are left out."""
+        """The exemplars of each neuron; neurons with the same activation on every image are left out."""
         unknown = [neuron for neuron in dict.fromkeys(neurons) if neuron not in self._exemplars]
         if unknown:
             activations = self._activations
@@ -116,7 +116,7 @@ class Session:
         return {neuron: exemplars for neuron, exemplars in known.items() if exemplars is not None}
 
     def views(self, exemplars: Exemplars) -> list[View]:
-        """What each exemplar shows: its pixels, and its image's own caption if there is one."""
+        """The view of each exemplar: its pixels, and its image's own caption if there is one."""
         return views_of(self.probe, exemplars)
 
     def exemplar_vectors(self, neurons: Sequence[Neuron]) -> dict[Neuron, Float[np.ndarray, " dim"]]:
@@ -180,7 +180,7 @@ class Session:
     def evidence(
         self, concepts: Mapping[Neuron, Sequence[str]], *, with_probe: bool, fresh: bool = False
     ) -> dict[Neuron, Evidence]:
-        """What a scorer may look at, for each living neuron that has a concept.
+        """The evidence for scorers, for each living neuron that has a concept.
 
         Args:
             concepts: the candidates of each neuron.
@@ -234,7 +234,7 @@ class Evaluator(Protocol):
         """Raises `UsageError`, before any work, for what cannot be evaluated on these neurons."""
 
     def truth(self, neurons: Sequence[Neuron], target: Target) -> Mapping[Neuron, str | None]:
-        """What is known of neurons, None for those that detect nothing; empty where nothing is known."""
+        """The known truth of neurons, None for those that detect nothing; empty where nothing is known."""
         return {}
 
     @abstractmethod
@@ -243,7 +243,7 @@ class Evaluator(Protocol):
 
 
 def _check_retrieved(generator: Retriever, probing: frozenset[str], images_per_concept: int) -> None:
-    """What candidates are scored on must be other images than the probing images, and enough of them."""
+    """Raise `UsageError` unless there are enough images to score on, none of them a probing image."""
     if shared := len(generator.ids & probing):
         raise UsageError(
             f"{shared} images of the generator are images of the probing set, too: retrieval needs others"

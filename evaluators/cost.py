@@ -1,4 +1,4 @@
-"""What labels cost: seconds, images, captions, tokens and money a neuron (DnD A.10: 38.8 s on a V100)."""
+"""The cost of labels per neuron: seconds, images, captions, tokens, money (DnD A.10: 38.8 s, V100)."""
 
 from __future__ import annotations
 

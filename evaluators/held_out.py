@@ -193,7 +193,7 @@ def _card(
 def _sanity_rows(
     views: Sequence[_LayerView], texts: Sequence[str], seed: int
 ) -> list[Mapping[str, float | str]]:
-    """What happens to each metric when labels are missing or added, on these neurons and on perfect ones."""
+    """The change of each metric when labels are missing or added, on these neurons and on perfect ones."""
     changes: dict[tuple[str, str], list[tuple[float, float]]] = {}
     clusters: list[str] = []
     for view in views:

@@ -42,13 +42,13 @@ class _Unit:
 
     @cached_property
     def label(self) -> Concept:
-        """What the label says; for units with alternatives all labels together."""
+        """The concept of the label; for units with alternatives, of all labels together."""
         labels = self.explanation.labels
         return union([parse(label) for label in (labels if self.kind == "or" else labels[:1])])
 
     @cached_property
     def answers(self) -> tuple[Concept, Concept] | None:
-        """What the answers before and after refinement say; None where nothing was refined."""
+        """The concepts of the answers before and after refinement; None where nothing was refined."""
         record = self.explanation.refinement
         return (parse(record.answers[0]), parse(record.answers[-1])) if record else None
 

@@ -1,4 +1,4 @@
-"""What a network loses with the units whose labels no other unit shares (DnD 5.2, A.5; tables 7, 13)."""
+"""Accuracy of a network without the units whose labels no other unit shares (DnD 5.2, A.5)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PruningAccuracy(Evaluator):
         return [*cards, Table("pruning", rows)]
 
     def _plans(self, images: ProbeSet, description: Description, session: Session) -> list[_Plan]:
-        """What is pruned in each layer; and in all of them together, where there are several."""
+        """The prunings of each layer, and of all layers together where there are several."""
         rng = np.random.default_rng(session.seed)
         plans = []
         layers = self.layers or list(dict.fromkeys(e.neuron.layer for e in description.explanations))
@@ -138,7 +138,7 @@ class PruningAccuracy(Evaluator):
         description: Description,
         session: Session,
     ) -> Pruning | None:
-        """What the true labels of those units would have pruned that have one; None where none has."""
+        """The pruning by true labels, of the units that have one; None where none has."""
         known = [e.neuron for e in units if e.neuron in description.truth]
         if not known:
             return None
@@ -182,7 +182,7 @@ class PruningAccuracy(Evaluator):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is pruned in turn: everything, what stands alone, random units, and by true labels if known."""
+    """Prunings to try: everything, ungrouped units, random units, and by true labels if known."""
 
     name: str
     explanations: Sequence[Explanation]
@@ -282,7 +282,7 @@ def random_prunings(
     times: int,
     rng: np.random.Generator,
 ) -> list[Pruning]:
-    """Some of each layer's units at random, so many times."""
+    """Random units of each layer, `times` times."""
     return [
         {
             layer: sorted(

@@ -117,7 +117,7 @@ def _params(best: Sequence[str]) -> dict[str, str]:
 
 
 def _metrics(result: StudyResult) -> dict[str, float]:
-    """What studies are compared by in MLflow."""
+    """The metrics by which studies are compared in MLflow."""
     found = {
         "held_out": result.rows[0].quality.mean,
         "held_out.low": result.rows[0].quality.low,

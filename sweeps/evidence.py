@@ -1,4 +1,4 @@
-"""What a study searches over: evidence of every neuron, and how good each candidate would be as its label.
+"""The search space of scoring: evidence of every neuron, and the quality of each candidate as its label.
 
 Made once; after that a trial is a pass of a scoring function over arrays.
 """
@@ -58,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scoring function makes of some cases: the quality of each answer, and the answer's words."""
+    """The answers of a scoring function for some cases: their quality and their words."""
 
     quality: Float[np.ndarray, " cases"]
     labels: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a study found out: chosen settings on neurons that had no say in it, beside settings as given."""
+"""Results of a study: the chosen settings on held-out neurons, beside settings as given."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """How a run is told."""
+        """The choice as overrides of a run."""
         settings = [f"scorer.{name}={told(value)}" for name, value in self.settings.items()]
         return f"scorer={self.scorer}", *settings, *(f"{name}={value}" for name, value in self.budget.items())
 
@@ -87,7 +87,7 @@ class ScoringStudy:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the trials depend on, beside the settings of the runs."""
+        """The settings of the trials, beside those of the runs."""
         return {
             "metric": self.metric,
             "seeds": self.seeds,
@@ -156,7 +156,7 @@ class ScoringStudy:
         studies: Sequence[optuna.Study],
         scorers: Mapping[str, Any],
     ) -> StudyResult:
-        """What the best trial of each fold makes of the fold's own neurons, beside settings as given."""
+        """The quality of each fold's best trial on the fold's own neurons, beside settings as given."""
         best = [best_of(study) for study in studies]
         found = self._held_out(cases, fold_of, [self._made(trial) for trial in best], scorers)
         given = {

@@ -42,7 +42,7 @@ def told(value: Value) -> str:
 
 
 def rounded(value: Value) -> Value:
-    """A number as it is told, so that what is tried is what is told."""
+    """A number as it is printed, so that the printed settings are those that were tried."""
     return float(told(value)) if isinstance(value, float) else value
 
 

@@ -86,7 +86,7 @@ def shown(where: str | Path) -> str:
 def finish(
     study: optuna.Study, objective: Objective, n_trials: int, advance: Callable[[int], object]
 ) -> None:
-    """Run trials until the study has so many, whoever made them; those that were killed do not count."""
+    """Run trials until the study has `n_trials`, by whichever process; killed trials do not count."""
     have = done(study)
     advance(have)
 

@@ -41,7 +41,7 @@ class UpstreamStudy:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What the trials depend on, beside the settings of the runs."""
+        """The settings of the trials, beside those of the runs."""
         return {"metric": self.metric, "seeds": self.seeds, "space": self.space}
 
     def run(
@@ -89,7 +89,7 @@ class UpstreamStudy:
     def _values(
         self, overrides: Sequence[str], of_seed: int, seed: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """What a run gives for the neurons that choose, and for those that judge; no label counts as 0."""
+        """The values of a run for the neurons that choose, and for those that judge; no label counts as 0."""
         result = run(build_run(load_config(*overrides, f"seed={of_seed}", name="sweep")))
         usable = [n for n, m in result.metrics.items() if m.item_kind == "neuron" and m.higher_is_better]
         check_metric(self.metric, usable)

@@ -1,4 +1,4 @@
-"""What every command shares: its options, one message that helps when something goes wrong, an exit code."""
+"""Shared by all commands: options, one helpful message when something goes wrong, an exit code."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def _check_method(method: Method, neurons: Sequence[Any], target: Target) -> Non
 
 
 def _refuse_unused(overrides: Sequence[str], config: DictConfig, parts: PartBuilder) -> None:
-    """What was asked for, and what no part of this run looks at, would be passed over without a word."""
+    """Refuse settings of the command line that no part of this run reads."""
     keys = dict.fromkeys(word.partition("=")[0].lstrip("+~").partition(".")[0] for word in overrides)
     unused = [key for key in keys if key in config and key not in parts.used | _ALWAYS]
     if unused:

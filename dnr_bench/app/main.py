@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def prepare_process() -> None:
-    """What a program decides for its process, and a library must not: environment, signals, where to import.
+    """Set up the process, which a library must not do: environment, signals, import path.
 
     Modules of the user's lie in the working directory, which `python -m` looks into and a command does not.
     """
@@ -72,5 +72,5 @@ def _loaded(command: str) -> Callable[[Sequence[str]], int]:
 
 
 def _of_packages() -> dict[str, Callable[[], Callable[[Sequence[str]], int]]]:
-    """What loads the commands of installed packages, `study` among them, by name."""
+    """Loaders of the commands of installed packages, `study` among them, by name."""
     return {found.name: found.load for found in entry_points(group=_GROUP)}

@@ -98,7 +98,7 @@ class PartBuilder:
 
 
 def called(target: Callable[..., T], values: Mapping[str, object], where: str, names: Mapping[str, str]) -> T:
-    """What a class or function makes of these arguments; whatever is wrong with them raises `UsageError`.
+    """Call a class or function; anything wrong with the arguments raises `UsageError`.
 
     Args:
         target: is called, after its arguments were checked against its type hints.
@@ -134,14 +134,14 @@ def _located(name: str, where: str) -> Callable[..., object]:
 
 
 def _root_of(error: BaseException) -> str:
-    """What the import failed for in the end, without what Hydra says of it."""
+    """The root cause of a failed import, without Hydra's own message."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['-'])[-1]}"
 
 
 def _reference(node: DictConfig | ListConfig, key: Any) -> str | None:
-    """What a value like ${scorer} or ${scorer.k} refers to."""
+    """The key that a value like ${scorer} or ${scorer.k} refers to."""
     if not OmegaConf.is_interpolation(node, key):
         return None
     plain: Any = OmegaConf.to_container(node, resolve=False)

@@ -124,7 +124,7 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
 
 
 def known_truths(config: RunConfig) -> dict[Neuron, str | None]:
-    """What the run's evaluators know of neurons; None for those that detect nothing."""
+    """The known truth of neurons, from the run's evaluators; None for those that detect nothing."""
     return {
         neuron: text
         for evaluator in config.evaluators.values()
@@ -135,7 +135,7 @@ def known_truths(config: RunConfig) -> dict[Neuron, str | None]:
 def _evaluated(
     config: RunConfig, description: Description, session: Session
 ) -> tuple[list[Scorecard | Table], StageCount]:
-    """What all evaluators found, and what they took together."""
+    """The findings of all evaluators, and the time and items they took together."""
     start, before = time.perf_counter(), session.store.counts
     session.store.counts = {}
     found: list[Scorecard | Table] = []
@@ -212,7 +212,7 @@ def _totals(used: Usage) -> dict[str, Any]:
 
 
 def _curves(explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:
-    """What each iteration of the refinement brought, over the neurons that reached it."""
+    """The gain of each refinement iteration, over the neurons that reached it."""
     records = [e.refinement for e in explanations if e.refinement]
     steps = range(max((len(record.progress) for record in records), default=0))
     reached = [[record for record in records if len(record.progress) > step] for step in steps]

@@ -47,7 +47,7 @@ class ClipConcepts:
 
 
 def in_template(concepts: Sequence[str], template: str) -> list[str]:
-    """What CLIP compares of each concept; a template without {concept} raises `UsageError`."""
+    """Each concept in a template; one without {concept} raises `UsageError`."""
     if "{concept}" not in template:
         raise UsageError(f"template={template!r} must contain {{concept}}")
     return [template.replace("{concept}", concept) for concept in concepts]

@@ -1,4 +1,4 @@
-"""What questions cost, and a limit to it."""
+"""The cost of questions, and a limit to it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Budget:
         self.spent = self.reserved = 0.0
 
     def dollars(self, prompt: float, completion: float) -> float | None:
-        """What so many tokens cost; None where prices are unknown."""
+        """The cost of these tokens; None where prices are unknown."""
         if self.prices is None:
             return None
         return (prompt * self.prices[0] + completion * self.prices[1]) / 1e6

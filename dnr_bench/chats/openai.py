@@ -242,7 +242,7 @@ class OpenAIChat:
         return RunError(f"{self.model} at {where} did not answer: {reason}. All answers so far are kept.")
 
     def _reason(self, error: BaseException | None) -> str:
-        """What went wrong, in short and without the key, which servers like to repeat."""
+        """A short reason, without the key, which servers like to repeat."""
         reason, key = _reason(error), self._key()
         return (reason.replace(key, "***") if key else reason)[:300]
 

@@ -1,4 +1,4 @@
-"""What chat models are told, from files under conf/prompts or the user's own."""
+"""Prompts of chat models, from files under conf/prompts or the user's own."""
 
 from __future__ import annotations
 

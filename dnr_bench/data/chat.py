@@ -1,4 +1,4 @@
-"""What chat models are asked, what they answer, and what that took."""
+"""Questions to chat models, their answers, and the cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dnr_bench.data.images import Image
 
 @dataclass(frozen=True)
 class Question:
-    """What a chat model is asked: a text and the images it is about; `seed` tells repeated samples apart."""
+    """A question: a text and the images it is about; `seed` tells repeated samples apart."""
 
     text: str
     images: tuple[Image, ...] = ()
@@ -20,7 +20,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it answered, and what that took; `dollars` is None where prices are unknown.
+    """An answer and its cost; `dollars` is None where prices are unknown.
 
     `started`: seconds since 1970. `stopped`: why the answer ends (stop, length, content_filter ...).
     """
@@ -47,7 +47,7 @@ class Call:
 
 @dataclass
 class Usage:
-    """What a part asked of a chat model: questions, of which `stored` were answered before this run."""
+    """The questions of one part to a chat model, of which `stored` were answered before this run."""
 
     model: str
     stored: int = 0

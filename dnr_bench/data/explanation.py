@@ -1,4 +1,4 @@
-"""What was found for one neuron: scored candidates, labels, and how refinement went."""
+"""The result of a method for one neuron: scored candidates, labels, refinement."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RefinementRecord:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found for one neuron: candidates best first, or the reason why there is no label.
+    """One neuron explained: candidates best first, or the reason why there is no label.
 
     labels: the words of the best candidate, and of further ones where several labels were asked for.
     exemplars: None for methods that look at no image. captions: one per exemplar, empty for methods without
@@ -66,7 +66,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Description:
-    """What describing the neurons of a run gave, for evaluators to judge.
+    """The described neurons of a run, for evaluators to judge.
 
     explanations: one per neuron, in order. truth: what is known of neurons, without those that are known to
     detect nothing. stages: what describing took, by stage. usage: what each part asked of a chat model.

@@ -11,7 +11,7 @@ Pruning = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Layer:
-    """What a target offers at one place: feature maps (spatial), token sequences or logits."""
+    """One layer of a target: feature maps (spatial), token sequences or logits."""
 
     name: str
     units: int

@@ -1,4 +1,4 @@
-"""What an evaluator found: metrics with a value per item, and tables."""
+"""Findings of an evaluator: metrics with a value per item, and tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Table:
-    """What an evaluator found that is no metric: rows of plain values, and how to draw them."""
+    """Rows of plain values that an evaluator adds to its metrics, and how to draw them."""
 
     name: str
     rows: Sequence[Mapping[str, object]]

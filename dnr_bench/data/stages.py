@@ -1,4 +1,4 @@
-"""What the stages of a run took."""
+"""Time and items of the stages of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class StageCount:
-    """What a stage took so far: wall seconds without those of stages within it, items found and computed."""
+    """The cost of a stage so far: wall seconds without those of inner stages, items found and computed."""
 
     seconds: float = 0.0
     hits: int = 0

@@ -142,7 +142,7 @@ class DiffusionGenerator:
 
 
 def _speed_up(pipeline: Any, device: torch.device, compile: bool) -> None:
-    """What does not change what is drawn: the memory format, and torch.compile of the denoiser."""
+    """Speed settings that leave the images the same: memory format, and torch.compile of the denoiser."""
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     if device.type == "cuda":
         denoiser.to(memory_format=torch.channels_last)
@@ -177,7 +177,7 @@ def _located(
 
 
 def _index(path: Path) -> dict[str, Any]:
-    """What model_index.json says of a pipeline's parts."""
+    """The parts of a pipeline, as model_index.json lists them."""
     index = path / _INDEX
     if not index.is_file():
         raise UsageError(f"checkpoint={str(path)!r} is no diffusers pipeline (it has no {_INDEX})")

@@ -69,7 +69,7 @@ class Batches:
         self.size = size
 
     def over(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[R]:
-        """What `work` makes of each batch, in order."""
+        """The result of `work` for each batch, in order."""
         start = 0
         while start < len(items):
             block = items[start : start + self.size]

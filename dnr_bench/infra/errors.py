@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class DnrError(Exception):
-    """What went wrong, where, and what is allowed, in one message for the user."""
+    """One message for the user: what went wrong, where, and what is allowed."""
 
     exit_code = 1
 

@@ -48,7 +48,7 @@ def is_local(checkpoint: str) -> bool:
 
 
 def fetched(checkpoint: str, download: Callable[[], str]) -> Path:
-    """What `download` fetches of a name like owner/model; names that cannot be had raise a clear error."""
+    """The folder that `download` fetches for a name like owner/model; failures raise a clear error."""
     if Path(checkpoint).is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") != 1:
         raise UsageError(
             f"checkpoint={checkpoint!r} is neither a directory nor a name on the model hub like owner/model"

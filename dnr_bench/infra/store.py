@@ -28,7 +28,7 @@ _SLOT = 3
 
 @dataclass(frozen=True)
 class _Request:
-    """What a call of `fill` asks for: `compute(indices, old)` yields (index, value); old values may grow."""
+    """One call of `fill`: `compute(indices, old)` yields (index, value); old values may grow."""
 
     stage: str
     digests: Sequence[str]

@@ -1,1 +1,1 @@
-"""What people look at: terminal, HTML pages, MLflow, plots. They read results, and nothing else."""
+"""Terminal, HTML pages, MLflow and plots, all of them views on results."""

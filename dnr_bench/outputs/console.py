@@ -1,4 +1,4 @@
-"""What a person reads in the terminal: tables of neurons, metrics and stages, and of a multirun's jobs."""
+"""Tables in the terminal: neurons, metrics and stages of a run, and the jobs of a multirun."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], cons
 
 
 def usage_line(part: str, used: ChatUsage) -> str:
-    """What a part asked of a chat model."""
+    """One line on the questions that a part asked a chat model."""
     tokens = int(used.prompt_tokens + used.completion_tokens)
     money = f", {used.dollars:.4f} dollars" if used.dollars else ""
     return (
@@ -116,7 +116,7 @@ def _jobs_table(rows: Sequence[ComparisonRow], names: Sequence[str], metrics: Se
 
 
 def _further_table(rows: Sequence[ComparisonRow], names: Sequence[str], metrics: Sequence[str]) -> Table:
-    """What only some jobs have, such as refinement and the user's concepts."""
+    """Headline metrics that only some jobs have, such as those of refinement and of the user's concepts."""
     table = _comparison_table("What only some jobs have", names, metrics)
     for row in rows:
         if not row.metrics.keys().isdisjoint(metrics):
@@ -125,7 +125,7 @@ def _further_table(rows: Sequence[ComparisonRow], names: Sequence[str], metrics:
 
 
 def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Table:
-    """What each row gains or loses against the first one, neuron by neuron."""
+    """The difference of each row to the first one, neuron by neuron."""
     first = " ".join(f"{name}={rows[0].overrides.get(name, '')}" for name in names)
     known = [*headlines_of(rows), LABEL_CHANGE]
     metrics = [name for name in known if any(name in row.differences for row in rows)]

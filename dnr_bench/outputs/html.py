@@ -99,7 +99,7 @@ def write_report(result: RunResult, session: Session, folder: Path) -> Path:
 
 @contextmanager
 def without_page(name: str) -> Iterator[None]:
-    """What goes wrong with a page is said, and costs no result."""
+    """Turn an error in making a page into a warning; the result is kept."""
     try:
         yield
     except Exception as error:
@@ -188,7 +188,7 @@ class _Gallery:
             self.strips[name] = Strip.of(name, list(self.drawn[text].images))
 
     def exemplars(self, neuron: Neuron) -> list[Tile]:
-        """What excites the neuron most, each as the captioner saw it and where in its image it fires."""
+        """The neuron's exemplars, each as the captioner saw it and where in its image the neuron fires."""
         if neuron not in self.seen:
             return []
         name, exemplars = f"e{len(self.strips)}", self.seen[neuron]
@@ -304,7 +304,7 @@ def _square(image: Image) -> Image:
 
 
 def _title(folder: Path) -> str:
-    """What was asked for on the command line, where the folder tells."""
+    """The settings of the command line, where the folder tells."""
     if not (folder / "outcome.json").exists():
         return folder.name
     return " ".join(f"{k}={v}" for k, v in read_overrides(folder).items()) or "defaults"

@@ -139,7 +139,7 @@ def _rows(path: str, key: str, columns: tuple[str, str]) -> dict[str, str]:
 
 
 def _of_files(rows: Mapping[str, str], names: Sequence[str], where: str) -> list[str]:
-    """What a file says of each image, by its path in the folder or by its name alone."""
+    """The entry of each image in a file, found by its path in the folder or by its name alone."""
     found = [rows.get(name) or rows.get(Path(name).name) for name in names]
     without = [name for name, value in zip(names, found, strict=True) if not value]
     if without:

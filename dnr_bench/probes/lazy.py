@@ -1,4 +1,4 @@
-"""What is made when it is asked for, so that memory does not grow with the probing set."""
+"""Items that are made on demand, so that memory does not grow with the probing set."""
 
 from __future__ import annotations
 

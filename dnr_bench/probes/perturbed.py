@@ -27,7 +27,7 @@ _VERSION = 1  # part of the image ids: raise it when a level would come out as o
 
 @dataclass(frozen=True)
 class Perturbation:
-    """What is done to every probing image: first the corruption, then the blur.
+    """Changes to every probing image: first the corruption, then the blur.
 
     `blur` is the standard deviation of a Gaussian in pixels of the original image; 0 leaves it untouched.
     """
@@ -105,7 +105,7 @@ def blur(image: Image, sigma: float) -> Image:
 
 
 def foreground(image: Image) -> Bool[np.ndarray, "height width"]:
-    """What OpenCV's GrabCut takes for the foreground, starting from all but a margin of a tenth.
+    """The foreground by OpenCV's GrabCut, starting from all but a margin of a tenth.
 
     Where it finds nothing, or the image is too small for it, the whole inner rectangle.
     """

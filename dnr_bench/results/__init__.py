@@ -1,1 +1,1 @@
-"""What a run found, as one typed and versioned record, and runs compared."""
+"""The result of a run as one typed and versioned record, and the comparison of runs."""

@@ -159,7 +159,7 @@ def write_outcome(
 
 
 def read_overrides(folder: Path) -> dict[str, str]:
-    """What was asked for on the command line, from the note in a job's folder; empty without one."""
+    """The settings of the command line, from the note in a job's folder; empty without one."""
     path = folder / "outcome.json"
     if not path.exists():
         return {}
@@ -168,7 +168,7 @@ def read_overrides(folder: Path) -> dict[str, str]:
 
 
 def read_job(folder: Path) -> Job:
-    """What a job's folder tells of it; a job without a note was interrupted."""
+    """The job of a folder; one without a note was interrupted."""
     path = folder / "outcome.json"
     if not path.exists():
         return Job({"job": folder.name}, None, "interrupted")
@@ -241,7 +241,7 @@ def judged_apart(jobs: Sequence[Job]) -> set[str]:
 
 
 def records_of(jobs: Sequence[Job], by_seed: bool = True) -> Records:
-    """What finished jobs have values of, each under its seed (unless `by_seed` is false) and name."""
+    """The scored items of finished jobs, each under its seed (unless `by_seed` is false) and name."""
     return {
         (_seed(job) if by_seed else "", kind, item.name): item
         for job in jobs

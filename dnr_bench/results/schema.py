@@ -103,7 +103,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ChatUsage:
-    """What a part asked of a chat model; dollars: None where prices are unknown."""
+    """The questions that a part asked a chat model, in numbers; dollars: None where prices are unknown."""
 
     model: str
     asked: float
@@ -241,7 +241,7 @@ class RunResult:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the metrics, and the first neurons."""
+        """For notebooks: the headline metrics, and the first neurons."""
         rows = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{metric.mean:.3f}</td>"
             f"<td>{metric.low:.2f} to {metric.high:.2f}</td><td>{metric.n}</td></tr>"

@@ -1,4 +1,4 @@
-"""What several scorers share: mid-ranks, the largest values, and the order of tied candidates."""
+"""Helpers that several scorers share: mid-ranks, the largest values, and the order of tied candidates."""
 
 from __future__ import annotations
 

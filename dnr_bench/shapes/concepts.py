@@ -101,7 +101,7 @@ class Concept:
 
 
 def parse(text: str) -> Concept:
-    """What a phrase or caption names; words that the world does not know are passed over.
+    """The concept that a phrase or caption names; words that the world does not know are ignored.
 
     Around "or" a part that has no noun yet shares what follows ("red or blue circle" is red circle or
     blue circle), and a mere background shares what stands before ("cross on a red or green background").

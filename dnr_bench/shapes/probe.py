@@ -53,7 +53,7 @@ class ShapesProbe:
         )
 
     def scene(self, seed: int, index: int) -> Scene:
-        """What one image shows."""
+        """The scene of one image."""
         return sample_scene(scene_rng(self.split, seed, index), shapes=self.shapes)
 
     def _class(self, scene: Scene) -> str:

@@ -1,4 +1,4 @@
-"""What is planted in the embedded target network, and how the world's images are captioned."""
+"""The concepts planted in the embedded target network, and the captions of the world's images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CAPTION_TEMPLATES = (
 
 @dataclass(frozen=True)
 class PlantedUnit:
-    """What one unit of the layer `concepts` was trained to detect; dead and random units: nothing."""
+    """The concept that a unit of `concepts` was trained to detect; none for dead and random units."""
 
     unit: int
     kind: Kind

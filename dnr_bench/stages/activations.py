@@ -40,7 +40,7 @@ def pruned_activations(
 
 
 def _zeroed(found: Activations, key: Key, units: Sequence[int]) -> Activations:
-    """What pruning a layer does to that very layer, which no network needs to be run for."""
+    """The activations of a layer that is itself pruned; the network need not run for that."""
     values = np.array(found.values)
     values[:, list(units)] = 0
     return Activations(found.layer, values, digest(key))

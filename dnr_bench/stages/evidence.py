@@ -17,7 +17,7 @@ def gather_evidence(
     renderings: Sequence[Rendering],
     probe_correlation: Float[np.ndarray, " concepts"] | None = None,
 ) -> Evidence:
-    """What a scorer may know of one neuron and its candidates; rows are filled up with NaN.
+    """The evidence on one neuron and its candidates; rows are padded with NaN.
 
     Args:
         exemplars: of the neuron.

@@ -1,4 +1,4 @@
-"""What a score is held against: chance, true labels, and single words for all neurons. Pure."""
+"""Controls for scores: chance, true labels, and single words for all neurons. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dealt_elsewhere(n: int, deals: int, rng: np.random.Generator) -> list[list[i
 def word_controls(
     scores: Float[np.ndarray, "items words"], higher_is_better: bool = True
 ) -> dict[str, float]:
-    """What labels of one word reach: a random one, and the best one that all items share."""
+    """The score of one-word labels: of a random word, and of the best word for all items."""
     known = ~np.isnan(scores).all(axis=1)  # a unit that no word has a value for says nothing of words
     if not known.any():
         return {}

@@ -54,7 +54,7 @@ def read_weights(path: str, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _prefix(names: Iterable[str]) -> str | None:
-    """What all names begin with, if training wrappers put it there."""
+    """The prefix of all names, if it is one that training wrappers add."""
     listed = list(names)
     return next((p for p in _PREFIXES if all(name.startswith(p) for name in listed)), None)
 

@@ -135,7 +135,7 @@ class HookedTarget:
 
     @torch.inference_mode()
     def _forward(self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning) -> dict[str, Tensor]:
-        """What each layer gives for one batch; feature maps with their units first."""
+        """The output of each layer for one batch; feature maps with their units first."""
         take_turn(self.model, self.device)
         with self._hooks(layers, pruned) as outputs:
             self.model(self.preprocessing.batch(images, self.device).to(self.dtype))

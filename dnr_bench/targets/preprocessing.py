@@ -43,7 +43,7 @@ class Preprocessing:
         return torch.stack([self._one(image) for image in images]).to(device)
 
     def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """What of an image of this size reaches the network: left, top, right, bottom in its own pixels."""
+        """The part of an image of this size that reaches the network: left, top, right, bottom in pixels."""
         new_height, new_width = self._resized(height, width)
         top, left = self._corner((new_height, new_width))
         x, y = width / new_width, height / new_height

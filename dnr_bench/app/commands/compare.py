@@ -133,7 +133,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _print_left_out(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out: Console) -> None:
-    """What could not be compared."""
+    """Print which pairs and metrics could not be compared."""
     unpaired = [
         f"{before.name} and {after.name}"
         for before, after in combinations(sides, 2)

@@ -49,7 +49,7 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a run reached: per neuron, with the judge of each metric."""
+    """The values that a run reached for each neuron, with the judge of each metric."""
 
     date: str
     versions: Mapping[str, str]

@@ -1,1 +1,1 @@
-"""What MLflow is told of runs: the only package that imports mlflow."""
+"""Runs in MLflow; the only package that imports mlflow."""

@@ -102,7 +102,7 @@ def neuron_row(neuron: NeuronResult) -> dict[str, object]:
 
 
 def note_of(result: RunResult, parts: Mapping[str, str]) -> str:
-    """What a run is about, in a few lines of Markdown for its page."""
+    """A few lines of Markdown about a run, for its page."""
     layers = ", ".join(dict.fromkeys(neuron.layer for neuron in result.neurons))
     lines = [
         f"{len(result.neurons)} neurons of {layers}, {len(result.unscored)} without a label; `report.html`"

@@ -15,7 +15,7 @@ from dnr_bench.results.comparison import Job, read_job
 
 
 def logged_jobs(tracker: Tracker, run_id: str) -> list[Job]:
-    """What a run, or each job of a multirun, left behind."""
+    """The results of a run, or of each job of a multirun."""
     try:
         run = tracker.client.get_run(run_id)
     except MlflowException as error:

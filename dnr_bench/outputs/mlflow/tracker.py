@@ -218,7 +218,7 @@ class Tracker:
             mlflow.log_input(dataset, context="probing set")
 
     def _log_calls(self, run_id: str, result: RunResult) -> None:
-        """What chat models were asked, as traces of the run; of many calls the first, calls.jsonl has all."""
+        """Log calls of chat models as traces of the run: the first of many; calls.jsonl has all."""
         used = Counter[str]()
         for call in result.calls:
             used[call.part] += 1

@@ -170,7 +170,7 @@ def train(
 
 
 def words_for(scene: Scene, rng: np.random.Generator) -> str:
-    """What the scene is called in training: a full caption, or some of its attributes."""
+    """The training text of a scene: a full caption, or some of its attributes."""
     while held_out_prompt(words := _wording(scene, rng)):
         pass
     return words
