@@ -86,7 +86,7 @@ def test_a_sweep_is_compared_pair_by_pair(
 ) -> None:
     for folder, blur in zip(runs[1:], (2, 4), strict=True):
         (folder / "outcome.json").write_text(
-            json.dumps({"overrides": [f"blur={blur}"], "parts": {}, "failure": None})
+            json.dumps({"overrides": [f"blur={blur}"], "choices": {}, "failure": None})
         )
     assert call(monkeypatch, tmp_path / "c", tmp_path / "sweep") == 0
     rows = tables(tmp_path / "c", "differences")
@@ -105,6 +105,6 @@ def test_what_cannot_be_compared_is_said(
         call(monkeypatch, tmp_path / "d", runs[0])
     with pytest.raises(UsageError, match="neither a folder nor the id of a run"):
         call(monkeypatch, tmp_path / "d", runs[0], "0123abcd")
-    (runs[1] / "outcome.json").write_text(json.dumps({"overrides": [], "parts": {}, "failure": "no disk"}))
+    (runs[1] / "outcome.json").write_text(json.dumps({"overrides": [], "choices": {}, "failure": "no disk"}))
     with pytest.raises(UsageError, match="has no finished job"):
         call(monkeypatch, tmp_path / "d", runs[0], runs[1])

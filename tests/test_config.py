@@ -83,11 +83,11 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
         "probe/cifar10": [f"path={folder / 'cifar'}"],
         "probe/cifar100": [f"path={folder / 'cifar'}"],
         "probe/broden": [f"path={folder / 'broden'}"],
-        "probe/imagenet_broden": [f"parts.imagenet.path={folder / 'photos'}",
-                                  f"parts.broden.path={folder / 'broden'}"],
-        "probe/eurosat_imagenet_broden": [f"parts.{name}.path={folder / 'photos'}"
+        "probe/imagenet_broden": [f"sets.imagenet.path={folder / 'photos'}",
+                                  f"sets.broden.path={folder / 'broden'}"],
+        "probe/eurosat_imagenet_broden": [f"sets.{name}.path={folder / 'photos'}"
                                           for name in ("imagenet", "eurosat")]
-        + [f"parts.broden.path={folder / 'broden'}"],
+        + [f"sets.broden.path={folder / 'broden'}"],
         "evaluator/milannotations": [f"milannotations.path={folder / 'people.csv'}"],
         "evaluator/label_agreement": [f"label_agreement.other={folder}"],
         "evaluator/ood_auroc_papers": [

@@ -53,9 +53,9 @@ def small_words(name: str, small: SmallModels, files: Path, server: Server, stor
         words += [f"target.checkpoint={small.resnet50}", f"target.classes={files / 'ten.txt'}"]
     else:
         words.append("target.weights=null")
-    if "parts" in config.probe:
-        for part in config.probe.parts:
-            words.append(f"probe.parts.{part}.path={files / ('broden' if part == 'broden' else 'photos')}")
+    if "sets" in config.probe:
+        for part in config.probe.sets:
+            words.append(f"probe.sets.{part}.path={files / ('broden' if part == 'broden' else 'photos')}")
     else:
         words.append(f"probe.path={files / 'photos'}")
     if "path" in plain(config.held_out):

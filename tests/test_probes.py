@@ -344,7 +344,7 @@ def test_unions_join_images_and_concepts(tmp_path: Path) -> None:
     root, val = tmp_path / "broden", tmp_path / "val"
     small_broden(root)
     photos(val, [f"n0{i}/{i}.jpg" for i in range(5)])  # the first three are Broden's, byte by byte
-    words = ["probe=imagenet_broden", f"probe.parts.imagenet.path={val}", f"probe.parts.broden.path={root}"]
+    words = ["probe=imagenet_broden", f"probe.sets.imagenet.path={val}", f"probe.sets.broden.path={root}"]
     found = load(root, *words)
     assert len(found.ids) == 5
     assert found.classes == ["n00", "n01", "n02", "n03", "n04"]

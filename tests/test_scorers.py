@@ -188,8 +188,8 @@ class TestEveryScorer:
         (lambda: TopKLog(k=0, normalize="none"), "k=0 must be at least 1"),
         (lambda: TopKSquaredRank(beta=-1), "beta=-1 must be at least 1"),
         (lambda: ImageProducts(t=0), "t=0 must be at least 1"),
-        (lambda: Combined({}, {}), "parts is empty"),
-        (lambda: Combined({"mean": MeanRank()}, {"median": 1.0}), r"no part \['median'\]; parts are"),
+        (lambda: Combined({}, {}), "scorers is empty"),
+        (lambda: Combined({"mean": MeanRank()}, {"median": 1.0}), r"no scorer \['median'\]; scorers are"),
         (
             lambda: Combined({"mean": MeanRank()}, {"mean": float("nan")}),
             r"weights\.mean=nan must be a number",

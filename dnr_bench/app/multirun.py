@@ -37,7 +37,7 @@ class ParentRun(Callback):
         from dnr_bench.outputs.console import console, print_comparison, print_link
         from dnr_bench.outputs.html import without_page, write_comparison
         from dnr_bench.results.comparison import (
-            common_parts,
+            common_choices,
             compare,
             comparison_plots,
             job_folders,
@@ -54,7 +54,7 @@ class ParentRun(Callback):
         page = None
         with without_page("comparison.html"):
             page = write_comparison(rows, jobs, self.sweep)
-        print_comparison(rows, common_parts(jobs), console())
+        print_comparison(rows, common_choices(jobs), console())
         failed = any(job.failure is not None for job in jobs)
         self.tracker.finish_parent(
             self.run_id, [row.flat() for row in rows], comparison_plots(rows), page, failed

@@ -28,7 +28,7 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=_WIDTH_OF_LOGS)
 
 
-def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], console: Console) -> None:
+def print_result(result: RunResult, folder: Path, choices: Mapping[str, str], console: Console) -> None:
     """The neurons (the first of many), the metrics with intervals, and the time of each stage."""
     console.print(_neuron_table(result))
     hidden = len(result.neurons) - _SHOWN_NEURONS
@@ -51,7 +51,7 @@ def print_result(result: RunResult, folder: Path, parts: Mapping[str, str], cons
     console.print(_stage_table(result))
     for part, used in result.usage.items():
         console.print(f"  {usage_line(part, used)}\n", soft_wrap=True)
-    console.print(f"  made with {_listed(parts)}\n", soft_wrap=True)
+    console.print(f"  made with {_listed(choices)}\n", soft_wrap=True)
 
 
 def usage_line(part: str, used: ChatUsage) -> str:
@@ -76,8 +76,8 @@ def print_job(result: RunResult, folder: Path, console: Console) -> None:
     )
 
 
-def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], console: Console) -> None:
-    """The jobs of a multirun side by side, each metric with its 95% interval; `parts`: what all share."""
+def print_comparison(rows: Sequence[ComparisonRow], choices: Mapping[str, str], console: Console) -> None:
+    """The jobs of a multirun side by side, each metric with its 95% interval; `choices`: what all share."""
     names = varied_names(rows)
     shared, further = _headlines(rows)
     console.print(_jobs_table(rows, names, shared))
@@ -85,8 +85,8 @@ def print_comparison(rows: Sequence[ComparisonRow], parts: Mapping[str, str], co
         console.print(_further_table(rows, names, further))
     if any(row.differences for row in rows):
         console.print(_difference_table(rows, names))
-    if parts:
-        console.print(f"  all made with {_listed(parts)}\n", soft_wrap=True)
+    if choices:
+        console.print(f"  all made with {_listed(choices)}\n", soft_wrap=True)
     for row in rows:
         if row.status != "finished":
             job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
@@ -161,8 +161,8 @@ def _difference_cell(row: ComparisonRow, metric: str) -> str:
     return f"{found.mean:+.3f}\n{_interval(found)}\n[dim]P {row.p_holm[metric]:.2g}[/dim]"
 
 
-def _listed(parts: Mapping[str, str]) -> str:
-    return escape(", ".join(f"{group}={member}" for group, member in parts.items()))
+def _listed(choices: Mapping[str, str]) -> str:
+    return escape(", ".join(f"{group}={member}" for group, member in choices.items()))
 
 
 def _comparison_cell(row: ComparisonRow, metric: str) -> str:

@@ -25,12 +25,12 @@ from dnr_bench.statistics.paired import (
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a multirun: its overrides, its result, or why there is none, and its choices of parts."""
+    """One job of a multirun: its overrides, its result or failure, and its choice from each config group."""
 
     overrides: Mapping[str, str]
     result: RunResult | None
     failure: str | None
-    parts: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,21 +140,21 @@ def job_folders(sweep: Path) -> list[Path]:
     return sorted((path for path in sweep.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
 
 
-def common_parts(jobs: Sequence[Job]) -> dict[str, str]:
+def common_choices(jobs: Sequence[Job]) -> dict[str, str]:
     """The config groups whose member is the same in every finished job: {"generator": "diffusion", ...}."""
-    finished = [set(job.parts.items()) for job in jobs if job.result is not None]
+    finished = [set(job.choices.items()) for job in jobs if job.result is not None]
     return dict(sorted(set.intersection(*finished))) if finished else {}
 
 
 def write_outcome(
     folder: Path,
     overrides: Sequence[str],
-    parts: Mapping[str, str] | None = None,
+    choices: Mapping[str, str] | None = None,
     failure: str | None = None,
 ) -> None:
-    """Note beside a job's results how it went and with which parts, for the comparison at the end."""
+    """Note beside a job's results how it went and with which choices, for the comparison at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    outcome = {"overrides": list(overrides), "parts": dict(parts or {}), "failure": failure}
+    outcome = {"overrides": list(overrides), "choices": dict(choices or {}), "failure": failure}
     (folder / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
 
 
@@ -175,7 +175,7 @@ def read_job(folder: Path) -> Job:
     outcome, overrides = json.loads(path.read_text()), read_overrides(folder)
     if outcome["failure"] is not None:
         return Job(overrides, None, outcome["failure"])
-    return Job(overrides, RunResult.read(folder), None, outcome["parts"])
+    return Job(overrides, RunResult.read(folder), None, outcome["choices"])
 
 
 def _pooled(jobs: Sequence[Job]) -> ComparisonRow:

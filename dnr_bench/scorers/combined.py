@@ -15,30 +15,30 @@ from dnr_bench.scorers.ranking import spread
 
 
 class Combined:
-    """The sum over `parts` of weight times z-score among the neuron's candidates.
+    """The weighted sum of the z-scores that several scorers give the candidates of a neuron.
 
-    A part without a weight counts once; a part whose scores are all equal adds nothing. A candidate that
-    one part cannot score has no score.
+    A scorer without a weight has weight 1. A scorer whose scores are all equal adds nothing. A candidate that
+    one of the scorers cannot score has no score.
     """
 
-    def __init__(self, parts: Mapping[str, Scorer], weights: Mapping[str, float]) -> None:
-        if not parts:
-            raise UsageError("parts is empty: name at least one scorer")
-        if unknown := sorted(set(weights) - set(parts)):
+    def __init__(self, scorers: Mapping[str, Scorer], weights: Mapping[str, float]) -> None:
+        if not scorers:
+            raise UsageError("scorers is empty: name at least one scorer")
+        if unknown := sorted(set(weights) - set(scorers)):
             raise UsageError(
-                f"weights={dict(weights)}: there is no part {unknown}; parts are {sorted(parts)}"
+                f"weights={dict(weights)}: there is no scorer {unknown}; scorers are {sorted(scorers)}"
             )
         for name, weight in weights.items():
             if not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise UsageError(f"weights.{name}={weight!r} must be a number")
-        self.parts, self.weights = dict(parts), {name: weights.get(name, 1.0) for name in parts}
-        self.needs_probe = any(part.needs_probe for part in parts.values())
+        self.scorers, self.weights = dict(scorers), {name: weights.get(name, 1.0) for name in scorers}
+        self.needs_probe = any(scorer.needs_probe for scorer in scorers.values())
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
         total = np.zeros(len(evidence.activations))
-        for name, part in self.parts.items():
-            total += self.weights[name] * _z_scores(part.score(evidence))
+        for name, scorer in self.scorers.items():
+            total += self.weights[name] * _z_scores(scorer.score(evidence))
         return total
 
 

@@ -29,7 +29,7 @@ class _Job:
         self.config = config
         self.folder = Path(settings.runtime.output_dir)
         self.overrides = [str(word) for word in settings.overrides.task]
-        self.parts = {str(group): str(choices[group]) for group in config if group in choices}
+        self.choices = {str(group): str(choices[group]) for group in config if group in choices}
         self.parent = os.environ.get(PARENT_VARIABLE)
         self.started = time.time()
 
@@ -51,12 +51,12 @@ class _Job:
         session = settings.session()
         result = run(settings, session)
         result.write(folder)  # on disk before the tracking database is spoken to
-        write_outcome(folder, self.overrides, self.parts)
+        write_outcome(folder, self.overrides, self.choices)
         if config.report:
             with without_page("report.html"):
                 write_report(result, session, folder)
         if self.parent is None:
-            print_result(result, folder, self.parts, out)
+            print_result(result, folder, self.choices, out)
             if (folder / "report.html").exists():
                 print_page(folder / "report.html", out)
         else:
@@ -65,7 +65,7 @@ class _Job:
         from dnr_bench.outputs.mlflow.tracker import Tracker
 
         tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
-        run_id = tracker.log_result(result, folder, self.title, self.started, self.parent, self.parts)
+        run_id = tracker.log_result(result, folder, self.title, self.started, self.parent, self.choices)
         if self.parent is None:
             print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, out)
 

@@ -101,7 +101,7 @@ def neuron_row(neuron: NeuronResult) -> dict[str, object]:
     }
 
 
-def note_of(result: RunResult, parts: Mapping[str, str]) -> str:
+def note_of(result: RunResult, choices: Mapping[str, str]) -> str:
     """A few lines of Markdown about a run, for its page."""
     layers = ", ".join(dict.fromkeys(neuron.layer for neuron in result.neurons))
     lines = [
@@ -114,4 +114,4 @@ def note_of(result: RunResult, parts: Mapping[str, str]) -> str:
             interval = f" ({metric.low:.2f} to {metric.high:.2f})" if known else ""
             chance = "" if finite(metric.chance) is None else f", chance {metric.chance:.2f}"
             lines.append(f"- {name}: **{metric.mean:.3f}**{interval}{chance}")
-    return "\n".join([*lines, "", " ".join(f"{group}={member}" for group, member in parts.items())])
+    return "\n".join([*lines, "", " ".join(f"{group}={member}" for group, member in choices.items())])

@@ -77,7 +77,7 @@ class Tracker:
         name: str,
         started: float,
         parent: str | None,
-        parts: Mapping[str, str],
+        choices: Mapping[str, str],
     ) -> str:
         """A finished run with its metrics, parameters, tables and the files in `folder`; returns its id.
 
@@ -91,10 +91,10 @@ class Tracker:
                 metrics=metrics_of(result),
                 params=params_of(result.config),
                 tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
-                + [RunTag(group, member) for group, member in parts.items()]
+                + [RunTag(group, member) for group, member in choices.items()]
                 + [RunTag("constant_label_wins", ", ".join(result.beaten_by_constants) or "nowhere")]
                 + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])]
-                + [RunTag(MLFLOW_RUN_NOTE, note_of(result, parts))],
+                + [RunTag(MLFLOW_RUN_NOTE, note_of(result, choices))],
             )
             self._log_probe(run_id, result)
             self._log_calls(run_id, result)
