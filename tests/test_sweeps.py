@@ -180,9 +180,9 @@ def started(journal: Path) -> int:
 
 
 def test_a_killed_study_goes_on_where_it_was(words: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sweeps", *words, "n_trials=150", "mlflow.trials=3"]
+    command = [sys.executable, "-m", "sweeps", *words, "n_trials=60", "mlflow.trials=3"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    studies, wanted = tmp_path / "mlruns" / "studies", int(np.random.default_rng().integers(5, 60))
+    studies, wanted = tmp_path / "mlruns" / "studies", int(np.random.default_rng().integers(5, 40))
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         journals = list(studies.glob("*.journal"))
@@ -193,11 +193,11 @@ def test_a_killed_study_goes_on_where_it_was(words: list[str], tmp_path: Path) -
     process.wait()
     (journal,) = studies.glob("*.journal")
     before = finished(journal)
-    assert 0 < len(before) < 150
+    assert 0 < len(before) < 60
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     after = finished(journal)
-    assert len(after) == 150
+    assert len(after) == 60
     assert before.items() <= after.items()
     assert "found by the study" in again.stdout
 
