@@ -123,6 +123,7 @@ def test_the_wheel_runs_parts_of_another_package_from_an_empty_folder(
     jobs = [f"hydra.sweep.dir={tmp_path / 'jobs'}", "scorer.weight=1,2"]
     shown = tool("run", "-m", *mine, *jobs).stdout
     assert "Jobs of this multirun" in shown
+    assert "dnr-bench ui opens MLflow" in shown  # there is no Makefile here
     assert "brevity" in shown
     result = RunResult.read(tmp_path / "jobs" / "0")
     assert result.metrics["brevity.shortness"].n == len([n for n in result.neurons if n.labels]) > 5

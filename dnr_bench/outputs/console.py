@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dnr_bench.infra.shipped import CONF
 from dnr_bench.results.comparison import ComparisonRow, headlines_of, varied_names
 from dnr_bench.results.schema import ChatUsage, MetricResult, NeuronResult, RunResult
 from dnr_bench.statistics.intervals import Estimate
@@ -180,7 +181,8 @@ def _interval(found: Estimate | MetricResult) -> str:
 
 def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:
     """Where to look at the run."""
-    command = "make ui" if mlruns == Path("mlruns") else f"dnr-bench ui {mlruns}"
+    usual, in_checkout = mlruns == Path("mlruns"), CONF.parent == Path.cwd()
+    command = "make ui" if usual and in_checkout else "dnr-bench ui" if usual else f"dnr-bench ui {mlruns}"
     console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
     console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
 
