@@ -37,13 +37,6 @@ from dnr_bench.stages.exemplars import ExemplarSettings
 
 T = TypeVar("T")
 
-#: Top-level keys that are read here, or that say where results go, whatever the parts are.
-_ALWAYS = {
-    "seed", "device", "dtype", "blur", "blur_region", "corruption", "images_per_concept", "prompt", "neurons",
-    "exemplars", "paths", "store", "report", "experiment_name", "debug", "target", "probe", "method",
-    "generator", "encoder", "evaluator", "hydra", "experiment", "variant",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class TopLevel:
@@ -71,6 +64,13 @@ class Paths:
 
     store: str
     mlruns: str
+
+
+#: Top-level keys that every run reads, whatever its parts are.
+_ALWAYS = {
+    *TopLevel.__annotations__, *DrawingSettings.__annotations__, "neurons", "exemplars", "paths", "store",
+    "generator", "encoder", "evaluator", "report", "hydra", "experiment", "variant",
+}  # fmt: skip
 
 
 class InstalledConfigs(SearchPathPlugin):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from dnr_bench.app.configuration import build_run, load_config
@@ -39,10 +39,6 @@ class LiveResult(RunResult):
     """A result whose pictures are still at hand, so that `report` can write its page."""
 
     session: Session | None = field(default=None, compare=False)
-
-    def plain(self) -> dict[str, object]:
-        """The content of result.json, which is that of any other result."""
-        return RunResult(**_fields_of(self)).plain()
 
     def report(self, path: str | Path) -> Path:
         """Write result.json and report.html, a page with the pictures of every neuron, into a folder.
@@ -113,17 +109,16 @@ def describe(
     words = [f"{group}={part}" for group, part in parts.items() if isinstance(part, str)]
     words += [f"seed={seed}", f"device={device}", "evaluator=[]", "report=false", *settings]
     config = load_config(*words)
-    _set(config, "neurons", {"layers": list(layers), "units": _units(units), "sample": sample})
+    OmegaConf.update(config, "neurons", {"layers": list(layers), "units": _units(units), "sample": sample})
     if isinstance(images, str | Path):
         OmegaConf.update(config, "probe.path", str(images))
     prepared = build_run(config, given={**given, "store": Store(store)}, evaluators=evaluators)
     session = prepared.session()
-    return LiveResult(**_fields_of(run(prepared, session)), session=session)
+    return LiveResult(session=session, **_fields(run(prepared, session)))
 
 
-def _set(config: DictConfig, key: str, values: Mapping[str, object]) -> None:
-    for name, value in values.items():
-        OmegaConf.update(config, f"{key}.{name}", value)
+def _fields(result: RunResult) -> dict[str, Any]:
+    return {item.name: getattr(result, item.name) for item in fields(RunResult)}
 
 
 def _units(units: Sequence[int] | str) -> list[int] | str:
@@ -151,7 +146,3 @@ def _of_transforms(preset: Any) -> Preprocessing:
         raise UsageError(
             f"preprocessing={preset!r} is neither a Preprocessing nor the transforms of torchvision's weights"
         ) from error
-
-
-def _fields_of(result: RunResult) -> dict[str, Any]:
-    return {item.name: getattr(result, item.name) for item in fields(RunResult)}

@@ -133,13 +133,6 @@ def _located(name: str, where: str) -> Callable[..., object]:
     return found
 
 
-def _root_of(error: BaseException) -> str:
-    """The root cause of a failed import, without Hydra's own message."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['-'])[-1]}"
-
-
 def _reference(node: DictConfig | ListConfig, key: Any) -> str | None:
     """The key that a value like ${scorer} or ${scorer.k} refers to."""
     if not OmegaConf.is_interpolation(node, key):

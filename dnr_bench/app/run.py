@@ -208,7 +208,7 @@ def _plain(table: Table) -> Table:
 
 
 def _totals(used: Usage) -> dict[str, Any]:
-    return used.totals
+    return used.totals  # mypy does not see that only dollars may be None
 
 
 def _curves(explanations: Sequence[Explanation]) -> dict[str, tuple[float, ...]]:

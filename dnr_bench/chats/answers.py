@@ -33,7 +33,7 @@ class AnswerBook:
             chat.check()
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """One answer a question, in order."""
+        """One answer per question, in order."""
         keys = [self._key(question) for question in questions]
         if self.replay == "only":
             self._check_known(questions, keys)

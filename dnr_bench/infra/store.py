@@ -36,11 +36,6 @@ class _Request:
     complete: Callable[[Value], bool]
     batch: int
 
-    @property
-    def first(self) -> dict[str, int]:
-        """The place of the first of equal keys."""
-        return {name: index for index, name in reversed(list(enumerate(self.digests)))}
-
 
 @dataclass
 class _Clock:
@@ -123,7 +118,7 @@ class Store:
 
     def missing(self, stage: str, keys: Sequence[Key]) -> list[int]:
         """The places of the keys that have no value here, the first one of equal keys."""
-        first = {name: index for index, name in reversed(list(enumerate(_digests(keys))))}
+        first = _first_places(_digests(keys))
         return sorted(index for name, index in first.items() if self.items.read(stage, name) is None)
 
     def extend(
@@ -169,7 +164,7 @@ class Store:
             names = [digest({**key, "rows": n_rows, "width": w}) for key, w in zip(keys, widths, strict=True)]
             for name in sorted(set(names)):
                 locks.enter_context(self.items.lock(stage, name))
-            first = {name: index for index, name in reversed(list(enumerate(names)))}
+            first = _first_places(names)
             missing = sorted(i for name, i in first.items() if not self.arrays.is_whole(stage, name))
             if missing:
                 targets = [(names[i], (n_rows, widths[i])) for i in missing]
@@ -188,7 +183,7 @@ class Store:
     def _fill(self, request: _Request) -> list[Value]:
         stage, digests = request.stage, request.digests
         with self.timed(stage) as count:
-            first = request.first
+            first = _first_places(digests)
             stored = {name: self.items.read(stage, name) for name in first}
             found = {name: v for name, v in stored.items() if v is not None and request.complete(v)}
             missing = sorted(first[name] for name in first if name not in found)
@@ -239,6 +234,11 @@ def _closing(computing: Iterable[object]) -> Iterator[None]:
         close = getattr(computing, "close", None)
         if close is not None:
             close()
+
+
+def _first_places(names: Sequence[str]) -> dict[str, int]:
+    """Each name with the place where it stands first."""
+    return {name: index for index, name in reversed(list(enumerate(names)))}
 
 
 def _digests(keys: Sequence[Mapping[str, object]]) -> list[str]:

@@ -187,16 +187,18 @@ def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
     failures = [job.failure for job in jobs if job.failure is not None]
     if not results:
         return ComparisonRow(overrides, f"failed: {failures[0].splitlines()[0]}", {}, {}, None, None)
+    names = metric_names(results)
+    items = [item for result in results for _, item in scored_items(result)]
     part = f"{len(results)} of {len(jobs)} finished: "
     status = f"{part}{failures[0].splitlines()[0]}" if failures else "finished"
     return ComparisonRow(
         overrides,
         status,
-        {name: _over_items(name, results) for name in metric_names(results)},
-        {name: level for name in metric_names(results) if (level := _chance(name, results)) is not None},
+        {name: _over_items(name, items, results) for name in names},
+        {name: level for name in names if (level := _chance(name, results)) is not None},
         sum(stage.misses for result in results for stage in result.stages.values()),
         sum(result.seconds for result in results),
-        tuple(name for name in metric_names(results) if _metric(name, results).headline),
+        tuple(name for name in names if first_metric(name, results).headline),
     )
 
 
@@ -267,7 +269,7 @@ def _seed(job: Job) -> str:
     return job.overrides.get("seed", str(config.get("seed", "")))
 
 
-def _metric(name: str, results: Sequence[RunResult]) -> MetricResult:
+def first_metric(name: str, results: Sequence[RunResult]) -> MetricResult:
     """The metric in the first result that has it."""
     return next(result.metrics[name] for result in results if name in result.metrics)
 
@@ -278,12 +280,12 @@ def _chance(metric: str, results: Sequence[RunResult]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _over_items(metric: str, results: Sequence[RunResult]) -> Estimate:
-    """The mean over the items of all results; neurons that share a label are one cluster."""
-    items = [item for result in results for _, item in scored_items(result) if metric in item.values]
+def _over_items(metric: str, items: Sequence[ScoredItem], results: Sequence[RunResult]) -> Estimate:
+    """The mean over the items that have the metric; neurons that share a label are one cluster."""
+    having = [item for item in items if metric in item.values]
     signed = any(result.metrics[metric].signed for result in results if metric in result.metrics)
-    values = np.asarray([item.values[metric] for item in items], float)
-    return estimate(values, linked_by_label(items), signed=signed)
+    values = np.asarray([item.values[metric] for item in having], float)
+    return estimate(values, linked_by_label(having), signed=signed)
 
 
 def is_number(value: object) -> bool:

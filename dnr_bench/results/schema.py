@@ -90,6 +90,11 @@ class NeuronResult:
         """layer:unit."""
         return f"{self.layer}:{self.unit}"
 
+    @property
+    def runners_up(self) -> str:
+        """The candidates that are no labels, best first."""
+        return "; ".join(c.text for c in self.candidates if c.text not in self.labels)
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -198,8 +203,8 @@ class RunResult:
         return path
 
     def plain(self) -> dict[str, object]:
-        """The content of result.json: plain values, null where a number is not finite."""
-        content = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "calls"}
+        """The content of result.json as plain values, null where a number is not finite."""
+        content = {item.name: getattr(self, item.name) for item in fields(RunResult) if item.name != "calls"}
         return {name: finite(_converter().unstructure(value)) for name, value in content.items()}
 
     @property
@@ -231,7 +236,7 @@ class RunResult:
                     "unit": neuron.unit,
                     "label": "; ".join(neuron.labels) or None,
                     "score": neuron.score,
-                    "runners_up": "; ".join(c.text for c in neuron.candidates if c.text not in neuron.labels),
+                    "runners_up": neuron.runners_up,
                     "truth": neuron.truth,
                     "unscored": neuron.unscored,
                     **neuron.values,

@@ -27,6 +27,7 @@ from dnr_bench.outputs.console import console, print_link
 from dnr_bench.results.comparison import (
     Job,
     changed_labels,
+    first_metric,
     grouped,
     job_folders,
     judged_apart,
@@ -189,10 +190,7 @@ def _sides(name: str, jobs: Sequence[Job]) -> list[Side]:
 def _directions(jobs: Sequence[Job]) -> dict[str, bool | None]:
     """The metrics of the jobs but for those of single kinds of unit, and whether more is better."""
     results = [job.result for job in jobs if job.result is not None]
-    return {
-        metric: next(r.metrics[metric].higher_is_better for r in results if metric in r.metrics)
-        for metric in metric_names(results)
-    }
+    return {metric: first_metric(metric, results).higher_is_better for metric in metric_names(results)}
 
 
 def _adjusted(comparisons: Sequence[PairwiseDifference]) -> list[PairwiseDifference]:

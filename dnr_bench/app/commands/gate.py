@@ -241,7 +241,7 @@ def _made(overrides: Sequence[str]) -> RunResult:
     folder = Path(config.paths.mlruns) / "runs" / time.strftime("gate-%Y-%m-%d_%H-%M-%S")
     result = run(build_run(config, overrides))
     result.write(folder)
-    write_outcome(folder, ["+experiment=gate", *overrides], {})
+    write_outcome(folder, ["+experiment=gate", *overrides])
     return result
 
 
@@ -289,7 +289,7 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
         out.print(changed)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(_markdown(columns, rows) + (_markdown(("neuron", "truth", "was", "is"), falls)))
+            file.write(_markdown(columns, rows) + _markdown(("neuron", "truth", "was", "is"), falls))
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -93,7 +93,7 @@ def neuron_row(neuron: NeuronResult) -> dict[str, object]:
         "score": neuron.score,
         "origin": best.origin if best else None,
         "iteration": best.iteration if best else None,
-        "runners_up": "; ".join(c.text for c in neuron.candidates if c.text not in neuron.labels),
+        "runners_up": neuron.runners_up,
         "unscored": neuron.unscored,
         "refinement_progress": " ".join(f"{value:.3g}" for value in record.progress) if record else None,
         "refinement_stopped": record.stopped if record else None,

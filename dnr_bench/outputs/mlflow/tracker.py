@@ -60,12 +60,12 @@ class Tracker:
         mlflow.set_tracking_uri(self.uri)
         with FileLock(root / ".lock"):  # two first runs at once must not both set up the database
             self.client = MlflowClient(self.uri)
-            self.experiment_id = self._experiment(experiment, LOCATION)
+            self.experiment_id = self._experiment(experiment)
 
-    def _experiment(self, name: str, location: str) -> str:
+    def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return str(self.client.create_experiment(name, location, _KIND))
+            return str(self.client.create_experiment(name, LOCATION, _KIND))
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
