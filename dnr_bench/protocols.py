@@ -1,7 +1,7 @@
 """The protocols: what each replaceable part of a run must offer.
 
-A `fingerprint` names everything that a part's results depend on (weights, preprocessing, settings,
-versions that matter); it is part of the keys under which results are stored.
+A `fingerprint` names everything that a part's results depend on beside its code (weights, preprocessing,
+settings); it is part of the keys under which results are stored. Stages add the code themselves.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -68,6 +69,44 @@ def test_a_damaged_item_is_computed_again(
     assert store.fill("words", [{"n": 1}], lambda _: ["new"]) == ["new"]
     assert store.counts["words"].misses == 1
     assert "damaged item" in caplog.text
+
+
+def test_an_item_whose_kind_was_damaged_is_computed_again(tmp_path: Path) -> None:
+    Store(tmp_path).fill("arrays", [{"n": 1}], lambda _: [{"rows": np.ones(3)}])
+    (path,) = tmp_path.glob("arrays/*/*")
+    content = path.read_bytes()
+    assert content.startswith(b"arrays ")
+    for place in range(len("arrays")):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        store = Store(tmp_path)
+        (value,) = store.fill("arrays", [{"n": 1}], lambda _: [{"rows": np.full(3, 2.0)}])
+        assert value["rows"].tolist() == [2, 2, 2]
+        assert store.counts["arrays"].misses == 1
+
+
+@pytest.mark.parametrize("other", ["words", "names"])
+def test_an_item_that_was_copied_over_another_is_computed_again(tmp_path: Path, other: str) -> None:
+    for stage, n in (("words", 1), (other, 2)):
+        Store(tmp_path).fill(stage, [{"n": n}], lambda _, n=n: [f"word {n}"])
+    one, two = (digest({"n": n}) for n in (1, 2))
+    Path(tmp_path, "words", one[:2], one).write_bytes(Path(tmp_path, other, two[:2], two).read_bytes())
+    assert Store(tmp_path).fill("words", [{"n": 1}], lambda _: ["anew"]) == ["anew"]
+
+
+def test_paid_answers_of_earlier_releases_are_found(tmp_path: Path) -> None:
+    name = digest({"n": 1})
+    path = tmp_path / "answers" / name[:2] / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(hashlib.sha256(b'"paid"').hexdigest().encode() + b" json\n" + b'"paid"')
+    assert Store(tmp_path).fill("answers", [{"n": 1}], lambda _: ["asked again"]) == ["paid"]
+    path.write_bytes(path.read_bytes().replace(b"paid", b"pain"))
+    assert Store(tmp_path).fill("answers", [{"n": 1}], lambda _: ["asked again"]) == ["asked again"]
+
+
+def test_half_a_character_is_a_key_and_a_value_like_others(tmp_path: Path) -> None:
+    half = "a \ud83d cat"
+    for _ in range(2):
+        assert Store(tmp_path).fill("words", [{"text": half}], lambda _: [half]) == [half]
 
 
 def test_entries_grow_without_drawing_their_first_rows_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class ChatCaptioner:
         self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
         self.fingerprint = fingerprint_of(
-            "chat_captioner", 1, {"chat": chat.fingerprint, "caption": self.prompt}
+            "chat_captioner", {"chat": chat.fingerprint, "caption": self.prompt}
         )
 
     def caption(self, views: Sequence[View]) -> list[str]:

@@ -28,7 +28,6 @@ class ClipConcepts:
         self.vectors = encoder.embed_texts(in_template(self.concepts, template))
         self.fingerprint = fingerprint_of(
             "clip_concepts",
-            1,
             {
                 "encoder": encoder.fingerprint,
                 "concepts": self.concepts,

@@ -12,7 +12,7 @@ from dnr_bench.infra.errors import UsageError
 class DatasetCaptioner:
     """Returns the caption of the image that a view shows, also for its crops."""
 
-    fingerprint = fingerprint_of("dataset", 1)
+    fingerprint = fingerprint_of("dataset")
     quotes = "the data set"
 
     def caption(self, views: Sequence[View]) -> list[str]:

@@ -11,7 +11,7 @@ from dnr_bench.infra.digests import fingerprint_of
 class NoCaptions:
     """Has nothing to say of any image."""
 
-    fingerprint = fingerprint_of("no_captions", 1)
+    fingerprint = fingerprint_of("no_captions")
 
     def caption(self, views: Sequence[View]) -> list[str]:
         """An empty caption per view."""

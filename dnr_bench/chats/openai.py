@@ -31,7 +31,7 @@ from tenacity import (
 from dnr_bench.chats.budget import Budget
 from dnr_bench.data.chat import Answer, Question
 from dnr_bench.data.images import Image
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 
 _log = logging.getLogger(__name__)
@@ -98,10 +98,11 @@ class OpenAIChat:
         self.image_size, self.extra = image_size, dict(extra or {})
         self.budget = Budget(model, prices, budget, max_tokens, image_tokens)
         self.name = model
-        self.fingerprint = fingerprint_of(
-            "openai",
-            1,
+        # part of the names of answers, which people have paid for: changed code must not ask again
+        self.fingerprint = digest(
             {
+                "kind": "openai",
+                "version": 1,
                 "model": model,
                 "base_url": self.base_url,
                 "max_tokens": max_tokens,

@@ -34,7 +34,7 @@ class RetrievalGenerator:
         self.set: ProbeSet = images.load(seed)
         self.ids = frozenset(self.set.ids)
         self.fingerprint = fingerprint_of(
-            "retrieval", 1, {"images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
+            "retrieval", {"images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
         )
 
     def generate(

@@ -15,18 +15,13 @@ Key = Mapping[str, Any]
 
 def digest(key: Key) -> str:
     """The name under which a key's value is stored: SHA-256 of its canonical JSON."""
-    return sha256(json.dumps(key, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False)
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()  # half a character is a key, too
 
 
-def fingerprint_of(kind: str, version: int, settings: Key | None = None) -> str:
-    """The fingerprint of a part whose results depend on its code and settings.
-
-    Args:
-        kind: of the part.
-        version: of its code; raise it when the same settings would give other results.
-        settings: everything else that its results depend on.
-    """
-    return digest({"kind": kind, "version": version, **(settings or {})})
+def fingerprint_of(kind: str, settings: Key | None = None) -> str:
+    """The fingerprint of a part whose results depend on its code, which stages see to, and its settings."""
+    return digest({"kind": kind, **(settings or {})})
 
 
 def pixels_digest(image: np.ndarray) -> str:

@@ -18,6 +18,8 @@ from safetensors.numpy import save as save_arrays
 
 from dnr_bench.infra.errors import RunError
 
+_KINDS = ("arrays", "json")
+
 log = logging.getLogger(__name__)
 
 #: What can be stored: anything JSON holds, or named arrays.
@@ -47,11 +49,13 @@ class ItemFolder:
             except FileNotFoundError:
                 return None
         head, _, payload = content.partition(b"\n")
-        checksum, _, kind = head.partition(b" ")
-        if checksum.decode("ascii", "replace") != sha256(payload).hexdigest():
+        kind = next((kind for kind in _KINDS if head == _head(stage, name, kind, payload)), None)
+        if kind is None and head == _head_of_old(payload):
+            kind = "json"
+        if kind is None:
             log.warning("damaged item %s in the store: computing it again", path)
             return None
-        return load_arrays(payload) if kind == b"arrays" else json.loads(payload)
+        return load_arrays(payload) if kind == "arrays" else json.loads(payload)
 
     def write(self, stage: str, name: str, value: Value) -> None:
         """Write an item, whole or not at all."""
@@ -60,12 +64,12 @@ class ItemFolder:
             payload = save_arrays({field: np.ascontiguousarray(part) for field, part in value.items()})
         else:
             payload = json.dumps(value).encode()
-        head = f"{sha256(payload).hexdigest()} {'arrays' if arrays else 'json'}\n".encode()
+        head = _head(stage, name, "arrays" if arrays else "json", payload)
         path = self.path(stage, name)
         partial = path.with_name(f"{name}.{os.getpid()}.partial")
         with helpful_io(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(head + payload)
+            partial.write_bytes(head + b"\n" + payload)
             partial.replace(path)
 
     def lock(self, stage: str, name: str) -> FileLock:
@@ -82,6 +86,17 @@ class ItemFolder:
         except Timeout:
             return False
         return True
+
+
+def _head(stage: str, name: str, kind: str, payload: bytes) -> bytes:
+    """The first line of an item: a checksum of where it belongs, its kind and its content."""
+    place = f"{stage}/{name} {kind}\n".encode()
+    return f"{kind} {sha256(place + payload).hexdigest()}".encode()
+
+
+def _head_of_old(payload: bytes) -> bytes:
+    """That of releases up to 0.2, by which paid answers are still found; all else has other names now."""
+    return f"{sha256(payload).hexdigest()} json".encode()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.methods.labeling import LabelSettings, label_each
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
 from dnr_bench.session import Session
@@ -59,7 +60,7 @@ class ClipDissect:
         activations = session.activations(layer)
         seed = session.seed if self.similarity == "rank_reorder" else 0  # the others have no chance
         key: Key = {
-            "version": 1,
+            "code": code_of(__name__, session.encoder, session.probe.images),
             "activations": activations.digest,
             "encoder": session.encoder.fingerprint,
             "concepts": self.concepts,

@@ -14,6 +14,7 @@ from dnr_bench.data.images import ConceptMasks, ProbeSet
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.methods.labeling import LabelSettings, label_each
 from dnr_bench.protocols import Target
 from dnr_bench.session import Session
@@ -67,7 +68,7 @@ class NetworkDissection:
 
     def _ious(self, layer: str, session: Session, masks: ConceptMasks) -> Float[np.ndarray, "units concepts"]:
         key: Key = {
-            "version": 1,
+            "code": code_of(__name__, session.target, session.probe.images, masks.load),
             "activations": session.activations(layer).digest,
             "masks": masks.version,
             "quantile": self.quantile,

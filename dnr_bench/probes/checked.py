@@ -14,8 +14,9 @@ from typing import Literal
 from dnr_bench.data.images import Image, ProbeSet, Skipped
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
-from dnr_bench.probes.decoding import MOST_PIXELS, VERSION, UnreadableImageError, decode
+from dnr_bench.probes.decoding import MOST_PIXELS, UnreadableImageError, decode
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.probes.subset import check_n_images, shuffled
 
@@ -113,9 +114,10 @@ def readable(source: Source, checking: Checking, n_images: int | None, seed: int
 def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list[tuple[str, str | None]]:
     """For each image its id and None, or no id and why it cannot be read."""
     chunks = [numbers[first : first + _CHUNK] for first in range(0, len(numbers), _CHUNK)]
+    code = code_of(__name__)
     keys: list[Key] = [
         {
-            "version": VERSION,
+            "code": code,
             "max_pixels": checking.max_pixels,
             "files": [[source.names[number], source.state(number)] for number in chunk],
         }
@@ -131,7 +133,7 @@ def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list
             decode(content, checking.max_pixels)
         except UnreadableImageError as error:
             return "", str(error)
-        return f"{sha256(content).hexdigest()}-v{VERSION}", None
+        return sha256(content).hexdigest(), None
 
     def compute(indices: list[int]) -> Iterator[list[tuple[str, str | None]]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -12,8 +12,6 @@ from PIL import UnidentifiedImageError
 
 from dnr_bench.data.images import Image
 
-#: Part of image ids: raise it when the same file would give other pixels.
-VERSION = 1
 #: More pixels than these Pillow itself refuses to decode.
 MOST_PIXELS = 178_956_970
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -92,5 +92,5 @@ def _joined(sets: Sequence[ConceptMasks | None], kept: Sequence[tuple[int, int]]
         categories=[kind for _, kind in joined],
         load=load,
         annotated=annotated,
-        version="union-1|" + "|".join(masks.version for masks in known),
+        version="|".join(masks.version for masks in known),
     )

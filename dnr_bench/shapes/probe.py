@@ -44,7 +44,7 @@ class ShapesProbe:
         scenes = Lazy(self.n_images, lambda index: self.scene(seed, index))
         return ProbeSet(
             name=f"shapes-{self.split}{of_shapes}-{self.n_images}",
-            ids=[f"shapes-v{render.VERSION}-{self.split}{of_shapes}-{seed}-{index}" for index in indices],
+            ids=[f"{render.WORLD}-{self.split}{of_shapes}-{seed}-{index}" for index in indices],
             images=Lazy(self.n_images, lambda index: render.render(scenes[index])),
             masks=Lazy(self.n_images, lambda index: render.object_mask(scenes[index])),
             captions=[caption(scenes[i], template=i % len(CAPTION_TEMPLATES)) for i in indices],
@@ -74,5 +74,5 @@ def _concepts(scenes: Sequence[Scene]) -> ConceptMasks:
         categories=[FACET_OF[name] for name in names],
         load=load,
         annotated=lambda _: frozenset(FACETS),
-        version=f"shapes-{render.VERSION}",
+        version=render.WORLD,
     )

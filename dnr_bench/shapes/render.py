@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, Concept
 
 SIZE = 64
-#: Part of every cache key: raise it when the same seed or prompt would come out as other pixels.
-VERSION = 1
+#: The name of this world in the ids of its images.
+WORLD = "shapes-v1"
 
 _SUPERSAMPLING = 4
 _RGB = {

@@ -11,6 +11,7 @@ from dnr_bench.data.exemplars import Activations
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Layer, Pruning
 from dnr_bench.infra.digests import Key, digest
+from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
 
@@ -75,7 +76,12 @@ def _activations(
 
 
 def _key(target: Target, probe: ProbeSet, layer: Layer, pruning: Pruning) -> Key:
-    key = {"target": target.fingerprint, "probe": probe.digest, "layer": layer.name}
+    key = {
+        "code": code_of(__name__, target, probe.images),
+        "target": target.fingerprint,
+        "probe": probe.digest,
+        "layer": layer.name,
+    }
     pruned = {name: sorted(units) for name, units in pruning.items() if units}
     return {**key, "pruned": pruned} if pruned else key
 

@@ -16,6 +16,7 @@ from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import Key, pixels_digest
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
@@ -89,10 +90,9 @@ class ConceptImages:
         prompts = [self.settings.prompt.format(concept=concept) for concept in concepts]
         # what is drawn follows the seed, what is retrieved the number
         start = {"first": self.first} if isinstance(self.generator, Retriever) else {}
-        keys: list[Key] = [
-            {"generator": self.generator.fingerprint, "prompt": prompt, "seed": self.seed, **start}
-            for prompt in prompts
-        ]
+        code = code_of(__name__, self.generator)
+        settings = {"code": code, "generator": self.generator.fingerprint, "seed": self.seed, **start}
+        keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
 
         def compute(indices: list[int], have: list[int]) -> Iterator[dict[str, np.ndarray]]:
             requests = [
@@ -112,6 +112,7 @@ class ConceptImages:
 
     def _activations(self, shown: Sequence[_Shown]) -> list[dict[str, np.ndarray]]:
         """Of each concept's images all layers, from one pass of the target per batch of concepts."""
+        settings = {"code": code_of(__name__, self.target), "target": self.target.fingerprint}
 
         def compute(wanted: list[tuple[_Shown, str]]) -> Iterator[dict[str, np.ndarray]]:
             concepts = list(dict.fromkeys(of_concept for of_concept, _ in wanted))
@@ -126,7 +127,7 @@ class ConceptImages:
         found = self.store.fill_groups(
             "image_activations",
             [[(of_concept, layer) for layer in self.layers] for of_concept in shown],
-            lambda item: {"target": self.target.fingerprint, "images": item[0].name, "layer": item[1]},
+            lambda item: {**settings, "images": item[0].name, "layer": item[1]},
             compute,
             batch=_BATCH * len(self.layers),
         )
@@ -136,6 +137,8 @@ class ConceptImages:
         ]
 
     def _embeddings(self, shown: Sequence[_Shown]) -> list[np.ndarray]:
+        settings = {"code": code_of(__name__, self.encoder), "encoder": self.encoder.fingerprint}
+
         def compute(concepts: list[_Shown]) -> Iterator[dict[str, np.ndarray]]:
             vectors = self.encoder.embed_images([image for concept in concepts for image in concept.images])
             return ({"vectors": part} for part in _split(vectors, [len(c.images) for c in concepts]))
@@ -143,7 +146,7 @@ class ConceptImages:
         (found,) = self.store.fill_groups(
             "image_embeddings",
             [shown],
-            lambda concept: {"encoder": self.encoder.fingerprint, "images": concept.name},
+            lambda concept: {**settings, "images": concept.name},
             compute,
             batch=_BATCH,
         )

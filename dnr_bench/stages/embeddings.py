@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.images import Image, ProbeSet
 from dnr_bench.infra.digests import pixels_digest
+from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, TextEncoder, TextMatcher
 
@@ -20,10 +21,11 @@ def embed_images(
     store: Store, encoder: ImageTextEncoder, groups: Sequence[Sequence[Image]]
 ) -> list[Float[np.ndarray, "_ dim"]]:
     """Unit vectors of the images of each group, stored image by image; all groups share batches."""
+    settings = {"code": code_of(__name__, encoder), "encoder": encoder.fingerprint}
     found = store.fill_groups(
         "image_embeddings",
         groups,
-        lambda image: {"encoder": encoder.fingerprint, "images": pixels_digest(image)},
+        lambda image: {**settings, "images": pixels_digest(image)},
         lambda images: ({"vectors": vector} for vector in encoder.embed_images(images)),
         batch=_BATCH,
     )
@@ -32,10 +34,11 @@ def embed_images(
 
 def embed_texts(store: Store, encoder: TextEncoder, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
     """Unit vectors of texts, stored one by one."""
+    settings = {"code": code_of(__name__, encoder), "encoder": encoder.fingerprint}
     (found,) = store.fill_groups(
         "text_embeddings",
         [texts],
-        lambda text: {"encoder": encoder.fingerprint, "text": text},
+        lambda text: {**settings, "text": text},
         lambda wanted: ({"vectors": vector} for vector in encoder.embed_texts(wanted)),
         batch=_BATCH,
     )
@@ -46,10 +49,11 @@ def match_texts(
     store: Store, matcher: TextMatcher, texts: Sequence[str], references: Sequence[str]
 ) -> Float[np.ndarray, " pairs"]:
     """F1 of each text against the reference at its place, stored pair by pair."""
+    settings = {"code": code_of(__name__, matcher), "matcher": matcher.fingerprint}
     (found,) = store.fill_groups(
         "text_matches",
         [list(zip(texts, references, strict=True))],
-        lambda pair: {"matcher": matcher.fingerprint, "text": pair[0], "reference": pair[1]},
+        lambda pair: {**settings, "text": pair[0], "reference": pair[1]},
         lambda pairs: map(float, matcher.f1([text for text, _ in pairs], [other for _, other in pairs])),
         batch=1024,
     )
@@ -66,5 +70,6 @@ def probe_embeddings(
             last = min(first + _BATCH, len(probe.images))
             yield [encoder.embed_images([probe.images[i] for i in range(first, last)])]
 
-    key = {"encoder": encoder.fingerprint, "probe": probe.digest}
+    code = code_of(__name__, encoder, probe.images)
+    key = {"code": code, "encoder": encoder.fingerprint, "probe": probe.digest}
     return store.fill_arrays("probe_embeddings", [key], len(probe.images), [dim], rows)[0]

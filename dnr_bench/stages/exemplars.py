@@ -14,12 +14,12 @@ from dnr_bench.data.images import Box, Image, ProbeSet, View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
 
 #: A crop that covers this much of the whole image (IoU) says nothing new (DnD A.1.1).
 MAX_IOU_WITH_IMAGE = 0.8
-_VERSION = 1  # part of the cache key: raise it when the same map would give other crops
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ def find_exemplars(
     settings: ExemplarSettings,
 ) -> list[Exemplars]:
     """The exemplars of each neuron; crops of all neurons share the target's batches."""
+    code = code_of(__name__, target, probe.images)
 
     def key(neuron: Neuron) -> Key:
         values = activations[neuron.layer].digest
-        return {"version": _VERSION, "activations": values, "unit": neuron.unit, **asdict(settings)}
+        return {"code": code, "activations": values, "unit": neuron.unit, **asdict(settings)}
 
     def compute(wanted: list[Neuron]) -> list[list[list[object]]]:
         found = _search(target, probe, activations, wanted, settings)

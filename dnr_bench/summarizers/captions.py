@@ -11,7 +11,7 @@ from dnr_bench.infra.digests import fingerprint_of
 class CaptionsAsCandidates:
     """The most frequent captions, the earlier one first among equals."""
 
-    fingerprint = fingerprint_of("captions", 1)
+    fingerprint = fingerprint_of("captions")
 
     def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions the `n` most frequent ones, whatever their case and spaces."""

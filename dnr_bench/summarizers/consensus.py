@@ -32,7 +32,6 @@ class ConsensusSummarizer:
         self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
         self.fingerprint = fingerprint_of(
             "consensus",
-            3,
             {
                 "thresholds": self.thresholds,
                 "stopwords": sorted(stopwords),

@@ -36,7 +36,6 @@ class ImageProposer:
         self.usage = self.book.usage
         self.fingerprint = fingerprint_of(
             "from_images",
-            1,
             {
                 "chat": chat.fingerprint,
                 "propose": self.prompt,

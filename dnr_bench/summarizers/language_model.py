@@ -44,7 +44,6 @@ class LanguageModelSummarizer:
         self.usage = self.book.usage
         self.fingerprint = fingerprint_of(
             "language_model",
-            1,
             {
                 "chat": chat.fingerprint,
                 "summarize": self.prompt,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from torch import nn
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.targets.checkpoints import last_layer, load_weights, read_classes, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing
@@ -61,17 +61,15 @@ def custom_target(
         pool=pool,
         tokens=tokens,
         prefix_tokens=prefix_tokens,
-        identity={"factory": factory, "arguments": dict(arguments or {}), "code": _code(factory)},
+        identity={
+            "factory": factory,
+            "arguments": dict(arguments or {}),
+            "code": code_of(factory.partition(":")[0]),
+        },
         device=device,
         dtype=dtype,
         batch_size=batch_size,
     )
-
-
-def _code(factory: str) -> str:
-    """A digest of the function's module, since a network may compute otherwise with the same weights."""
-    file = getattr(sys.modules[factory.partition(":")[0]], "__file__", None)
-    return sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:

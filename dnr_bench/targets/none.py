@@ -27,7 +27,7 @@ class NoNetwork:
             )
             for layer, of_layer in layers.items()
         ]
-        self.fingerprint = fingerprint_of("no_network", 1, {"layers": [layer.name for layer in self._layers]})
+        self.fingerprint = fingerprint_of("no_network", {"layers": [layer.name for layer in self._layers]})
 
     def layers(self) -> list[Layer]:
         """The layers that were given."""

@@ -9,6 +9,7 @@ from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key, pixels_digest
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
 from dnr_bench.protocols import Captioner, Proposer, Summarizer
 from dnr_bench.session import Session
 
@@ -32,9 +33,10 @@ class ConceptProposer:
         if isinstance(self.summarizer, Proposer):
             return dict.fromkeys(views, ())
 
+        settings = {"code": code_of(__name__, self.captioner), "captioner": self.captioner.fingerprint}
+
         def key(view: View) -> Key:
-            pixels = pixels_digest(view.pixels)
-            return {"captioner": self.captioner.fingerprint, "pixels": pixels, "own": view.caption}
+            return {**settings, "pixels": pixels_digest(view.pixels), "own": view.caption}
 
         found = session.store.fill_groups("captions", list(views.values()), key, self.captioner.caption)
         return {neuron: tuple(of_neuron) for neuron, of_neuron in zip(views, found, strict=True)}
@@ -55,7 +57,7 @@ class ConceptProposer:
     def _from_captions(
         self, summarizer: Summarizer, captions: Sequence[Sequence[str]], session: Session
     ) -> list[list[str]]:
-        settings = {"summarizer": summarizer.fingerprint, "n": self.n, "seed": session.seed}
+        settings = self._settings(summarizer, session)
         (found,) = session.store.fill_groups(
             "candidates",
             [captions],
@@ -67,7 +69,7 @@ class ConceptProposer:
     def _from_views(
         self, proposer: Proposer, views: Sequence[Sequence[View]], session: Session
     ) -> list[list[str]]:
-        settings = {"proposer": proposer.fingerprint, "n": self.n, "seed": session.seed}
+        settings = self._settings(proposer, session)
         (found,) = session.store.fill_groups(
             "candidates",
             [views],
@@ -75,3 +77,8 @@ class ConceptProposer:
             lambda wanted: proposer.propose(wanted, self.n, session.seed),
         )
         return found
+
+    def _settings(self, part: Summarizer | Proposer, session: Session) -> Key:
+        """What candidates depend on, beside what they are made of."""
+        code = code_of(__name__, part)
+        return {"code": code, "summarizer": part.fingerprint, "n": self.n, "seed": session.seed}
