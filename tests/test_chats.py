@@ -35,7 +35,7 @@ from dnr_bench.outputs.console import usage_line
 from dnr_bench.protocols import Captioner, Chat, Proposer, Summarizer
 from dnr_bench.results.schema import ChatUsage, RunResult
 from tests.helpers.building import build
-from tests.helpers.chat_server import KEY, Server, chat_server
+from tests.helpers.chat_server import KEY, ODD, WITHOUT_ANSWER, Server, chat_server
 from tests.helpers.small_models import SmallModels
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
@@ -128,6 +128,67 @@ def test_each_fault_alone(fault: str, tmp_path: Path) -> None:
         labels = summarizer(server, tmp_path, "summarizer.simplify=null").summarize(CAPTIONS, n=3, seed=0)
     assert labels == [["red"], ["dotted"]]
     assert set(server.paid.values()) == {1}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_answer_is_kept_and_paid_once(odd: str, tmp_path: Path) -> None:
+    settings = ("summarizer.simplify=null", "summarizer.chat.budget=100")
+    with chat_server(lambda n: odd if n < 3 else None) as server:
+        labels = [summarizer(server, tmp_path, *settings).summarize(CAPTIONS, n=3, seed=0) for _ in range(2)]
+    assert labels[0] == labels[1]
+    assert [label[0].strip(" ?.") for label in labels[0]] == ["red", "dotted"]
+    assert set(server.paid.values()) == {1}
+
+
+@pytest.mark.parametrize("odd", [odd for odd in ODD if "usage" in odd])
+def test_what_a_server_does_not_count_costs_all_that_was_set_aside(odd: str) -> None:
+    with chat_server(lambda n: odd) as server:
+        asked = chat(server, "summarizer.chat.budget=0.01", "summarizer.chat.attempts=1")
+        ((_, answer),) = asked.ask([Question("what?")])
+    most = asked.budget.dollars(len(b"what?") + 50, asked.max_tokens)
+    assert answer.dollars == asked.budget.spent == pytest.approx(most)
+    assert answer.prompt_tokens is answer.completion_tokens is None
+
+
+@pytest.mark.parametrize("fault", [*WITHOUT_ANSWER, "truncated", "timeout"])
+def test_responses_without_an_answer_are_paid_too(fault: str) -> None:
+    with chat_server(lambda n: fault if n < 2 else None) as server:
+        asked = chat(server, "summarizer.chat.budget=0.01", "summarizer.chat.attempts=3")
+        ((_, answer),) = asked.ask([Question("what?")])
+        sound = asked.budget.dollars(100, 5)
+        assert sound is not None
+        assert answer.dollars == asked.budget.spent > 1.5 * sound
+        server.fault = lambda n: fault
+        poor = chat(server, "summarizer.chat.budget=0.00005", "summarizer.chat.attempts=9")
+        with pytest.raises(BudgetSpentError, match="dollars are spent"):
+            list(poor.ask([Question("what?")]))
+
+
+@pytest.mark.parametrize("budget", [".nan", ".inf", "-1", "0", "true"])
+def test_a_budget_is_a_number_of_dollars(budget: str) -> None:
+    with chat_server() as server, pytest.raises(UsageError, match=r"budget="):
+        chat(server, f"summarizer.chat.budget={budget}")
+
+
+def test_questions_do_not_follow_a_redirect(tmp_path: Path) -> None:
+    with chat_server() as other, chat_server(lambda n: "elsewhere") as server:
+        server.elsewhere = f"{other.url}/chat/completions"
+        with pytest.raises(RunError, match=r"redirects to http://127\.0\.0\.1:\d+.* name it in base_url"):
+            summarizer(server, tmp_path).summarize(CAPTIONS, n=1, seed=0)
+        assert not other.requests
+
+
+def test_a_server_may_ask_to_wait_in_any_words(tmp_path: Path) -> None:
+    with chat_server(lambda n: "wait" if n == 0 else None) as server:
+        assert summarizer(server, tmp_path, "summarizer.simplify=null").summarize(CAPTIONS, n=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:99999/v1", "http://[::1/v1", "http://a:b:c", "http://"]
+)
+def test_what_is_no_address_is_said(address: str) -> None:
+    with chat_server() as server, pytest.raises(UsageError, match="base_url must be an address"):
+        chat(server, f"summarizer.chat.base_url='{address}'")
 
 
 def test_a_server_that_never_answers_fails_the_run_with_its_reason_and_no_key(tmp_path: Path) -> None:

@@ -164,3 +164,24 @@ def test_the_committed_baseline_was_judged_by_todays_models() -> None:
     baseline, config = Baseline.read(CONF / "baselines" / "shapes.yaml"), load_config()
     for metric, group in (("fc_layer.clip_cos", "encoder"), ("fc_layer.sentence_cos", "sentence_encoder")):
         assert baseline.judges[metric] == judged_by(build(config[group], TextEncoder, group))
+
+
+def test_the_gate_computes_everything_itself_and_leaves_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "generator=renderer", "images_per_concept=2", "captioner=dataset", "neurons.layers=[concepts]",
+        "neurons.units=[0,9,13]", "evaluator=[planted]", "update=true", "baseline=mine.yaml",
+    ]  # fmt: skip
+    for _ in range(2):
+        assert main(words) == 0
+        (found,) = (RunResult.read(folder) for folder in (tmp_path / "mlruns" / "runs").glob("gate-*"))
+        assert all(stage.hits < stage.misses for stage in found.stages.values() if stage.hits)
+        assert found.stages["activations"].misses
+        for folder in (tmp_path / "mlruns" / "runs").glob("gate-*"):
+            assert not (folder / "store").exists()
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    assert not (tmp_path / "mlruns" / "store").exists()

@@ -49,7 +49,9 @@ class AnswerBook:
         before = len(self.usage.calls)
         found = self.store.fill_as_done(_STAGE, keys, asked_now, batch=_CLAIMED)
         self.usage.stored += len(questions) - (len(self.usage.calls) - before)
-        return [Answer(**entry) for entry in found]
+        answers = [Answer(**entry) for entry in found]
+        self.usage.refused += sum(answer.refused for answer in answers)
+        return answers
 
     def _check_known(self, questions: Sequence[Question], keys: Sequence[Key]) -> None:
         """Raises `UsageError` where an answer is not in the store."""

@@ -28,8 +28,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from dnr_bench.chats.budget import Budget
-from dnr_bench.data.chat import Answer, Question
+from dnr_bench.chats.budget import Budget, Reservation, Tokens
+from dnr_bench.data.chat import REFUSALS, Answer, Question
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
@@ -37,14 +37,22 @@ from dnr_bench.infra.errors import DnrError, RunError, UsageError
 _log = logging.getLogger(__name__)
 
 _OPENAI = "https://api.openai.com/v1"
-#: What a service says of a question that it will not answer: no label comes of it, and the run goes on.
-_REFUSED = ("content_filter", "content_policy_violation")
 #: Seconds that a server may ask us to wait before it is asked again.
 _LONGEST_WAIT = 120.0
 
 
+#: Failures of a request that never left, by the names that the HTTP library gives them.
+_NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+#: No question and no answer has more tokens; a server that says so has not counted them.
+_MOST_TOKENS = 10_000_000
+
+
 class _UnreadableError(Exception):
-    """A response without an answer in it: cut off, or no JSON."""
+    """A response without an answer in it: cut off, or no JSON; `usage`: the tokens that were counted."""
+
+    def __init__(self, message: str, usage: Tokens | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class OpenAIChat:
@@ -142,6 +150,8 @@ class OpenAIChat:
             base_url=self.base_url or _OPENAI,  # not what the environment says, which results would not show
             timeout=self.timeout,
             max_retries=0,  # retries are ours, so that each is seen and counted
+            # questions go to nobody but the server that was named
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
         failures: list[BaseException] = []
         self.budget.reserved = 0.0
@@ -150,13 +160,13 @@ class OpenAIChat:
         async def one(place: int, question: Question) -> tuple[int, Answer] | None:
             async with free:
                 try:
-                    most = await self.budget.reserve(question, room, failures)
-                    if failures:
-                        return None
+                    reservation = await self.budget.reserve(question, room, failures)
                     try:
-                        return place, await self._answer(client, question)
+                        return (
+                            None if failures else (place, await self._answer(client, question, reservation))
+                        )
                     finally:
-                        self.budget.reserved -= most
+                        self.budget.release(reservation)
                         async with room:
                             room.notify_all()
                 except Exception as error:
@@ -189,7 +199,7 @@ class OpenAIChat:
             stops = [failure for failure in failures if isinstance(failure, KeyboardInterrupt)]
             raise stops[0] if stops else self._explained(failures[0])
 
-    async def _answer(self, client: AsyncOpenAI, question: Question) -> Answer:
+    async def _answer(self, client: AsyncOpenAI, question: Question, reservation: Reservation) -> Answer:
         started = time.time()
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.attempts),
@@ -199,16 +209,35 @@ class OpenAIChat:
             reraise=True,
         )
         try:
-            response: Any = await retrying(self._request, client, question)
+            response: Any = await retrying(self._attempt, client, question, reservation)
         except openai.BadRequestError as error:
-            if error.code not in _REFUSED:
+            if error.code not in REFUSALS:
                 raise
-            return Answer(
-                "", str(error.code), 0, 0, self.budget.dollars(0, 0), started, time.time() - started
-            )
-        answer = _read(response, started, self.budget)
-        self.budget.spent += answer.dollars or 0.0
-        return answer
+            dollars = self.budget.charge(reservation, (0, 0))
+            return Answer("", str(error.code), 0, 0, dollars, started, time.time() - started)
+        choice, usage = response.choices[0], _tokens(response)
+        return Answer(
+            text=_text(choice.message.content),
+            stopped=str(choice.finish_reason or ""),
+            prompt_tokens=usage[0] if usage else None,
+            completion_tokens=usage[1] if usage else None,
+            dollars=self.budget.charge(reservation, usage),
+            started=started,
+            seconds=time.time() - started,
+        )
+
+    async def _attempt(self, client: AsyncOpenAI, question: Question, reservation: Reservation) -> Any:
+        """One request; a failed one that may have reached the service counts as paid."""
+        self.budget.check_another(reservation)
+        try:
+            return await self._request(client, question)
+        except _UnreadableError as error:
+            self.budget.charge(reservation, error.usage)
+            raise
+        except (TimeoutError, openai.APIConnectionError) as error:
+            if type(error.__cause__).__name__ not in _NOT_SENT:
+                self.budget.charge(reservation, None)
+            raise
 
     async def _request(self, client: AsyncOpenAI, question: Question) -> Any:
         sampling: dict[str, Any] = {"temperature": question.temperature, "seed": question.seed}
@@ -227,8 +256,11 @@ class OpenAIChat:
                 )
         except ValueError as error:  # no JSON
             raise _UnreadableError(f"the response is no JSON: {error}") from error
-        if not getattr(response, "choices", None) or response.choices[0].message is None:
-            raise _UnreadableError("the response holds no answer")
+        choices = getattr(response, "choices", None)
+        if not isinstance(choices, list) or not choices or not hasattr(choices[0], "message"):
+            raise _UnreadableError("the response holds no answer", _tokens(response))
+        if not hasattr(choices[0].message, "content"):
+            raise _UnreadableError("the response holds no message", _tokens(response))
         return response
 
     def _note_retry(self, state: RetryCallState) -> None:
@@ -265,27 +297,27 @@ def _interrupts(loop: asyncio.AbstractEventLoop, interrupted: Callable[[], None]
             signal.signal(number, handler)
 
 
-def _read(response: Any, started: float, budget: Budget) -> Answer:
-    """The answer in a response, with what it took."""
-    choice, usage = response.choices[0], response.usage
-    prompt = getattr(usage, "prompt_tokens", None) or 0
-    completion = getattr(usage, "completion_tokens", None) or 0
-    return Answer(
-        text=choice.message.content or "",
-        stopped=choice.finish_reason or "",
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        dollars=budget.dollars(prompt, completion),
-        started=started,
-        seconds=time.time() - started,
-    )
+def _tokens(response: object) -> Tokens | None:
+    """The tokens of question and answer; None where the server did not count them, or hardly can have."""
+    usage = getattr(response, "usage", None)
+    found = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+    if any(type(count) is not int or not 0 <= count <= _MOST_TOKENS for count in found) or not found[0]:
+        return None
+    return found  # type: ignore[return-value]
+
+
+def _text(content: object) -> str:
+    """The text of an answer, whatever form a server gives it."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text") if isinstance(part, Mapping) else part) for part in content)
+    return "" if content is None else str(content)
 
 
 def _pause(state: RetryCallState, backoff: float) -> float:
     """As long as the server asks for, else about twice as long as the last time."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.response.headers.get("retry-after") if isinstance(error, openai.APIStatusError) else None
-    if asked is not None and asked.replace(".", "", 1).isdigit():
+    if asked is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", asked):
         return min(float(asked), _LONGEST_WAIT)
     return wait_random_exponential(multiplier=backoff, max=_LONGEST_WAIT)(state)
 
@@ -303,6 +335,9 @@ def _is_passing(error: BaseException) -> bool:
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return "there was no answer in time (timeout=...)"
+    if isinstance(error, openai.APIStatusError) and 300 <= error.status_code < 400:
+        place = " ".join(error.response.headers.get("location", "nowhere").split())
+        return f"it redirects to {place}, which is not asked: if you trust that server, name it in base_url"
     if isinstance(error, openai.APIStatusError):
         said = " ".join(str(error.message).split()).removeprefix(f"Error code: {error.status_code} - ")
         return f"HTTP {error.status_code}: {said}"
@@ -321,8 +356,12 @@ def _image_part(image: Image, size: int) -> dict[str, Any]:
 
 
 def _check_address(base_url: str) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or brackets that do not close
+        known = False
+    if not known:
         raise UsageError("base_url must be an address like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise UsageError(

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from dnr_bench.data.images import Image
 
+#: What services call it when they will not answer a question.
+REFUSALS = ("content_filter", "content_policy_violation")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -20,18 +23,30 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and its cost; `dollars` is None where prices are unknown.
+    """An answer and its cost.
 
-    `started`: seconds since 1970. `stopped`: why the answer ends (stop, length, content_filter ...).
+    `dollars` is None where prices are unknown, tokens are None where the server did not count them.
+    `started`: seconds since 1970. `stopped`: why the answer ends (stop, length, content_filter ...). Halves
+    of characters (lone surrogates), which no file can hold, become question marks.
     """
 
     text: str
     stopped: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     dollars: float | None
     started: float
     seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("text", "stopped"):
+            whole = getattr(self, name).encode("utf-8", "replace").decode()
+            object.__setattr__(self, name, whole)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the service would not answer."""
+        return self.stopped in REFUSALS
 
 
 @dataclass(frozen=True)
@@ -47,21 +62,30 @@ class Call:
 
 @dataclass
 class Usage:
-    """The questions of one part to a chat model, of which `stored` were answered before this run."""
+    """The questions of one part to a chat model.
+
+    stored: how many were answered before this run. refused: how many the service would not answer.
+    """
 
     model: str
     stored: int = 0
+    refused: int = 0
     calls: list[Call] = field(default_factory=list)
 
     @property
     def totals(self) -> dict[str, float | None]:
-        """Sums over the calls of this run."""
-        dollars = [call.answer.dollars for call in self.calls]
-        known = [value for value in dollars if value is not None]
+        """Sums over the calls of this run; None where they are not known of all."""
+        answers = [call.answer for call in self.calls]
         return {
             "asked": float(len(self.calls)),
             "stored": float(self.stored),
-            "prompt_tokens": float(sum(call.answer.prompt_tokens for call in self.calls)),
-            "completion_tokens": float(sum(call.answer.completion_tokens for call in self.calls)),
-            "dollars": sum(known) if len(known) == len(dollars) else None,
+            "refused": float(self.refused),
+            "prompt_tokens": _total([answer.prompt_tokens for answer in answers]),
+            "completion_tokens": _total([answer.completion_tokens for answer in answers]),
+            "dollars": _total([answer.dollars for answer in answers]),
         }
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None

@@ -57,11 +57,15 @@ def print_result(result: RunResult, folder: Path, choices: Mapping[str, str], co
 
 def usage_line(part: str, used: ChatUsage) -> str:
     """One line on the questions that a part asked a chat model."""
-    tokens = int(used.prompt_tokens + used.completion_tokens)
+    known = used.prompt_tokens is not None and used.completion_tokens is not None
+    tokens = (
+        int((used.prompt_tokens or 0) + (used.completion_tokens or 0)) if known else "an unknown number of"
+    )
     money = f", {used.dollars:.4f} dollars" if used.dollars else ""
+    refused = f"; {int(used.refused)} were refused" if used.refused else ""
     return (
         f"{part} asked {escape(used.model)} {int(used.asked)} questions ({tokens} tokens{money});"
-        f" {int(used.stored)} answers came from the store"
+        f" {int(used.stored)} answers came from the store{refused}"
     )
 
 

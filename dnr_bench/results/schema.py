@@ -108,14 +108,19 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ChatUsage:
-    """The questions that a part asked a chat model, in numbers; dollars: None where prices are unknown."""
+    """The questions that a part asked a chat model, in numbers.
+
+    stored: answered before this run. refused: those that the service would not answer. tokens: None where the
+    server did not count them. dollars: None where prices are unknown.
+    """
 
     model: str
     asked: float
     stored: float
-    prompt_tokens: float
-    completion_tokens: float
+    prompt_tokens: float | None
+    completion_tokens: float | None
     dollars: float | None
+    refused: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,64 @@ from typing import Any
 KEY = "sk-test-5f2c9d-do-not-write-me-down"
 
 
+def _answer_with(**fields: object) -> Callable[[dict[str, Any]], None]:
+    """Changes the first choice of a reply; "content" is its message's."""
+
+    def change(reply: dict[str, Any]) -> None:
+        choice = reply["choices"][0]
+        for name, value in fields.items():
+            (choice["message"] if name == "content" else choice)[name] = value
+
+    return change
+
+
+def _text_parts(reply: dict[str, Any]) -> None:
+    message = reply["choices"][0]["message"]
+    message["content"] = [{"type": "text", "text": message["content"]}]
+
+
+def _half_character(reply: dict[str, Any]) -> None:
+    reply["choices"][0]["message"]["content"] += " \ud83d"
+
+
+def _usage(prompt: object, completion: object) -> Callable[[dict[str, Any]], None]:
+    return lambda reply: reply.update(usage={"prompt_tokens": prompt, "completion_tokens": completion})
+
+
+#: Replies that hold an answer, in forms that no document describes; and how each changes a sound one.
+ODD: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no usage": lambda reply: reply.pop("usage"),
+    "usage is null": lambda reply: reply.update(usage=None),
+    "usage is text": lambda reply: reply.update(usage="many tokens"),
+    "usage is a list": lambda reply: reply.update(usage=[1, 2]),
+    "negative usage": _usage(-100000, -100000),
+    "usage of nothing": _usage(0, 0),
+    "usage NaN": _usage(float("nan"), float("nan")),
+    "usage infinite": _usage(float("inf"), 5),
+    "usage in words": _usage("100", "5"),
+    "usage true": _usage(True, True),
+    "usage beyond all": _usage(10**18, 10**18),
+    "numeric finish_reason": _answer_with(finish_reason=7),
+    "no finish_reason": lambda reply: reply["choices"][0].pop("finish_reason"),
+    "content is a list": _text_parts,
+    "half a character": _half_character,
+    "more fields": lambda reply: reply.update(extra={"deep": [{"a": 1}]}),
+    "wrong object": lambda reply: reply.update(object=3, created="now", id=None),
+    "no choices": lambda reply: reply.update(choices=[]),
+    "choices are null": lambda reply: reply.update(choices=None),
+    "choices are text": lambda reply: reply.update(choices="none"),
+    "a choice is null": lambda reply: reply.update(choices=[None]),
+    "no message": lambda reply: reply["choices"][0].pop("message"),
+    "message is null": _answer_with(message=None),
+    "message is text": _answer_with(message="red"),
+}
+#: Those among them that hold no answer, so that the question is asked again.
+WITHOUT_ANSWER = (
+    "no choices", "choices are null", "choices are text", "a choice is null", "no message", "message is null",
+    "message is text",
+)  # fmt: skip
+
+
 @dataclass
 class Server:
     """What the server saw; `fault(n)` names what goes wrong with the n-th request, None for nothing."""
@@ -32,6 +90,8 @@ class Server:
     delay: float = 0.01
     at_once: int = 0
     most_at_once: int = 0
+    #: Where the fault "elsewhere" sends its clients.
+    elsewhere: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -80,25 +140,30 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
                 text = ""
             if fault == "long":
                 text = "a very long answer that says everything about every picture there is " * 40
-            reply = json.dumps(
-                {
-                    "id": "1",
-                    "object": "chat.completion",
-                    "created": 0,
-                    "model": body["model"],
-                    "choices": [
-                        {
-                            "index": 0,
-                            "finish_reason": "stop",
-                            "message": {"role": "assistant", "content": text},
-                        }
-                    ],
-                    "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
-                }
-            ).encode()
+            if fault == "elsewhere":
+                return self.send(307, {}, {"Location": state.elsewhere})
+            if fault == "wait":
+                return self.send(429, {"error": {"message": "slow down"}}, {"Retry-After": "²"})
+            reply_with = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [
+                    {
+                        "index": 0,
+                        "finish_reason": "stop",
+                        "message": {"role": "assistant", "content": text},
+                    }
+                ],
+                "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
+            }
+            if fault in ODD:
+                ODD[fault](reply_with)
+            reply = json.dumps(reply_with).encode()
             if fault == "truncated":
                 reply = reply[: len(reply) // 2]
-            if fault not in ("timeout", "hang", "truncated"):
+            if fault not in ("timeout", "hang", "truncated", *WITHOUT_ANSWER):
                 with state.lock:
                     state.paid[question] += 1
             self.send(200, reply)

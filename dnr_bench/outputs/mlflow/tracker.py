@@ -252,7 +252,7 @@ def _trace(record: CallRecord, model: str, run_id: str, experiment_id: str) -> N
     """A call of a chat model as a trace of the run."""
     call, answer = record.call, record.call.answer
     start = int(answer.started * 1e9)
-    tokens = {"input_tokens": answer.prompt_tokens, "output_tokens": answer.completion_tokens}
+    tokens = {"input_tokens": answer.prompt_tokens or 0, "output_tokens": answer.completion_tokens or 0}
     span = mlflow.start_span_no_context(
         name=record.part,
         span_type=SpanType.CHAT_MODEL,
