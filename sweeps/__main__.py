@@ -25,6 +25,7 @@ from dnr_bench.app.command_line import CommandParser, exit_code_of
 from dnr_bench.app.configuration import load_config, resolved, searched
 from dnr_bench.app.main import prepare_process
 from dnr_bench.app.parts import PartBuilder
+from dnr_bench.app.record import open_tracker
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF
@@ -37,7 +38,7 @@ from sweeps.storage import Studies, shown
 #: Settings that say where and how long, and not what.
 _ELSEWHERE = (
     "paths", "n_trials", "worker", "storage", "study", "seed", "debug", "experiment_name", "hydra", "mlflow",
-    "report",
+    "report", "tracking",
 )  # fmt: skip
 
 
@@ -75,9 +76,7 @@ def main(words: Sequence[str]) -> int:
     )
     out.print(f"  the study is kept in {shown(where)}\n", soft_wrap=True)
 
-    from dnr_bench.outputs.mlflow.tracker import Tracker
-
-    tracker = Tracker(mlruns, config.experiment_name)
+    tracker = open_tracker(config)
     nested = len(result.trials) if config.mlflow.trials == "all" else config.mlflow.trials
     run_id = tracker.log_study(
         " ".join(["sweeps", *(word for word in overrides if not word.startswith("storage="))]),
@@ -92,7 +91,7 @@ def main(words: Sequence[str]) -> int:
         figures=figures(result.study),
         trials=sorted(result.trials, key=_value, reverse=True)[:nested],
     )
-    print_link(mlruns, run_id, tracker.experiment_id, out)
+    print_link(tracker.place, run_id, tracker.experiment_id, out)
     return 0
 
 

@@ -112,18 +112,19 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
 
 
 def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
+    from dnr_bench.outputs.mlflow.places import tracking_place
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
     old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
-    tracker = Tracker(old, "bench")
-    run_id = tracker.start_parent("one")
+    tracker = Tracker(tracking_place(old), "bench")
+    run_id = tracker.start("one")
     page = tmp_path / "comparison.html"
     page.write_text("<p>")
-    tracker.finish_parent(run_id, [{"job": 0}], [], page, failed=False)
+    tracker.finish_parent(run_id, [{"job": 0}], [], page, "FINISHED")
     elsewhere = tracker.client.create_experiment("other", "file:///shared/artifacts")
     new.parent.mkdir()
     old.rename(new)
-    moved = Tracker(new, "bench")
+    moved = Tracker(tracking_place(new), "bench")
     assert [item.path for item in moved.client.list_artifacts(run_id)] == [
         "comparison.html",
         "comparison.json",

@@ -9,7 +9,7 @@ import pytest
 from dnr_bench.app.commands.compare import main
 from dnr_bench.app.run import RunConfig, RunResult, run
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.results.comparison import write_outcome
+from dnr_bench.results.comparison import Outcome
 from dnr_bench.shapes.concepts import COLORS
 
 BuildRun = Callable[..., RunConfig]
@@ -22,7 +22,7 @@ def runs(small_run: BuildRun, tmp_path: Path) -> list[Path]:
     for i, overrides in enumerate((["scorer=mean"], ["scorer=semantic"], ["scorer=semantic", "seed=1"])):
         folder = tmp_path / "sweep" / str(i)
         run(small_run("captioner=dataset", "evaluator=[planted]", *overrides)).write(folder)
-        write_outcome(folder, overrides, {})
+        Outcome(overrides).write(folder)
         folders.append(folder)
     return folders
 
@@ -71,7 +71,7 @@ def test_classes_are_compared_as_neurons_are(
     colors = dict(enumerate(COLORS))
     for name, labels in (("right", colors), ("wrong", {unit: COLORS[unit - 3] for unit in colors})):
         label_run(labels, "evaluator=[ood_auroc]", *few).write(tmp_path / name)
-        write_outcome(tmp_path / name, [f"labels={name}"], {})
+        Outcome([f"labels={name}"]).write(tmp_path / name)
     assert call(monkeypatch, tmp_path / "e", tmp_path / "right", tmp_path / "wrong") == 0
     rows = {row["metric"]: row for row in tables(tmp_path / "e", "differences")}
     found = rows["ood_auroc.colors"]

@@ -15,7 +15,7 @@ import pytest
 from dnr_bench.app.commands.report import main
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.outputs.html import MOST, SIZE, Strip, without_page, write_comparison, write_report
-from dnr_bench.results.comparison import compare, read_job, write_outcome
+from dnr_bench.results.comparison import Outcome, compare, read_job
 from dnr_bench.results.schema import RunResult
 from tests.helpers.results import result
 
@@ -120,7 +120,7 @@ def comparison(small_run: BuildRun, tmp_path: Path) -> Path:
     for i, scorer in enumerate(("mean", "semantic")):
         folder = tmp_path / "sweep" / str(i)
         run(small_run("captioner=dataset", "evaluator=[planted]", f"scorer={scorer}")).write(folder)
-        write_outcome(folder, [f"scorer={scorer}"], {})
+        Outcome([f"scorer={scorer}"]).write(folder)
     jobs = [read_job(tmp_path / "sweep" / str(i)) for i in range(2)]
     return write_comparison(compare(jobs), jobs, tmp_path / "sweep")
 

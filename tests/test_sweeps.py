@@ -232,9 +232,10 @@ def test_the_command_prints_and_logs_a_study(
     shown = capsys.readouterr().out
     assert "planted.attribute_f1 of held-out neurons" in shown
     assert "topk_squared_image_products" in shown
+    from dnr_bench.outputs.mlflow.places import tracking_place
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
-    tracker = Tracker(tmp_path / "mlruns", "dnr_bench")
+    tracker = Tracker(tracking_place(tmp_path / "mlruns"), "dnr_bench")
     runs = tracker.client.search_runs([tracker.experiment_id])
     parent = next(r for r in runs if "held_out" in r.data.metrics)
     children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]

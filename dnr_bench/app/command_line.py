@@ -37,6 +37,12 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder with further configs")
         self.add_argument("overrides", nargs="*", metavar="key=value", help="settings of a run")
 
+    def add_tracking(self) -> None:
+        """Where MLflow keeps runs, and in which experiment."""
+        self.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="the folder of its database")
+        self.add_argument("--tracking-uri", metavar="URI", help="a server or database of MLflow's instead")
+        self.add_argument("--experiment", default="dnr_bench", help="in which MLflow logs it")
+
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise in place of exiting, so that messages and exit codes are those of all commands."""
         raise UsageError(f"{message}; {self.prog} --help says what it takes")

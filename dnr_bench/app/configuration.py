@@ -68,8 +68,8 @@ class Paths:
 
 #: Top-level keys that every run reads, whatever its parts are.
 _ALWAYS = {
-    *TopLevel.__annotations__, *DrawingSettings.__annotations__, "neurons", "exemplars", "paths", "store",
-    "generator", "encoder", "evaluator", "report", "hydra", "experiment", "variant",
+    *TopLevel.__annotations__, *DrawingSettings.__annotations__, "neurons", "exemplars", "paths", "tracking",
+    "store", "generator", "encoder", "evaluator", "report", "hydra", "experiment", "variant",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "describe neurons, evaluate the labels, log the run; the default",
     "compare": "do runs differ in more than chance?",
     "gate": "has label quality got worse than a baseline?",
+    "log": "send finished runs to MLflow that it has not got",
     "report": "write a run's page with pictures anew",
     "try": "score one concept for one neuron",
     "ui": "open MLflow on what has been run",
@@ -27,6 +28,8 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # seconds, and not minutes, until a silent server is told of
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 

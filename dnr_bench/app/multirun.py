@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-#: Carries the parent's id to the jobs, wherever a launcher runs them.
+from dnr_bench.app.command_line import report
+from dnr_bench.app.record import NotLoggedError, kept, open_tracker
+from dnr_bench.infra.errors import DnrError, RunError
+from dnr_bench.results.comparison import INTERRUPTED
+
+if TYPE_CHECKING:
+    from dnr_bench.outputs.mlflow.tracker import Status, Tracker
+
+#: Carries the parent's id to the jobs, wherever a launcher runs them; empty where MLflow has no parent.
 PARENT_VARIABLE = "DNR_BENCH_PARENT_RUN"
 
 
@@ -20,20 +29,26 @@ class ParentRun(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this before the first job."""
-        from dnr_bench.outputs.mlflow.tracker import Tracker
-
-        self.mlruns, self.sweep = Path(config.paths.mlruns), Path(config.hydra.sweep.dir)
-        self.tracker = Tracker(self.mlruns, config.experiment_name)
-        self.run_id = self.tracker.start_parent(" ".join(config.hydra.overrides.task) or "multirun")
-        os.environ[PARENT_VARIABLE] = self.run_id
+        self.sweep = Path(config.hydra.sweep.dir)
+        self.tracker: Tracker | None = None
+        os.environ[PARENT_VARIABLE] = ""
         self.opened.append(self)
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hydra calls this after the last job."""
-        self.close()
+        try:
+            self.tracker = open_tracker(config)
+            self.tracker.close_abandoned()
+            self.run_id = self.tracker.start(" ".join(config.hydra.overrides.task) or "multirun")
+        except DnrError as error:
+            self.tracker = None
+            print(f"warning: {error}; the jobs go on and are kept on disk", file=sys.stderr)
+        else:
+            os.environ[PARENT_VARIABLE] = self.run_id
 
     def close(self) -> None:
-        """Log and print the comparison; a job that left no result is a failed one."""
+        """Log and print the comparison; a job that left no result is a failed one.
+
+        Raises:
+            RunError: MLflow does not take it.
+        """
         from dnr_bench.outputs.console import console, print_comparison, print_link
         from dnr_bench.outputs.html import without_page, write_comparison
         from dnr_bench.results.comparison import (
@@ -48,21 +63,37 @@ class ParentRun(Callback):
         del os.environ[PARENT_VARIABLE]
         jobs = [read_job(folder) for folder in job_folders(self.sweep)]
         if not jobs:  # what was asked for does not compose: not worth a run
-            self.tracker.delete(self.run_id)
+            if self.tracker:
+                self.tracker.delete(self.run_id)
             return
         rows = compare(jobs)
         page = None
         with without_page("comparison.html"):
             page = write_comparison(rows, jobs, self.sweep)
         print_comparison(rows, common_choices(jobs), console())
-        failed = any(job.failure is not None for job in jobs)
-        self.tracker.finish_parent(
-            self.run_id, [row.flat() for row in rows], comparison_plots(rows), page, failed
-        )
-        print_link(self.mlruns, self.run_id, self.tracker.experiment_id, console())
+        if self.tracker is None:
+            raise NotLoggedError(f"MLflow has not got these runs; {kept(self.sweep)}")
+        failures = {job.failure for job in jobs if job.failure is not None}
+        status: Status = "KILLED" if INTERRUPTED in failures else "FAILED" if failures else "FINISHED"
+        try:
+            self.tracker.finish_parent(
+                self.run_id, [row.flat() for row in rows], comparison_plots(rows), page, status
+            )
+        except RunError as error:
+            raise NotLoggedError(f"{error}\n{kept(self.sweep)}") from error
+        print_link(self.tracker.place, self.run_id, self.tracker.experiment_id, console())
 
 
-def close_open_parents() -> None:
-    """Close what an interruption or an error has left open, also where a configuration does not compose."""
+def close_open_parents() -> list[DnrError]:
+    """Close the multiruns of this process, also interrupted ones and those that do not compose.
+
+    Hydra has a callback for the end, too, but calls it at no interruption, and swallows its errors.
+    """
+    failures: list[DnrError] = []
     for parent in list(ParentRun.opened):
-        parent.close()
+        try:
+            parent.close()
+        except DnrError as error:
+            report(error, debug=False)
+            failures.append(error)
+    return failures

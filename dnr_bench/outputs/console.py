@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,9 @@ from dnr_bench.results.comparison import ComparisonRow, headlines_of, varied_nam
 from dnr_bench.results.schema import ChatUsage, MetricResult, NeuronResult, RunResult
 from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import LABEL_CHANGE
+
+if TYPE_CHECKING:
+    from dnr_bench.outputs.mlflow.places import Place
 
 _SHOWN_NEURONS = 24
 _WIDTH_OF_LOGS = 120
@@ -183,10 +186,17 @@ def _interval(found: Estimate | MetricResult) -> str:
     return f"{_short(found.low)}{to}{_short(found.high)}"
 
 
-def print_link(mlruns: Path, run_id: str, experiment_id: str, console: Console) -> None:
+def print_link(place: Place, run_id: str, experiment_id: str, console: Console) -> None:
     """Where to look at the run."""
+    if place.is_server:
+        address = f"{place.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        console.print(f"MLflow shows this run at\n  {escape(address)}", soft_wrap=True)
+        return
+    mlruns = place.mlruns
     usual, in_checkout = mlruns == Path("mlruns"), CONF.parent == Path.cwd()
     command = "make ui" if usual and in_checkout else "dnr-bench ui" if usual else f"dnr-bench ui {mlruns}"
+    if place.database != mlruns.resolve() / "mlflow.db":
+        command = f"MLFLOW_TRACKING_URI={place.shown} dnr-bench ui"
     console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
     console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
 

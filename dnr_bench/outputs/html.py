@@ -21,9 +21,9 @@ from dnr_bench.infra.errors import RunError
 from dnr_bench.results.comparison import (
     ComparisonRow,
     Job,
+    Outcome,
     changed_labels,
     grouped,
-    read_overrides,
     records_of,
     varied_names,
 )
@@ -305,9 +305,8 @@ def _square(image: Image) -> Image:
 
 def _title(folder: Path) -> str:
     """The settings of the command line, where the folder tells."""
-    if not (folder / "outcome.json").exists():
-        return folder.name
-    return " ".join(f"{k}={v}" for k, v in read_overrides(folder).items()) or "defaults"
+    outcome = Outcome.read(folder)
+    return outcome.title if outcome else folder.name
 
 
 def _neuron(neuron: NeuronResult) -> Neuron:

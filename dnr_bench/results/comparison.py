@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from dnr_bench.data.scorecard import Plot
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.text_files import read_text
 from dnr_bench.results.schema import MetricResult, RunResult
 from dnr_bench.statistics.intervals import Estimate, estimate
 from dnr_bench.statistics.paired import (
@@ -21,6 +23,57 @@ from dnr_bench.statistics.paired import (
     holm,
     linked_by_label,
 )
+
+_OUTCOME = "outcome.json"
+#: Why a job has no result that left no note.
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went: the words of its command line, its choice from each config group, why it failed."""
+
+    overrides: Sequence[str]
+    choices: Mapping[str, str] = field(default_factory=dict)
+    failure: str | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The words of the command line by key."""
+        parts = [word.partition("=") for word in self.overrides]
+        return {key: value for key, _, value in parts}
+
+    @property
+    def title(self) -> str:
+        """The command line for people."""
+        return " ".join(self.overrides) or "defaults"
+
+    def write(self, folder: Path) -> None:
+        """Note it beside the results, for the comparison at the end."""
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{_OUTCOME}.partial"
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        partial.replace(folder / _OUTCOME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Outcome | None:
+        """The note in a run's folder; None without one.
+
+        Raises:
+            UsageError: the file is no such note.
+        """
+        path = folder / _OUTCOME
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(read_text(path, "run"))
+            overrides, choices, failure = content["overrides"], content["choices"], content["failure"]
+            texts = [*overrides, *choices, *choices.values(), *([] if failure is None else [failure])]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise UsageError(f"{path} is no note of a run: {error}") from error
+        if not isinstance(overrides, list) or not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"{path} is no note of a run: it must hold texts")
+        return cls(overrides, choices, failure)
 
 
 @dataclass(frozen=True)
@@ -146,36 +199,14 @@ def common_choices(jobs: Sequence[Job]) -> dict[str, str]:
     return dict(sorted(set.intersection(*finished))) if finished else {}
 
 
-def write_outcome(
-    folder: Path,
-    overrides: Sequence[str],
-    choices: Mapping[str, str] | None = None,
-    failure: str | None = None,
-) -> None:
-    """Note beside a job's results how it went and with which choices, for the comparison at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    outcome = {"overrides": list(overrides), "choices": dict(choices or {}), "failure": failure}
-    (folder / "outcome.json").write_text(json.dumps(outcome, indent=1) + "\n")
-
-
-def read_overrides(folder: Path) -> dict[str, str]:
-    """The settings of the command line, from the note in a job's folder; empty without one."""
-    path = folder / "outcome.json"
-    if not path.exists():
-        return {}
-    words: list[str] = json.loads(path.read_text())["overrides"]
-    return dict(word.split("=", 1) for word in words)
-
-
 def read_job(folder: Path) -> Job:
     """The job of a folder; one without a note was interrupted."""
-    path = folder / "outcome.json"
-    if not path.exists():
-        return Job({"job": folder.name}, None, "interrupted")
-    outcome, overrides = json.loads(path.read_text()), read_overrides(folder)
-    if outcome["failure"] is not None:
-        return Job(overrides, None, outcome["failure"])
-    return Job(overrides, RunResult.read(folder), None, outcome["choices"])
+    outcome = Outcome.read(folder)
+    if outcome is None:
+        return Job({"job": folder.name}, None, INTERRUPTED)
+    if outcome.failure is not None:
+        return Job(outcome.settings, None, outcome.failure)
+    return Job(outcome.settings, RunResult.read(folder), None, outcome.choices)
 
 
 def _pooled(jobs: Sequence[Job]) -> ComparisonRow:

@@ -222,6 +222,19 @@ class RunResult:
         ]
 
     @property
+    def nothing_labeled(self) -> str | None:
+        """Why no neuron has so much as a candidate concept; None where one has."""
+        if not self.neurons or any(neuron.candidates for neuron in self.neurons):
+            return None
+        reasons = sorted({neuron.unscored or "no reason is known" for neuron in self.neurons})
+        refused = [
+            f"{used.model} refused {int(used.refused)} of {int(used.asked + used.stored)} questions"
+            for used in self.usage.values()
+            if used.refused
+        ]
+        return "; ".join([*reasons, *refused])
+
+    @property
     def unscored(self) -> list[NeuronResult]:
         """The neurons without a label."""
         return [neuron for neuron in self.neurons if neuron.unscored is not None]

@@ -106,12 +106,13 @@ def main(words: Sequence[str]) -> int:
     """Compare what the command line names, print it, log it."""
     parser = CommandParser("compare", __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="MLflow id or folder of a run or multirun")
-    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="where MLflow keeps its runs")
-    parser.add_argument("--experiment", default="dnr_bench", help="where the comparison is logged")
+    parser.add_tracking()
     arguments = parser.parse_args(words)
+    from dnr_bench.outputs.mlflow.places import tracking_place
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
-    tracker = Tracker(arguments.mlruns, arguments.experiment)
+    place = tracking_place(arguments.mlruns, arguments.tracking_uri)
+    tracker = Tracker(place, arguments.experiment)
     runs = [name for name in arguments.runs if name != "debug=true"]
     sides = _distinct([(name, side) for name in runs for side in _sides(name, _jobs(name, tracker))])
     if len(sides) < 2:
@@ -129,7 +130,7 @@ def main(words: Sequence[str]) -> int:
         tables["changed_labels"] = changed_labels(*_records(*sides))
     title = f"compare {' with '.join(runs)}"
     run_id = tracker.log_tables(title, tables, {"compared": ", ".join(runs)})
-    print_link(arguments.mlruns, run_id, tracker.experiment_id, out)
+    print_link(place, run_id, tracker.experiment_id, out)
     return 0
 
 

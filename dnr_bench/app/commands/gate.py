@@ -32,11 +32,12 @@ from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
 from dnr_bench.app.configuration import build_run, load_config, searched
+from dnr_bench.app.record import open_tracker
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.outputs.console import console
-from dnr_bench.results.comparison import write_outcome
+from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
 
@@ -251,7 +252,7 @@ def _made(overrides: Sequence[str]) -> RunResult:
         with _empty_store(folder / "store") as config.paths.store:
             result = run(build_run(config, overrides))
     result.write(folder)
-    write_outcome(folder, ["+experiment=gate", *overrides])
+    Outcome(["+experiment=gate", *overrides]).write(folder)
     return result
 
 
@@ -275,10 +276,8 @@ def _taken(name: str, overrides: Sequence[str]) -> RunResult:
     if Path(name).exists():
         return RunResult.read(name)
     from dnr_bench.outputs.mlflow.jobs import logged_jobs
-    from dnr_bench.outputs.mlflow.tracker import Tracker
 
-    config = load_config()
-    jobs = logged_jobs(Tracker(Path(config.paths.mlruns), config.experiment_name), name)
+    jobs = logged_jobs(open_tracker(load_config()), name)
     if len(jobs) != 1 or jobs[0].result is None:
         raise UsageError(f"run={name} is a multirun or has no result: name one finished run")
     return jobs[0].result

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,8 +17,12 @@ from rich.markup import escape
 from dnr_bench.app.command_line import report
 from dnr_bench.app.configuration import register_installed_configs
 from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
+from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
+
+if TYPE_CHECKING:
+    from dnr_bench.outputs.mlflow.tracker import Status
 
 
 class _Job:
@@ -32,6 +37,7 @@ class _Job:
         self.choices = {str(group): str(choices[group]) for group in config if group in choices}
         self.parent = os.environ.get(PARENT_VARIABLE)
         self.started = time.time()
+        self.record: RunRecord | None = None
 
     @property
     def title(self) -> str:
@@ -43,15 +49,16 @@ class _Job:
         from dnr_bench.app.run import run
         from dnr_bench.outputs.console import console, print_job, print_link, print_page, print_result
         from dnr_bench.outputs.html import without_page, write_report
-        from dnr_bench.results.comparison import write_outcome
+        from dnr_bench.results.comparison import Outcome
 
         out, config, folder = console(), self.config, self.folder
         out.rule(f"dnr_bench: {escape(self.title)}", align="left")
         settings = build_run(config, self.overrides)
+        self.record = RunRecord(config, self.title, self.started, self.parent)
         session = settings.session()
         result = run(settings, session)
-        result.write(folder)  # on disk before the tracking database is spoken to
-        write_outcome(folder, self.overrides, self.choices)
+        result.write(folder)  # on disk before the tracking database is told
+        Outcome(self.overrides, self.choices).write(folder)
         if config.report:
             with without_page("report.html"):
                 write_report(result, session, folder)
@@ -61,33 +68,31 @@ class _Job:
                 print_page(folder / "report.html", out)
         else:
             print_job(result, folder, out)
+        logged = self.record.finish(result, folder, self.choices)
+        if logged and self.parent is None:
+            tracker, run_id = logged
+            print_link(tracker.place, run_id, tracker.experiment_id, out)
+        if reason := result.nothing_labeled:
+            raise RunError(f"no neuron got a candidate concept: {reason}")
 
-        from dnr_bench.outputs.mlflow.tracker import Tracker
-
-        tracker = Tracker(Path(config.paths.mlruns), config.experiment_name)
-        run_id = tracker.log_result(result, folder, self.title, self.started, self.parent, self.choices)
-        if self.parent is None:
-            print_link(Path(config.paths.mlruns), run_id, tracker.experiment_id, out)
-
-    def log_failure(self, failure: DnrError) -> None:
+    def log_failure(self, failure: DnrError, status: Status = "FAILED") -> None:
         """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
-        from dnr_bench.results.comparison import write_outcome
+        from dnr_bench.results.comparison import Outcome
 
-        if isinstance(failure, UsageError) and self.parent is None:
-            return
-        if (self.folder / "outcome.json").exists():  # the labels are on disk; MLflow itself failed
+        if isinstance(failure, NotLoggedError) or (
+            isinstance(failure, UsageError) and self.parent is None and self.record is None
+        ):
             return
         try:
-            from dnr_bench.outputs.mlflow.tracker import Tracker
-
-            write_outcome(self.folder, self.overrides, failure=str(failure))
+            if Outcome.read(self.folder) is None:
+                Outcome(self.overrides, failure=str(failure)).write(self.folder)
             plain = OmegaConf.to_container(self.config, resolve=False)
             assert isinstance(plain, dict)
-            tracker = Tracker(Path(self.config.paths.mlruns), self.config.experiment_name)
             values = {str(key): value for key, value in plain.items()}
-            tracker.log_failure(str(failure), values, self.folder, self.title, self.started, self.parent)
-        except Exception as error:  # the tracking database itself may be what failed
-            print(f"error: the failure could not be logged in MLflow: {error}", file=sys.stderr)
+            record = self.record or RunRecord(self.config, self.title, self.started, self.parent)
+            record.fail(str(failure), values, self.folder, status)
+        except (DnrError, OSError) as error:
+            print(f"warning: the failure could not be noted: {error}", file=sys.stderr)
 
 
 def main(words: Sequence[str]) -> int:
@@ -104,6 +109,9 @@ def main(words: Sequence[str]) -> int:
             mine.run()
         except DnrError as error:
             failure = error
+        except KeyboardInterrupt:
+            mine.log_failure(RunError("interrupted"), "KILLED")
+            raise
         except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
             reason = (str(error).strip() or "-").splitlines()[0]
             failure = RunError(f"unexpected {type(error).__name__}: {reason}")
@@ -116,6 +124,8 @@ def main(words: Sequence[str]) -> int:
 
     try:
         job()
-    finally:
+    except BaseException:
         close_open_parents()
+        raise
+    failures += close_open_parents()
     return max((failure.exit_code for failure in failures), default=0)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from uuid import uuid4
 
 import mlflow
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import RunStatus, RunTag, SpanType
+from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
@@ -26,103 +27,123 @@ from mlflow.utils.mlflow_tags import (
 )
 
 from dnr_bench.data.scorecard import Plot
-from dnr_bench.infra.errors import RunError
-from dnr_bench.outputs.mlflow.artifacts import LOCATION
-from dnr_bench.outputs.mlflow.entries import (
-    metric_entries,
-    metric_rows,
-    metrics_of,
-    neuron_row,
-    note_of,
-    param_entries,
-    params_of,
-)
+from dnr_bench.infra.errors import DnrError, RunError
+from dnr_bench.outputs.mlflow.contents import Rows, log_contents, log_table, upload
+from dnr_bench.outputs.mlflow.entries import metric_entries, param_entries, params_of
+from dnr_bench.outputs.mlflow.places import VARIABLE, Place, prepared, unusable
 from dnr_bench.outputs.plots import draw
-from dnr_bench.results.schema import CallRecord, RunResult, finite
+from dnr_bench.results.schema import RunResult
 
-Rows = Sequence[Mapping[str, object]]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-#: Calls of a part that become traces, each of which takes a twentieth of a second.
-_MAX_TRACES = 100
+#: Tags by which a run tells which process has it open, and which result it holds.
+_HOST, _LOCK, _RESULT = "dnr_bench.host", "dnr_bench.lock", "dnr_bench.result"
+
 #: Without it the UI takes the runs for those of a language model.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Tracker:
-    """Logs runs to an SQLite database and an artifact folder under `mlruns`."""
+    """Logs runs to a place of MLflow's.
 
-    def __init__(self, mlruns: Path, experiment: str) -> None:
-        mlruns.mkdir(parents=True, exist_ok=True)
-        root = mlruns.resolve()
-        self.uri = f"sqlite:///{root / 'mlflow.db'}"
+    Raises:
+        RunError: the place cannot be used.
+    """
+
+    def __init__(self, place: Place, experiment: str) -> None:
+        self.place, self.uri = place, place.uri
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(self.uri)
-        with FileLock(root / ".lock"):  # two first runs at once must not both set up the database
+        _set_current(self.uri)
+        with prepared(place), self._helpful():
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
+        self._locks: dict[str, FileLock] = {}
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return str(self.client.create_experiment(name, LOCATION, _KIND))
+            return str(self.client.create_experiment(name, self.place.artifacts, _KIND))
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def log_result(
-        self,
-        result: RunResult,
-        folder: Path,
-        name: str,
-        started: float,
-        parent: str | None,
-        choices: Mapping[str, str],
-    ) -> str:
-        """A finished run with its metrics, parameters, tables and the files in `folder`; returns its id.
+    @contextmanager
+    def _helpful(self) -> Iterator[None]:
+        """Whatever MLflow, its database or its server raise becomes one message with the place."""
+        try:
+            yield
+        except DnrError:
+            raise
+        except Exception as error:
+            raise unusable(self.place, error) from error
+
+    def close_abandoned(self) -> int:
+        """End as KILLED the runs that processes of this machine left RUNNING; returns how many."""
+        locks = self._locks_folder
+        mine = f"attributes.status = 'RUNNING' and tags.`{_HOST}` = '{_here(locks)}'"
+        with self._helpful():
+            running = self.client.search_runs([self.experiment_id], mine)
+            abandoned = [run for run in running if _is_free(locks, run.data.tags.get(_LOCK, ""))]
+            for run in abandoned:
+                self._note_failure(run.info.run_id, "the process was killed")
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        return len(abandoned)
+
+    def start(self, name: str, started: float | None = None, parent: str | None = None) -> str:
+        """An open run, under a parent if there is one; returns its id.
+
+        As long as this process lives, it holds a lock that tells others so.
+        """
+        tags = {MLFLOW_SOURCE_NAME: "python -m dnr_bench", MLFLOW_SOURCE_TYPE: "LOCAL"}
+        tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+        with self._helpful():
+            folder, name_of_lock = self._locks_folder, uuid4().hex
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / name_of_lock)
+            lock.acquire(timeout=0)
+            tags |= {_HOST: _here(folder), _LOCK: name_of_lock}
+            start = int((started or time.time()) * 1000)
+            run = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
+        self._locks[run.info.run_id] = lock
+        return str(run.info.run_id)
+
+    def end(self, run_id: str, status: Status, reason: str | None = None) -> None:
+        """Close a run, with the reason where it did not finish."""
+        with self._helpful():
+            if reason is not None:
+                self._note_failure(run_id, reason)
+            self.client.set_terminated(run_id, status)
+        if lock := self._locks.pop(run_id, None):
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+    def logged(self, folder: Path) -> str | None:
+        """The id of the finished run that has this folder's result; None where there is none."""
+        wanted = f"attributes.status = 'FINISHED' and tags.`{_RESULT}` = '{_result_digest(folder)}'"
+        with self._helpful():
+            found = self.client.search_runs([self.experiment_id], wanted, max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def log_result(self, run_id: str, result: RunResult, folder: Path, choices: Mapping[str, str]) -> None:
+        """Log a result, as metrics, parameters, tables and the files in `folder`, to an open run; close it.
 
         The member of each config group is a tag to filter by: tags.generator = 'diffusion'. Metrics in which
         one label for all neurons does as well as theirs are in the tag constant_label_wins.
         """
-        run_id = self._start(name, started, parent)
         with self._finishing(run_id):
-            self.client.log_batch(
-                run_id,
-                metrics=metrics_of(result),
-                params=params_of(result.config),
-                tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
-                + [RunTag(group, member) for group, member in choices.items()]
-                + [RunTag("constant_label_wins", ", ".join(result.beaten_by_constants) or "nowhere")]
-                + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])]
-                + [RunTag(MLFLOW_RUN_NOTE, note_of(result, choices))],
-            )
-            self._log_probe(run_id, result)
-            self._log_calls(run_id, result)
-            self._log_files(run_id, result, folder)
-        return run_id
+            digest = RunTag(_RESULT, _result_digest(folder))
+            log_contents(self.client, run_id, self.experiment_id, result, folder, choices)
+            self.client.log_batch(run_id, tags=[digest])
 
     def log_failure(
-        self,
-        reason: str,
-        config: Mapping[str, Any],
-        folder: Path,
-        name: str,
-        started: float,
-        parent: str | None,
-    ) -> str:
-        """A failed run with its reason; returns its id."""
-        run_id = self._start(name, started, parent)
-        try:
-            self._note_failure(run_id, reason)
+        self, run_id: str, reason: str, config: Mapping[str, Any], folder: Path, status: Status
+    ) -> None:
+        """Log what a run that failed or was interrupted has left, and close it."""
+        with self._helpful():
             self.client.log_batch(run_id, params=params_of(config))
-            self._upload(run_id, folder)
-        finally:
-            self.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
-        return run_id
-
-    def start_parent(self, name: str) -> str:
-        """An open run under which the jobs of a multirun are nested; returns its id."""
-        return self._start(name, time.time(), None)
+            upload(self.client, run_id, folder)
+        self.end(run_id, status, reason)
 
     def finish_parent(
         self,
@@ -130,26 +151,23 @@ class Tracker:
         rows: Rows,
         plots: Sequence[Plot],
         page: Path | None,
-        failed: bool,
+        status: Status,
     ) -> None:
         """Close a parent run with a table that compares its jobs, and plots of it."""
-        status = RunStatus.FAILED if failed else RunStatus.FINISHED
-        try:
-            self._log_table(run_id, "comparison.json", rows)
+        with self._finishing(run_id, status):
+            log_table(self.client, run_id, "comparison.json", rows)
             if page is not None:
                 self.client.log_artifact(run_id, str(page))
             for plot in plots:
                 self.client.log_figure(run_id, draw(rows, plot), f"comparison/{plot.y}.png")
-        finally:
-            self.client.set_terminated(run_id, RunStatus.to_string(status))
 
     def log_tables(self, name: str, tables: Mapping[str, Rows], tags: Mapping[str, str]) -> str:
         """A finished run that holds nothing but tables; returns its id."""
-        run_id = self._start(name, time.time(), None)
+        run_id = self.start(name)
         with self._finishing(run_id):
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             for table, rows in tables.items():
-                self._log_table(run_id, f"{table}.json", rows)
+                log_table(self.client, run_id, f"{table}.json", rows)
         return run_id
 
     def log_study(
@@ -163,109 +181,75 @@ class Tracker:
         trials: Rows,
     ) -> str:
         """A finished study with some of its trials as runs under it; returns its id."""
-        run_id = self._start(name, started, None)
+        run_id = self.start(name, started)
         with self._finishing(run_id):
             self.client.log_batch(run_id, metric_entries(metrics), param_entries(params))
             for table, rows in tables.items():
                 if rows:
-                    self._log_table(run_id, f"{table}.json", rows)
+                    log_table(self.client, run_id, f"{table}.json", rows)
             for plot, figure in figures.items():
                 self.client.log_figure(run_id, figure, f"{plot}.png")
             for trial in trials:
                 values = {key: v for key, v in trial.items() if isinstance(v, float) and key != "seconds"}
                 others = {key: v for key, v in trial.items() if key not in values and v is not None}
-                child = self._start(f"{trial['study']} trial {trial['trial']}", started, run_id)
+                child = self.start(f"{trial['study']} trial {trial['trial']}", started, run_id)
                 self.client.log_batch(child, metric_entries(values), param_entries(others))
-                self.client.set_terminated(child)
+                self.end(child, "FINISHED")
         return run_id
 
     def delete(self, run_id: str) -> None:
         """Remove a parent that never had a job."""
-        self.client.delete_run(run_id)
-
-    def _start(self, name: str, started: float, parent: str | None) -> str:
-        tags = {MLFLOW_SOURCE_NAME: "python -m dnr_bench", MLFLOW_SOURCE_TYPE: "LOCAL"}
-        tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-        run = self.client.create_run(
-            self.experiment_id, start_time=int(started * 1000), tags=tags, run_name=name
-        )
-        return str(run.info.run_id)
+        self.end(run_id, "KILLED")
+        with self._helpful():
+            self.client.delete_run(run_id)
 
     @contextmanager
-    def _finishing(self, run_id: str) -> Iterator[None]:
-        """Closes a run as FINISHED, or as FAILED where logging it broke off."""
-        status = RunStatus.FAILED
+    def _finishing(self, run_id: str, status: Status = "FINISHED") -> Iterator[None]:
+        """Closes a run, as FAILED where logging it broke off."""
         try:
-            yield
-            status = RunStatus.FINISHED
-        except Exception as error:
-            self._note_failure(run_id, f"logging the run broke off: {error}")
-            raise RunError(
-                f"the run is done and on disk, but MLflow could not be told all: {error}"
-            ) from error
-        finally:
-            self.client.set_terminated(run_id, RunStatus.to_string(status))
+            with self._helpful():
+                yield
+        except BaseException as error:
+            with suppress(RunError):  # what broke the logging may break this, too
+                self.end(run_id, "FAILED", f"logging the run broke off: {error}")
+            raise
+        self.end(run_id, status)
+
+    @property
+    def _locks_folder(self) -> Path:
+        return self.place.mlruns.resolve() / ".running"
 
     def _note_failure(self, run_id: str, reason: str) -> None:
         self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
         self.client.set_tag(run_id, "failure", reason[:5000])
 
-    def _log_probe(self, run_id: str, result: RunResult) -> None:
-        source = CodeDatasetSource({"mlflow.source.type": "PROJECT", "mlflow.source.name": "dnr_bench"})
-        name, sha = result.probe.name, result.probe.digest
-        dataset = MetaDataset(source=source, name=name, digest=sha[:32])
-        with mlflow.start_run(run_id=run_id):
-            mlflow.log_input(dataset, context="probing set")
 
-    def _log_calls(self, run_id: str, result: RunResult) -> None:
-        """Log calls of chat models as traces of the run: the first of many; calls.jsonl has all."""
-        used = Counter[str]()
-        for call in result.calls:
-            used[call.part] += 1
-            if used[call.part] <= _MAX_TRACES:
-                _trace(call, result.usage[call.part].model, run_id, self.experiment_id)
-        if used:
-            mlflow.flush_trace_async_logging()
-
-    def _log_files(self, run_id: str, result: RunResult, folder: Path) -> None:
-        self._log_table(run_id, "neurons.json", [neuron_row(neuron) for neuron in result.neurons])
-        self._log_table(run_id, "metrics.json", metric_rows(result))
-        for table in result.tables:
-            self._log_table(run_id, f"{table.name}.json", table.rows)
-            if table.plot:
-                self.client.log_figure(run_id, draw(table.rows, table.plot), f"{table.name}.png")
-        self.client.log_dict(run_id, finite(result.config), "config.yaml")
-        self._upload(run_id, folder)
-
-    def _log_table(self, run_id: str, name: str, rows: Rows) -> None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        table = {column: [finite(row.get(column)) for row in rows] for column in columns}
-        self.client.log_table(run_id, table, name)
-
-    def _upload(self, run_id: str, folder: Path) -> None:
-        for path in sorted(folder.glob("*")):
-            if path.is_file():
-                self.client.log_artifact(run_id, str(path))
+def _set_current(uri: str) -> None:
+    """Tell MLflow's functions the place; its environment variable stays as the user set it."""
+    given = os.environ.get(VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    if given is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = given
 
 
-def _trace(record: CallRecord, model: str, run_id: str, experiment_id: str) -> None:
-    """A call of a chat model as a trace of the run."""
-    call, answer = record.call, record.call.answer
-    start = int(answer.started * 1e9)
-    tokens = {"input_tokens": answer.prompt_tokens or 0, "output_tokens": answer.completion_tokens or 0}
-    span = mlflow.start_span_no_context(
-        name=record.part,
-        span_type=SpanType.CHAT_MODEL,
-        inputs={"messages": [{"role": "user", "content": call.text}], "images": list(call.images)},
-        attributes={
-            "mlflow.chat.tokenUsage": {**tokens, "total_tokens": sum(tokens.values())},
-            "model": model,
-            "temperature": call.temperature,
-            "stopped": answer.stopped,
-            "dollars": answer.dollars,
-        },
-        experiment_id=experiment_id,
-        metadata={"mlflow.sourceRun": run_id},
-        start_time_ns=start,
-    )
-    span.end(outputs=answer.text, end_time_ns=start + int(answer.seconds * 1e9))
+def _here(folder: Path) -> str:
+    """This machine and the folder of its locks: other runs of the same server are none of our business."""
+    return f"{platform.node()} {sha256(str(folder).encode()).hexdigest()[:16]}"
+
+
+def _is_free(folder: Path, name: str) -> bool:
+    """Whether no living process holds the lock; a server's word for its name is not trusted."""
+    if not re.fullmatch(r"[0-9a-f]{32}", name) or not (folder / name).is_file():
+        return True
+    try:
+        with FileLock(folder / name, timeout=0):
+            (folder / name).unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True
+
+
+def _result_digest(folder: Path) -> str:
+    return sha256((folder / "result.json").read_bytes()).hexdigest()

@@ -1,0 +1,98 @@
+"""A run's record in MLflow, from its start to its end. Nothing that the run finds out depends on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from dnr_bench.infra.errors import DnrError, RunError
+from dnr_bench.results.schema import RunResult
+
+if TYPE_CHECKING:
+    from dnr_bench.outputs.mlflow.tracker import Status, Tracker
+
+
+class NotLoggedError(RunError):
+    """The run is done and on disk, and MLflow has not got it."""
+
+
+class RunRecord:
+    """Opened before the work, so that what is wrong with MLflow is known early; the work goes on without it.
+
+    Args:
+        config: of the run; it says where MLflow keeps runs.
+        title: of the run.
+        started: seconds since 1970.
+        parent: the id of a multirun's run; empty where that one could not be opened; None: a run of its own.
+
+    Raises:
+        UsageError: `tracking.uri` is no address.
+    """
+
+    def __init__(self, config: DictConfig, title: str, started: float, parent: str | None) -> None:
+        self.config, self.title, self.started, self.parent = config, title, started, parent
+        self.problem: str | None = None
+        self._opened: tuple[Tracker, str] | None = None
+        if parent == "":  # what keeps the parent from MLflow was told once
+            return
+        try:
+            self._opened = self._open()
+        except RunError as error:
+            self.problem = str(error)
+            print(f"warning: {error}; the run goes on and is kept on disk", file=sys.stderr)
+
+    def _open(self) -> tuple[Tracker, str]:
+        tracker = open_tracker(self.config)
+        tracker.close_abandoned()
+        return tracker, tracker.start(self.title, self.started, self.parent or None)
+
+    def finish(
+        self, result: RunResult, folder: Path, choices: Mapping[str, str]
+    ) -> tuple[Tracker, str] | None:
+        """Log a result that is on disk; returns where it is, None for jobs whose multirun is not in MLflow.
+
+        Raises:
+            NotLoggedError: MLflow does not take it; the message says where the result is.
+        """
+        if self.parent == "":
+            return None
+        try:
+            tracker, run_id = self._opened or self._open()
+            tracker.log_result(run_id, result, folder, choices)
+        except RunError as error:
+            raise NotLoggedError(f"{error}\n{kept(folder)}") from error
+        return tracker, run_id
+
+    def fail(self, reason: str, values: Mapping[str, Any], folder: Path, status: Status) -> None:
+        """Log why there is no result; that this fails, too, is a warning."""
+        if self._opened is None:
+            return
+        tracker, run_id = self._opened
+        try:
+            tracker.log_failure(run_id, reason, values, folder, status)
+        except DnrError as error:
+            print(f"warning: MLflow does not know of the failure: {error}", file=sys.stderr)
+
+
+def open_tracker(config: DictConfig) -> Tracker:
+    """The tracker that a config names.
+
+    Raises:
+        UsageError: its address is none.
+        RunError: it cannot be used.
+    """
+    from dnr_bench.outputs.mlflow.places import tracking_place
+    from dnr_bench.outputs.mlflow.tracker import Tracker
+
+    return Tracker(tracking_place(Path(config.paths.mlruns), config.tracking.uri), config.experiment_name)
+
+
+def kept(folder: Path) -> str:
+    """Where a result is that MLflow has not got, and what to do."""
+    folder = folder.resolve()
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return f"what was run is in {folder}; dnr-bench log {folder} sends it to MLflow later"
