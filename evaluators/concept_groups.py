@@ -14,6 +14,7 @@ from dnr_bench.data.chat import Question
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import judged_by
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.statistics.controls import dealt_elsewhere, shuffled_mean
@@ -208,8 +209,7 @@ def grouped_texts(sets: Sequence[Sequence[str]], phi: float, session: Session) -
 
 def check_phi(phi: float) -> None:
     """Raises `UsageError` where phi is no cosine."""
-    if not -1 <= phi <= 1:
-        raise UsageError(f"phi={phi} must lie in -1..1: it is a cosine")
+    check_range(-1, 1, phi=phi)
 
 
 def _middle(labels: Sequence[str], vectors: Float[np.ndarray, "labels dim"]) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from dnr_bench.data.explanation import Description
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import judged_by
 from dnr_bench.session import Evaluator, Session
 
@@ -29,8 +29,7 @@ class Diversity(Evaluator):
     """
 
     def __init__(self, pairs: int) -> None:
-        if pairs < 2:
-            raise UsageError(f"pairs={pairs} must be at least 2")
+        check_range(2, 10_000_000, pairs=pairs)
         self.pairs = pairs
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:

@@ -17,6 +17,7 @@ from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Neuron, Pruning
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Probe, Target, judged_by
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.statistics.grouping import sizes_of
@@ -50,9 +51,7 @@ class PruningAccuracy(Evaluator):
         trees: int,
     ) -> None:
         check_phi(phi)
-        for name, value in (("random_prunings", random_prunings), ("trees", trees)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+        check_range(1, 10_000, random_prunings=random_prunings, trees=trees)
         self.images, self.embedding, self.layers = images, embedding, layers
         self.by, self.phi, self.random_prunings, self.trees = by, phi, random_prunings, trees
 

@@ -13,6 +13,7 @@ from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Neuron, Pruning
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Probe, Target
 from dnr_bench.session import Evaluator, Session
 from evaluators.pruning import random_prunings
@@ -41,8 +42,7 @@ class Spurious(Evaluator):
                 raise UsageError(f"terms.{name}={words!r} must be a list of words")
         if len({_metric(name) for name in terms}) < len(terms):
             raise UsageError(f"terms={list(terms)}: names must differ in their letters and digits (a-z, 0-9)")
-        if random_prunings < 1:
-            raise UsageError(f"random_prunings={random_prunings} must be at least 1")
+        check_range(1, 10_000, random_prunings=random_prunings)
         self.patterns = {
             name: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
             for name, words in terms.items()

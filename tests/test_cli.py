@@ -18,7 +18,7 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["scorer=nope"], ["scorer/nope", "topk_log", "semantic"]),
+        (["scorer=nope"], ["scorer=nope", "topk_log", "semantic"]),
         (["neurons.layers=[layer9]"], ["layer9", "concepts (64)", "fc (28)"]),
         (["neurons.units=[99999]"], ["99999", "0..63"]),
         (["probe.n_images=abc"], ["probe.n_images='abc'", "int"]),
@@ -34,7 +34,7 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
         (
             ["evaluator=[nope]"],
-            ["evaluator/nope", "members of evaluator: concept_groups, cost, diversity, fc_layer"],
+            ["evaluator=nope", "members of evaluator: concept_groups, cost, diversity, fc_layer"],
         ),
         (["blur"], ["blur", "key=value"]),
     ],

@@ -326,7 +326,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["seed=-1"], r"seed=-1 must be at least 0"),
         (["prompt=a picture"], r"prompt='a picture' must contain \{concept\}"),
         (["exemplars.max_iou=2"], r"exemplars\.max_iou=2 must lie in 0\.\.1"),
-        (["prompt='{style} {concept}'"], r"must contain \{concept\} and no other field"),
+        (["prompt='{style} {concept}'"], r"must contain \{concept\} and no other braces"),
         (["experiment_name=2024"], r"experiment_name=2024 is not of type str"),
         (["neurons.layers=concepts"], r"neurons\.layers='concepts' must be a list: .*=\[concepts\]"),
         (["neurons.units=[0,1,abc]"], r"units whole numbers, not \['abc'\]"),

@@ -19,7 +19,7 @@ def test_labels_too_close_to_a_better_one_are_left_out() -> None:
     assert first_distinct(texts, VECTORS, settings(3)) == ("red", "star", "blue")
     assert first_distinct(texts, VECTORS, settings(2)) == ("red", "star")
     assert first_distinct(texts, VECTORS, settings(9, max_label_cosine=0.95)) == tuple(texts)
-    assert first_distinct(texts, VECTORS, settings(9, max_label_cosine=-0.5)) == ("red", "blue")
+    assert first_distinct(texts, VECTORS, settings(9, max_label_cosine=0)) == ("red", "star", "blue")
     assert first_distinct(texts, None, settings(1)) == ("red",)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ import pytest
 
 from dnr_bench.app.commands.report import main
 from dnr_bench.app.run import RunConfig, run
-from dnr_bench.outputs.html import MOST, SIZE, Strip, without_page, write_comparison, write_report
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.outputs.html import without_page, write_comparison, write_report
+from dnr_bench.outputs.pictures import MOST, SIZE, Pictures, Strip, Tile, take_pictures
 from dnr_bench.results.comparison import Outcome, compare, read_job
 from dnr_bench.results.schema import RunResult
 from tests.helpers.results import result
@@ -30,7 +33,9 @@ def page(small_run: BuildRun, tmp_path: Path) -> Path:
     session = config.session()
     result = run(config, session)
     result.write(tmp_path / "run")
-    return write_report(result, session, tmp_path / "run")
+    pictures = take_pictures(result, session)
+    pictures.write(tmp_path / "run")
+    return write_report(result, pictures, tmp_path / "run")
 
 
 def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
@@ -57,12 +62,41 @@ def test_a_finished_runs_page_is_written_anew_from_what_is_stored(
     assert page.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "target", ["sympy.sympify", "distutils.spawn.spawn", "os.system", "dnr_bench.probes.folder.FolderProbe"]
+)
+def test_a_page_runs_nothing_that_a_received_result_names(
+    target: str, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((page.parent / "result.json").read_text())
+    for group in ("probe", "target", "store", "captioner", "scorer"):
+        content["config"][group] = {"_target_": target, "a": f"touch {tmp_path / 'owned'}", "path": "/"}
+    (page.parent / "result.json").write_text(json.dumps(content))
+    monkeypatch.setattr("dnr_bench.app.parts.get_object", lambda name: pytest.fail(f"{name} was looked up"))
+    assert main([str(page.parent)]) == 0
+    assert not (tmp_path / "owned").exists()
+
+
+def test_pictures_of_others_are_read_with_care(page: Path) -> None:
+    file, folder = page.parent / "pictures.safetensors", page.parent
+    whole, known = file.read_bytes(), Pictures.read(folder)
+    assert known.strips
+    for damaged in (b"", whole[:100], b"nonsense" * 99, whole.replace(b"exemplars", b"exemplarz")):
+        file.write_bytes(damaged)
+        with pytest.raises(UsageError, match="holds no pictures of a run"):
+            Pictures.read(folder)
+    odd = Tile("e0'); alert(1); ('", 0, HOSTILE, 0.0)
+    Pictures({odd.strip: Strip(b"RIFF", 1)}, {"concepts:0": (odd,)}).write(folder)
+    with pytest.raises(UsageError, match="holds no pictures of a run"):
+        Pictures.read(folder)
+
+
 def test_strips_hold_their_pictures_side_by_side() -> None:
     colors = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
     images = [np.full((20, 30, 3), color, np.uint8) for color in colors]
     import base64
 
-    strip = Strip.of("s", images)
+    strip = Strip.of(images)
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(strip.data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert decoded.shape == (SIZE, 3 * SIZE, 3)
     for place, color in enumerate(colors):
@@ -84,7 +118,7 @@ def test_labels_from_elsewhere_have_a_page_without_pictures(
             f"paths.store={tmp_path / 'store'}",
         )
     )
-    html = write_report(labels, settings.session(), tmp_path).read_text()
+    html = write_report(labels, take_pictures(labels, settings.session()), tmp_path).read_text()
     assert html.count('<article class="card"') == 64
     assert 'class="tile ' not in html
 
@@ -103,15 +137,15 @@ def test_labels_without_network_and_images_end_well_with_a_page(
 
 
 def test_a_page_that_cannot_be_made_costs_no_result(
-    small_run: BuildRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with without_page("report.html"):
-        write_report(result([], {}), small_run("captioner=dataset").session(), tmp_path / "nowhere")
+        write_report(result([], {}), Pictures(), tmp_path / "nowhere")
     assert "warning: there is no report.html: RunError: cannot write" in capsys.readouterr().err
 
 
 def test_a_strip_holds_no_more_than_a_webp_can() -> None:
-    many = Strip.of("s", [np.zeros((4, 4, 3), np.uint8)] * 300)
+    many = Strip.of([np.zeros((4, 4, 3), np.uint8)] * 300)
     assert many.n == MOST
 
 

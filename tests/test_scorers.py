@@ -192,7 +192,7 @@ class TestEveryScorer:
         (lambda: Combined({"mean": MeanRank()}, {"median": 1.0}), r"no scorer \['median'\]; scorers are"),
         (
             lambda: Combined({"mean": MeanRank()}, {"mean": float("nan")}),
-            r"weights\.mean=nan must be a number",
+            r"weights\.mean=nan must lie in",
         ),
     ],
 )

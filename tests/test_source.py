@@ -47,8 +47,7 @@ def forgotten() -> Iterator[None]:
 
 
 def _forget() -> None:
-    source._parsed.cache_clear()
-    source._files_of.cache_clear()
+    source._parsed_as.cache_clear()
 
 
 @pytest.fixture

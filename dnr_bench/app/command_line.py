@@ -10,13 +10,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.text_files import printable
 
+#: The exit code of what Ctrl-C or SIGTERM has ended.
+INTERRUPTED = 130
 #: A name and password in an address, and what keys of services look like.
 _SECRETS = re.compile(r"://[^/@\s]*:[^/@\s]*@|\bsk-[\w-]{20,}|\b(hf|ghp)_[A-Za-z0-9]{30,}")
 
@@ -71,23 +74,35 @@ def exit_code_of(command: Callable[[], int], words: Sequence[str]) -> int:
         report(error, debug)
         return error.exit_code
     except (HydraException, OmegaConfBaseException) as error:
-        report(UsageError(_composition_message(error)), debug)
+        report(composition_error(error), debug, error)
         return UsageError.exit_code
     except OSError as error:
-        report(RunError(f"a file cannot be read or written: {error}"), debug)
+        report(RunError(f"a file cannot be read or written: {error}"), debug, error)
+        return RunError.exit_code
+    except Exception as error:  # a defect: one message for it, too
+        report(RunError(f"unexpected {type(error).__name__}: {first_line(error)}"), debug, error)
         return RunError.exit_code
     except KeyboardInterrupt:
         print(
             "interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr
         )
-        return 130
+        return INTERRUPTED
 
 
-def report(error: BaseException, debug: bool) -> None:
-    """One message on stderr; with a traceback before it where it was asked for."""
+def _short(text: object) -> str:
+    return repr(text if len(str(text)) <= 100 else f"{str(text)[:100]} ...")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or "-").splitlines()[0][:500]
+
+
+def report(error: BaseException, debug: bool, cause: BaseException | None = None) -> None:
+    """One message on stderr; with a traceback (of its cause) before it where it was asked for."""
     if debug:
-        traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
+        traceback.print_exception(cause or error)
+    print(printable(f"error: {error}"), file=sys.stderr)
     if not debug:
         print("(debug=true shows where it happened)", file=sys.stderr)
 
@@ -102,25 +117,39 @@ def _refuse_secrets(words: Sequence[str]) -> None:
             )
 
 
-def _composition_message(error: BaseException) -> str:
-    """Hydra's or OmegaConf's complaint, with the keys that would have been right."""
-    text = str(error).partition("Config search path:")[0]
-    lines = [line for line in text.splitlines() if "hydra.cc" not in line and "To append to" not in line]
+def composition_error(error: BaseException) -> UsageError:
+    """What Hydra, OmegaConf or YAML found wrong with settings, with what would have been right."""
     if isinstance(error, OverrideParseException):
-        lines.append("words on the command line are key=value; --help lists the keys")
-    group = re.search(r"'(\w+)/\w+'", text)
-    if group and "Available options" not in text:
-        lines.append(f"members of {group[1]}: {', '.join(path.stem for path in _members(group[1]))}")
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        return UsageError(
+            f"{_short(error.override)} is no setting: {first_line(error)}\nwords on the command line are"
+            " key=value; --help lists the keys"
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        known = ", ".join(path.stem for path in _members(group))
+        return UsageError(f"{group}={name}: there is no such member\nmembers of {group}: {known or 'none'}")
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    ours = next((cause for cause in causes if isinstance(cause, UsageError)), None)
+    if ours is not None:
+        return ours
+    lines = [" ".join(str(error).split()) or type(error).__name__]
+    cause = next((cause for cause in causes if isinstance(cause, OmegaConfBaseException)), error)
     parent = getattr(cause, "parent_node", None)
-    if parent is not None and hasattr(parent, "keys"):
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(parent, DictConfig):
         where, _, wrong = str(getattr(cause, "full_key", "") or "").rpartition(".")
         allowed = ", ".join(sorted(str(key) for key in parent if str(key) not in ("_target_", "hydra")))
-        lines.append(f"allowed keys of {where or 'the config'}: {allowed}")
+        lines = [
+            f"{where}.{wrong}".lstrip(".") + ": there is no such key",
+            f"allowed keys of {where or 'the config'}: {allowed}",
+        ]
         having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
         if having:
             lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
-    return "\n".join(line for line in lines if line.strip())
+    elif cause is not error:
+        lines.append(" ".join(str(cause).split()))
+    return UsageError("\n".join(lines))
 
 
 def _members(group: str) -> list[Path]:

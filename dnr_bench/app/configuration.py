@@ -13,12 +13,15 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
+from dnr_bench.app.command_line import composition_error
 from dnr_bench.app.neurons import NeuronSelection
-from dnr_bench.app.parts import PartBuilder, called
+from dnr_bench.app.parts import PartBuilder, called, members
 from dnr_bench.app.run import RunConfig
 from dnr_bench.infra.devices import Dtype, checked_device
 from dnr_bench.infra.errors import DnrError, UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.infra.store import Store
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation, PerturbedProbe
@@ -48,13 +51,16 @@ class TopLevel:
     device: str
     dtype: Dtype
     experiment_name: str
+    report: bool
     debug: bool
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"seed={self.seed} must be at least 0")
-        if not self.experiment_name:
-            raise UsageError("experiment_name is empty")
+        check_range(0, 2**53, seed=self.seed)
+        if not 0 < len(self.experiment_name) <= _LONGEST_NAME or not self.experiment_name.isprintable():
+            raise UsageError(
+                f"experiment_name must have 1 to {_LONGEST_NAME} printable characters, and has"
+                f" {len(self.experiment_name)}"
+            )
         checked_device(self.device)
 
 
@@ -65,11 +71,28 @@ class Paths:
     store: str
     mlruns: str
 
+    def __post_init__(self) -> None:
+        for name in ("store", "mlruns"):
+            given = getattr(self, name)
+            if not given.strip() or "\0" in given:
+                raise UsageError(f"paths.{name}={given!r} must be a folder, as mlruns/store")
 
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs are logged; null: the environment variable says, or a database in paths.mlruns."""
+
+    uri: str | None
+
+
+#: What settings raise that YAML or Python cannot hold: dates that are none, lists too deep, endless numbers.
+UNCOMPOSED = (ValueError, TypeError, AttributeError, LookupError, RecursionError, YAMLError)
+#: Of an experiment; MLflow refuses longer ones.
+_LONGEST_NAME = 250
 #: Top-level keys that every run reads, whatever its parts are.
 _ALWAYS = {
     *TopLevel.__annotations__, *DrawingSettings.__annotations__, "neurons", "exemplars", "paths", "tracking",
-    "store", "generator", "encoder", "evaluator", "report", "hydra", "experiment", "variant",
+    "store", "generator", "encoder", "evaluator", "hydra", "experiment", "variant",
 }  # fmt: skip
 
 
@@ -88,6 +111,16 @@ class InstalledConfigs(SearchPathPlugin):
 def register_installed_configs() -> None:
     """Let Hydra find the configs of installed packages; registering them again changes nothing."""
     Plugins.instance().register(InstalledConfigs)
+    OmegaConf.register_new_resolver(
+        "folder", _folder, replace=True
+    )  # Hydra makes folders before we are asked
+
+
+def _folder(path: object) -> str:
+    """A folder of paths; what is none would be the root of the disk, or a folder called None."""
+    if not isinstance(path, str):
+        raise UsageError(f"paths.mlruns={path!r} must be a folder, as mlruns")
+    return Paths(store=path, mlruns=path).mlruns
 
 
 def load_config(*overrides: str, name: str = "config", config_dir: str | None = None) -> DictConfig:
@@ -100,8 +133,11 @@ def load_config(*overrides: str, name: str = "config", config_dir: str | None = 
     """
     register_installed_configs()
     words = [*overrides, *searched(config_dir)]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, overrides=words)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(name, overrides=words)
+    except UNCOMPOSED as error:
+        raise composition_error(error) from error
 
 
 def searched(config_dir: str | None) -> list[str]:
@@ -127,17 +163,18 @@ def build_run(
         UsageError: whatever is wrong with the config.
     """
     top = checked(TopLevel, "", {name: config[name] for name in TopLevel.__annotations__})
-    exemplars = checked(ExemplarSettings, "exemplars", resolved(config.exemplars))
-    selection = checked(NeuronSelection, "neurons", resolved(config.neurons))
-    checked(Paths, "paths", resolved(config.paths))
+    exemplars = checked(ExemplarSettings, "exemplars", _values(config, "exemplars"))
+    selection = checked(NeuronSelection, "neurons", _values(config, "neurons"))
+    checked(Paths, "paths", _values(config, "paths"))
+    checked(Tracking, "tracking", _values(config, "tracking"))
     drawing = checked(
         DrawingSettings, "", {"prompt": config.prompt, "images_per_concept": config.images_per_concept}
     )
     parts = PartBuilder(config, given)
     parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once
     probe = _probe(top, parts)
-    judges = {**_evaluators(config, parts), **(evaluators or {})}
     target = parts.part("target", Target)
+    judges = {**_evaluators(config, parts), **(evaluators or {})}
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
     for evaluator in judges.values():
@@ -173,6 +210,12 @@ def checked(kind: type[T], where: str, values: Mapping[str, object]) -> T:
     return called(kind, values, where, {name: f"{prefix}{name}" for name in values})
 
 
+def _values(config: DictConfig, name: str) -> dict[str, object]:
+    if not isinstance(config[name], DictConfig):
+        raise UsageError(f"{name}={config[name]} must be a dict of values; docs/config.md lists them")
+    return resolved(config[name])
+
+
 def resolved(node: DictConfig) -> dict[str, object]:
     """A config or a part of it as plain values, interpolations resolved."""
     plain = OmegaConf.to_container(node, resolve=True)
@@ -196,7 +239,13 @@ def evaluator_nodes(config: DictConfig) -> dict[str, DictConfig]:
     A file that begins with _target_, as those of all other parts do, goes by the name of its class; of such
     files one can be chosen at a time, and "# @package evaluator.NAME" at the top of a file gives it a name.
     """
-    node = config.get("evaluator") or OmegaConf.create({})  # evaluator=[] leaves no such key
+    node = config.get("evaluator")
+    if node is None:  # evaluator=[] leaves no such key
+        return {}
+    if not isinstance(node, DictConfig):
+        raise UsageError(
+            f"evaluator={node} names no evaluator: choose among {', '.join(members('evaluator'))}"
+        )
     found = {str(name): child for name, child in node.items() if _is_evaluator(child)}
     if "_target_" in node:
         rest = OmegaConf.masked_copy(node, [str(name) for name in node if str(name) not in found])

@@ -15,6 +15,7 @@ from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
 from dnr_bench.outputs.html import write_report
+from dnr_bench.outputs.pictures import take_pictures
 from dnr_bench.protocols import (
     Captioner,
     Generator,
@@ -52,7 +53,7 @@ class LiveResult(RunResult):
         assert self.session is not None
         folder = Path(path)
         self.write(folder)
-        return write_report(self, self.session, folder)
+        return write_report(self, take_pictures(self, self.session), folder)
 
 
 def describe(

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from dnr_bench.app.command_line import exit_code_of
+from dnr_bench.app.command_line import INTERRUPTED, exit_code_of
 
 #: Each is a module of dnr_bench.app.commands whose `main` takes the words and gives the exit code.
 COMMANDS = {
@@ -23,6 +23,8 @@ COMMANDS = {
     "ui": "open MLflow on what has been run",
 }
 _GROUP = "dnr_bench.commands"
+#: Seconds that an interrupted process has for closing what is open.
+_GRACE = 45
 #: What other libraries are told before they are imported.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,7 +56,18 @@ def prepare_process() -> None:
         sys.path.append(str(Path.cwd()))
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open is closed, as on Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Let what is open be closed. What has not ended by then, or gets a second signal, ends as it is."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, lambda *_: os._exit(INTERRUPTED))
+    if hasattr(signal, "SIGALRM"):  # the system ends the process, even where Python does not get to run
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_GRACE)
+    raise KeyboardInterrupt
 
 
 def split_command(words: Sequence[str]) -> tuple[str, list[str]]:

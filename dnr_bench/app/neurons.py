@@ -13,8 +13,9 @@ import numpy as np
 
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 
-_RANGE = re.compile(r"(\d+)-(\d+)")
+_RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class NeuronSelection:
             raise UsageError(f"neurons: layers are names and units whole numbers, not {wrong or self.layers}")
         if not self.layers:
             raise UsageError("neurons.layers is empty; name at least one layer")
-        if self.sample is not None and self.sample < 1:
-            raise UsageError(f"neurons.sample={self.sample} must be at least 1, or null for all units")
+        check_range(1, 1_000_000_000, sample=self.sample)
 
     def choose_layers(self, offered: Sequence[Layer]) -> list[Layer]:
         """The layers asked for; an unknown one raises `UsageError` with those that exist."""

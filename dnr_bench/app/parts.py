@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from inspect import isclass, signature
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
@@ -13,10 +14,13 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dnr_bench.infra.errors import DnrError, UsageError
+from dnr_bench.infra.shipped import CONF
 
 T = TypeVar("T")
 
 _TARGET = "_target_"
+#: Characters of a wrong value that a message shows.
+_SHOWN = 200
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 #: Whole numbers are fine where numbers are asked for.
 _NUMBERS = BeartypeConf(is_pep484_tower=True)
@@ -66,18 +70,21 @@ class PartBuilder:
         self.used.add(group)
         if group not in self.built:
             self.within[group] = set()
-            self.built[group] = self._built(self.config[group], group)
+            self.built[group] = self._built(self.config.get(group), group)
         return self.built[group]
 
-    def _built(self, node: DictConfig, where: str) -> object:
-        if _TARGET not in node:
-            raise UsageError(f"{where} has no {_TARGET}: name the class or function that makes the part")
+    def _built(self, node: DictConfig | None, where: str) -> object:
+        if not isinstance(node, DictConfig) or _TARGET not in node:
+            known = ", ".join(members(where)) or f"a dict with {_TARGET}"
+            raise UsageError(f"{where}={_short(node)} names no part; it can be {known}")
         target = _located(str(node[_TARGET]), where)
         values = {str(key): self._value(node, key, where) for key in node if key != _TARGET}
         names = {key: _reference(node, key) or f"{where}.{key}" for key in values}
         return called(target, values, where, names)
 
     def _value(self, node: DictConfig | ListConfig, key: Any, where: str) -> object:
+        if OmegaConf.is_missing(node, key):
+            raise UsageError(f"{where}.{key} is missing{_hint(where, key)}: give it as {where}.{key}=...")
         reference = _reference(node, key)
         if reference is not None:
             top = reference.partition(".")[0]
@@ -106,9 +113,13 @@ def called(target: Callable[..., T], values: Mapping[str, object], where: str, n
         where: the place in the config.
         names: what each argument is called there.
     """
+    for key, value in values.items():
+        if not _finite(value):
+            raise UsageError(f"{names[key]}={value!r} must be a finite number")
     for key, hint in _hints(target).items():
         if key in values and not _fits(values[key], hint):
-            raise UsageError(f"{names[key]}={values[key]!r} is not of type {_readable(hint)}")
+            needed = "" if names[key].startswith(where) else f", which {where} needs"
+            raise UsageError(f"{names[key]}={_short(values[key])} is not of type {_readable(hint)}{needed}")
     try:
         signature(target).bind(**values)
     except TypeError as error:
@@ -118,7 +129,7 @@ def called(target: Callable[..., T], values: Mapping[str, object], where: str, n
         return target(**values)
     except DnrError as error:
         raise type(error)(_with_place(str(error), where, names)) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{where or 'config'}: {error}") from error
 
 
@@ -154,10 +165,51 @@ def _hints(target: Callable[..., object]) -> dict[str, object]:
         return {}
 
 
+def members(group: str) -> list[str]:
+    """The names of a config group's members that ship with the package; none for what is no group."""
+    plain = group and all(part.isidentifier() for part in group.split("/"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if plain else []
+
+
+def _hint(where: str, key: Any) -> str:
+    """What the comment beside a missing value says, with an example."""
+    group = where.partition(".")[0]
+    for name in members(group):
+        text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
+        if comment := re.search(rf"^{re.escape(str(key))}: \?\?\? # (.+)$", text, re.M):
+            return f" ({comment[1]})"
+    return ""
+
+
 def _fits(value: object, hint: object) -> bool:
-    if isinstance(value, bool) and hint in (int, float, int | None, float | None):
+    if _has_bool(value) and not {bool, object, Any} & set(_leaves(hint)):
         return False
     return bool(is_bearable(value, hint, conf=_NUMBERS))  # type: ignore[arg-type]
+
+
+def _has_bool(value: object) -> bool:
+    """Python takes true for 1; people do not mean it."""
+    if isinstance(value, Mapping):
+        return any(_has_bool(item) for item in value.values())
+    return any(_has_bool(item) for item in value) if isinstance(value, list) else isinstance(value, bool)
+
+
+def _leaves(hint: object) -> list[object]:
+    inner = get_args(hint)
+    return [leaf for part in inner for leaf in _leaves(part)] if inner else [hint]
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(_finite(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} ..."
 
 
 def _readable(hint: object) -> str:

@@ -20,6 +20,7 @@ from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, t
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory
+from dnr_bench.infra.ranges import check_range
 
 _FAMILIES = {
     "blip": (BlipForConditionalGeneration, BlipProcessor),
@@ -44,8 +45,7 @@ class BlipCaptioner:
         dtype: Dtype,
         batch_size: int,
     ) -> None:
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens={max_new_tokens} must be at least 1")
+        check_range(1, 4096, max_new_tokens=max_new_tokens)
         self.device, self.dtype, self.batches = (
             checked_device(device),
             torch_dtype(dtype),

@@ -22,10 +22,15 @@ Tokens = tuple[int, int]
 
 @dataclass
 class Reservation:
-    """most: the dollars that one response to a question can cost. charged: what its responses did cost."""
+    """What a question can cost.
+
+    most: the dollars of one response. charged: those of the responses so far. sent: whether the last request
+    has gone out.
+    """
 
     most: float
     charged: float = 0.0
+    sent: bool = False
 
 
 class Budget:

@@ -19,6 +19,7 @@ from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, t
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory, short_name
+from dnr_bench.infra.ranges import check_range
 
 
 class LocalChat:
@@ -29,8 +30,7 @@ class LocalChat:
     """
 
     def __init__(self, checkpoint: str, max_tokens: int, device: str, dtype: Dtype, batch_size: int) -> None:
-        if max_tokens < 1:
-            raise UsageError(f"max_tokens={max_tokens} must be at least 1")
+        check_range(1, 65536, max_tokens=max_tokens)
         self.device, self.batches = checked_device(device), Batches(batch_size)
         self.name, self.max_tokens = short_name(checkpoint), max_tokens
         transformers_logging.disable_progress_bar()  # of loading

@@ -11,7 +11,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -33,6 +34,7 @@ from dnr_bench.data.chat import REFUSALS, Answer, Question
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
+from dnr_bench.infra.ranges import check_range
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,14 @@ _LONGEST_WAIT = 120.0
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 #: No question and no answer has more tokens; a server that says so has not counted them.
 _MOST_TOKENS = 10_000_000
+
+
+#: The reservation of the question that a task asks.
+_asked_for: ContextVar[Reservation] = ContextVar("asked_for")
+
+
+class _StoppedError(Exception):
+    """Nothing more is to be sent."""
 
 
 class _UnreadableError(Exception):
@@ -83,17 +93,11 @@ class OpenAIChat:
         image_tokens: int,
         extra: Mapping[str, Any] | None,
     ) -> None:
-        for name, value in (
-            ("max_tokens", max_tokens),
-            ("concurrency", concurrency),
-            ("attempts", attempts),
-            ("image_size", image_size),
-            ("image_tokens", image_tokens),
-        ):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
-        if timeout <= 0 or backoff < 0:
-            raise UsageError(f"timeout={timeout} must be above 0, and backoff={backoff} at least 0")
+        check_range(1, 1_000_000, max_tokens=max_tokens, image_tokens=image_tokens)
+        check_range(1, 1000, concurrency=concurrency, attempts=attempts)
+        check_range(1, 65536, image_size=image_size)
+        check_range(0.001, 86_400, timeout=timeout)
+        check_range(0, 3600, backoff=backoff)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key_env):
             raise UsageError("key_env must be the name of an environment variable, not a key")
         if base_url:
@@ -136,110 +140,29 @@ class OpenAIChat:
     def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
         """Answers as they come. After a failure nothing more is sent, what is on its way is waited for."""
         loop = asyncio.new_event_loop()
-        try:
-            yield from self._asked(loop, questions)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
-    def _asked(
-        self, loop: asyncio.AbstractEventLoop, questions: Sequence[Question]
-    ) -> Iterator[tuple[int, Answer]]:
         client = AsyncOpenAI(
             api_key=self._key() or "none",
             base_url=self.base_url or _OPENAI,  # not what the environment says, which results would not show
             timeout=self.timeout,
             max_retries=0,  # retries are ours, so that each is seen and counted
             # questions go to nobody but the server that was named
-            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks={"request": [_note_sent]}
+            ),
         )
-        failures: list[BaseException] = []
-        self.budget.reserved = 0.0
-        free, room = asyncio.Semaphore(self.concurrency), asyncio.Condition()
-
-        async def one(place: int, question: Question) -> tuple[int, Answer] | None:
-            async with free:
-                try:
-                    reservation = await self.budget.reserve(question, room, failures)
-                    try:
-                        return (
-                            None if failures else (place, await self._answer(client, question, reservation))
-                        )
-                    finally:
-                        self.budget.release(reservation)
-                        async with room:
-                            room.notify_all()
-                except Exception as error:
-                    failures.append(error)
-                    return None
-
-        waiting = {loop.create_task(one(i, question)) for i, question in enumerate(questions)}
-
-        def interrupted() -> None:  # what is on its way is paid for and waited for, unless they insist
-            if any(isinstance(failure, KeyboardInterrupt) for failure in failures):
-                for task in waiting:
-                    task.cancel()
-            failures.append(KeyboardInterrupt())
-
+        exchange = _Exchange(self, client)
         try:
-            with _interrupts(loop, interrupted):
-                while waiting:
-                    done, waiting = loop.run_until_complete(
-                        asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    )
-                    answered = [task.result() for task in done if not task.cancelled()]
-                    yield from (found for found in answered if found is not None)
+            yield from exchange.answers(loop, questions)
         finally:
-            for task in waiting:
-                task.cancel()
-            if waiting:
-                loop.run_until_complete(asyncio.wait(waiting))
             loop.run_until_complete(client.close())
-        if failures:
-            stops = [failure for failure in failures if isinstance(failure, KeyboardInterrupt)]
-            raise stops[0] if stops else self._explained(failures[0])
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+        if exchange.failures:
+            stops = [failure for failure in exchange.failures if isinstance(failure, KeyboardInterrupt)]
+            raise stops[0] if stops else self._explained(exchange.failures[0])
 
-    async def _answer(self, client: AsyncOpenAI, question: Question, reservation: Reservation) -> Answer:
-        started = time.time()
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.attempts),
-            retry=retry_if_exception(_is_passing),
-            wait=partial(_pause, backoff=self.backoff),
-            before_sleep=self._note_retry,
-            reraise=True,
-        )
-        try:
-            response: Any = await retrying(self._attempt, client, question, reservation)
-        except openai.BadRequestError as error:
-            if error.code not in REFUSALS:
-                raise
-            dollars = self.budget.charge(reservation, (0, 0))
-            return Answer("", str(error.code), 0, 0, dollars, started, time.time() - started)
-        choice, usage = response.choices[0], _tokens(response)
-        return Answer(
-            text=_text(choice.message.content),
-            stopped=str(choice.finish_reason or ""),
-            prompt_tokens=usage[0] if usage else None,
-            completion_tokens=usage[1] if usage else None,
-            dollars=self.budget.charge(reservation, usage),
-            started=started,
-            seconds=time.time() - started,
-        )
-
-    async def _attempt(self, client: AsyncOpenAI, question: Question, reservation: Reservation) -> Any:
-        """One request; a failed one that may have reached the service counts as paid."""
-        self.budget.check_another(reservation)
-        try:
-            return await self._request(client, question)
-        except _UnreadableError as error:
-            self.budget.charge(reservation, error.usage)
-            raise
-        except (TimeoutError, openai.APIConnectionError) as error:
-            if type(error.__cause__).__name__ not in _NOT_SENT:
-                self.budget.charge(reservation, None)
-            raise
-
-    async def _request(self, client: AsyncOpenAI, question: Question) -> Any:
+    async def request(self, client: AsyncOpenAI, question: Question) -> Any:
+        """One request; raises what the library does, or `_UnreadableError` for one without an answer."""
         sampling: dict[str, Any] = {"temperature": question.temperature, "seed": question.seed}
         # OpenAI's newer models know only the new name, many servers only the old one
         sampling["max_completion_tokens" if self.base_url is None else "max_tokens"] = self.max_tokens
@@ -263,7 +186,8 @@ class OpenAIChat:
             raise _UnreadableError("the response holds no message", _tokens(response))
         return response
 
-    def _note_retry(self, state: RetryCallState) -> None:
+    def note_retry(self, state: RetryCallState) -> None:
+        """Log why a question is sent again."""
         error = state.outcome.exception() if state.outcome else None
         _log.info("%s: %s; asking again", self.model, self._reason(error))
 
@@ -280,14 +204,119 @@ class OpenAIChat:
         return (reason.replace(key, "***") if key else reason)[:300]
 
 
+class _Exchange:
+    """The questions of one call of `ask` on their way, within the budget; a failure stops the others."""
+
+    def __init__(self, chat: OpenAIChat, client: AsyncOpenAI) -> None:
+        self.chat, self.client, self.budget = chat, client, chat.budget
+        self.budget.reserved = 0.0
+        self.failures: list[BaseException] = []
+        self.free, self.room = asyncio.Semaphore(chat.concurrency), asyncio.Condition()
+        self.stopping = asyncio.Event()
+
+    def answers(
+        self, loop: asyncio.AbstractEventLoop, questions: Sequence[Question]
+    ) -> Iterator[tuple[int, Answer]]:
+        """The number of each question that was answered, with the answer, as they come."""
+        waiting = {loop.create_task(self._one(i, question)) for i, question in enumerate(questions)}
+
+        def interrupted() -> None:  # what is on its way is paid for and waited for, unless they insist
+            if any(isinstance(failure, KeyboardInterrupt) for failure in self.failures):
+                for task in waiting:
+                    task.cancel()
+            self._stop(KeyboardInterrupt())
+
+        try:
+            with _interrupts(loop, interrupted):
+                while waiting:
+                    done, waiting = loop.run_until_complete(
+                        asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    )
+                    answered = [task.result() for task in done if not task.cancelled()]
+                    yield from (found for found in answered if found is not None)
+        finally:
+            for task in waiting:
+                task.cancel()
+            if waiting:
+                loop.run_until_complete(asyncio.wait(waiting))
+
+    def _stop(self, failure: BaseException) -> None:
+        self.failures.append(failure)
+        self.stopping.set()
+
+    async def _one(self, place: int, question: Question) -> tuple[int, Answer] | None:
+        async with self.free:
+            try:
+                reservation = await self.budget.reserve(question, self.room, self.failures)
+                try:
+                    return None if self.failures else (place, await self._answer(question, reservation))
+                finally:
+                    self.budget.release(reservation)
+                    async with self.room:
+                        self.room.notify_all()
+            except Exception as error:
+                self._stop(error)
+                return None
+
+    async def _answer(self, question: Question, reservation: Reservation) -> Answer:
+        started = time.time()
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.chat.attempts),
+            sleep=self._pause,
+            retry=retry_if_exception(_is_passing),
+            wait=partial(_pause, backoff=self.chat.backoff),
+            before_sleep=self.chat.note_retry,
+            reraise=True,
+        )
+        try:
+            response: Any = await retrying(self._attempt, question, reservation)
+        except openai.BadRequestError as error:
+            if error.code not in REFUSALS:
+                raise
+            dollars = self.budget.charge(reservation, (0, 0))
+            return Answer("", str(error.code), 0, 0, dollars, started, time.time() - started)
+        choice, usage = response.choices[0], _tokens(response)
+        return Answer(
+            text=_text(choice.message.content),
+            stopped=str(choice.finish_reason or ""),
+            prompt_tokens=usage[0] if usage else None,
+            completion_tokens=usage[1] if usage else None,
+            dollars=self.budget.charge(reservation, usage),
+            started=started,
+            seconds=time.time() - started,
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before asking again, but not when nothing more is to be asked."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+    async def _attempt(self, question: Question, reservation: Reservation) -> Any:
+        """One request; a failed one that may have reached the service counts as paid."""
+        if self.stopping.is_set():
+            raise _StoppedError
+        self.budget.check_another(reservation)
+        reservation.sent = False
+        _asked_for.set(reservation)
+        try:
+            return await self.chat.request(self.client, question)
+        except _UnreadableError as error:
+            self.budget.charge(reservation, error.usage)
+            raise
+        except (TimeoutError, openai.APIConnectionError) as error:
+            if reservation.sent and type(error.__cause__).__name__ not in _NOT_SENT:
+                self.budget.charge(reservation, None)
+            raise
+
+
 @contextmanager
 def _interrupts(loop: asyncio.AbstractEventLoop, interrupted: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C becomes a call within the loop: it breaks off neither an answer nor the writing of one."""
     before = {}
     if threading.current_thread() is threading.main_thread() and os.name == "posix":
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is signal.default_int_handler:
-                before[number] = signal.getsignal(number)
+            if callable(handler := signal.getsignal(number)):
+                before[number] = handler
                 loop.add_signal_handler(number, interrupted)
     try:
         yield
@@ -295,6 +324,11 @@ def _interrupts(loop: asyncio.AbstractEventLoop, interrupted: Callable[[], None]
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+async def _note_sent(_: object) -> None:
+    """The HTTP library calls this when a request goes out."""
+    _asked_for.get().sent = True
 
 
 def _tokens(response: object) -> Tokens | None:

@@ -12,7 +12,7 @@ import numpy as np
 from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.data.chat import Question
 from dnr_bench.data.images import Image
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 
 _QUOTES = "\"'`“”‘’«»"
 _LEAD = re.compile(
@@ -72,11 +72,8 @@ class LabelSampling:
     attempts: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 2:
-            raise UsageError(f"temperature={self.temperature} must lie in 0..2")
-        for name in ("max_words", "attempts"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
+        check_range(0, 2, temperature=self.temperature)
+        check_range(1, 1000, max_words=self.max_words, attempts=self.attempts)
 
     def labels(
         self,

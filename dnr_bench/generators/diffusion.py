@@ -21,6 +21,7 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.hub import fetched, is_local
+from dnr_bench.infra.ranges import check_range
 
 _log = logging.getLogger(__name__)
 _INDEX = "model_index.json"
@@ -57,9 +58,9 @@ class DiffusionGenerator:
         device: str,
         batch_size: int,
     ) -> None:
-        for name, value in (("steps", steps), ("size", size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+        check_range(1, 1000, steps=steps)
+        check_range(8, 8192, size=size)
+        check_range(0, 1000, guidance=guidance)
         if size is not None and size % 8:
             raise UsageError(f"size={size} must be a multiple of 8")
         if negative_prompt is not None and guidance is not None and guidance <= 1:

@@ -13,6 +13,7 @@ from PIL import ImageOps
 from dnr_bench.data.images import Image, ProbeSet
 from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, Probe
 from dnr_bench.stages.embeddings import probe_embeddings
@@ -28,8 +29,7 @@ class RetrievalGenerator:
     """
 
     def __init__(self, images: Probe, encoder: ImageTextEncoder, size: int, seed: int, store: Store) -> None:
-        if size < 8:
-            raise UsageError(f"size={size} must be at least 8")
+        check_range(8, 8192, size=size)
         self.encoder, self.size, self.store = encoder, size, store
         self.set: ProbeSet = images.load(seed)
         self.ids = frozenset(self.set.ids)

@@ -10,6 +10,7 @@ from weakref import ref
 import torch
 
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.ranges import check_range
 
 #: Number formats that models compute in.
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -64,8 +65,7 @@ class Batches:
     """Cuts work into batches of `size`, which is halved for good where memory does not suffice."""
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise UsageError(f"batch_size={size} must be at least 1")
+        check_range(1, 65536, batch_size=size)
         self.size = size
 
     def over(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[R]:

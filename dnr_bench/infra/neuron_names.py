@@ -11,7 +11,7 @@ from dnr_bench.infra.errors import UsageError
 
 def parse_neuron(name: object, where: str) -> Neuron:
     """The neuron of a name like concepts:17."""
-    match = re.fullmatch(r"(.+):(\d+)", str(name))
+    match = re.fullmatch(r"(.+):([0-9]{1,9})", str(name))
     if match is None:
         raise UsageError(f"{where}: {name!r} is no neuron; write layer:unit, as concepts:17")
     return Neuron(match[1], int(match[2]))

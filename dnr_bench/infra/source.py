@@ -1,7 +1,7 @@
 """Names for code: what an item was computed by belongs into its key, so that changed code computes anew.
 
-Of code that people edit the source counts, without comments and docstrings; of installed libraries the
-version counts.
+Of code that people edit the source counts, without comments and docstrings, and that of what it imports; of
+installed libraries the version and the modules that define what is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from weakref import ref
 _CARRIERS = ("app", "data", "infra", "outputs", "protocols", "results", "session")
 _OWN = __name__.partition(".")[0]
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
-_INSTALLED = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
 #: Longer collections are data.
 _MOST_PARTS = 1000
 
@@ -49,7 +48,8 @@ def code_of(stage: str, *parts: object) -> str:
             names.add(f"{kind.__qualname__} {_bytecode(kind)}")
         elif _is_library(file, module):
             library = module.partition(".")[0]
-            names.add(f"{library} {getattr(sys.modules[library], '__version__', '')}")
+            version = getattr(sys.modules.get(library), "__version__", "")
+            names.add(f"{module} {version} {_content(file)}")
         else:
             found.update(_files_of(file, module))
     code = sorted(f"{name} {_parsed(file)[0]}" for name, file in found)
@@ -114,7 +114,6 @@ def _is_filled(cell: object) -> bool:
         return False
 
 
-@cache
 def _files_of(start: Path, name: str) -> frozenset[tuple[str, Path]]:
     """The file of a module, and those of the same project that it imports, directly or not, by name."""
     root = start.parents[name.count(".") + (start.name == "__init__.py")]
@@ -147,9 +146,14 @@ def _carries(name: str) -> bool:
     return top == _OWN and (not rest or rest.partition(".")[0] in _CARRIERS)
 
 
-@cache
 def _parsed(file: Path) -> tuple[str, frozenset[str]]:
     """The digest of a file's code, and the names of the modules that it may import."""
+    found = file.stat()
+    return _parsed_as(file, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _parsed_as(file: Path, modified: int, size: int) -> tuple[str, frozenset[str]]:
     tree = ast.parse(_text(file))
     imports: set[str] = set()
     for node in ast.walk(tree):
@@ -185,7 +189,15 @@ def _is_library(file: Path, module: str) -> bool:
 
 @cache
 def _is_installed(file: Path) -> bool:
-    return any(file.is_relative_to(folder) for folder in _INSTALLED)
+    """Whether pip or the like put it there: whole libraries are not read for what one class may call."""
+    if {"site-packages", "dist-packages"} & set(file.parts):
+        return True
+    return any(next(folder.glob("*.dist-info"), None) for folder in list(file.parents)[:-1])
+
+
+@cache
+def _content(file: Path) -> str:
+    return sha256(_text(file)).hexdigest()
 
 
 def _bytecode(kind: Kind) -> str:

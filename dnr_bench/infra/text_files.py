@@ -9,14 +9,23 @@ from io import StringIO
 from pathlib import Path
 
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import read_regular
 
 
 def read_text(path: str | Path, key: str) -> str:
     """The text of a UTF-8 file, with or without a mark at its start; `key`: the setting that names it."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # a path may hold a zero byte
         raise UsageError(f"{key}={str(path)!r} cannot be read: {error}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def printable(text: str) -> str:
+    """Text of others without control characters, which could rewrite what a terminal shows."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def spoken_name(name: str) -> str:

@@ -10,7 +10,7 @@ from dnr_bench.captioners.clip_concepts import in_template, read_concepts
 from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.digests import Key
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.methods.labeling import LabelSettings, label_each
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
@@ -33,9 +33,7 @@ class ClipDissect:
         chunk: int,
         labels: LabelSettings,
     ) -> None:
-        for name, value in (("top", top), ("chunk", chunk)):
-            if value < 1:
-                raise UsageError(f"{name}={value} must be at least 1")
+        check_range(1, 1_000_000, top=top, chunk=chunk)
         self.concepts, self.similarity, self.template = read_concepts(concepts), similarity, template
         self.prompts = in_template(self.concepts, template)
         self.top, self.chunk, self.labels = min(top, len(self.concepts)), chunk, labels

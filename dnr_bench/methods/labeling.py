@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Neuron
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.session import Session
 
 DEAD = "dead: the same activation on every probing image"
@@ -28,10 +28,8 @@ class LabelSettings:
     max_label_cosine: float
 
     def __post_init__(self) -> None:
-        if self.n_labels < 1:
-            raise UsageError(f"n_labels={self.n_labels} must be at least 1")
-        if not -1 <= self.max_label_cosine <= 1:
-            raise UsageError(f"max_label_cosine={self.max_label_cosine} must lie in -1..1")
+        check_range(1, 1000, n_labels=self.n_labels)
+        check_range(0, 1, max_label_cosine=self.max_label_cosine)
 
 
 def labeled(explanation: Explanation, settings: LabelSettings, session: Session) -> Explanation:

@@ -14,6 +14,7 @@ from dnr_bench.data.images import ConceptMasks, ProbeSet
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.methods.labeling import LabelSettings, label_each
 from dnr_bench.protocols import Target
@@ -35,10 +36,8 @@ class NetworkDissection:
     def __init__(self, quantile: float, min_iou: float, top: int, labels: LabelSettings) -> None:
         if not 0 < quantile < 1:
             raise UsageError(f"quantile={quantile} must lie in 0..1, both excluded")
-        if not 0 <= min_iou <= 1:
-            raise UsageError(f"min_iou={min_iou} must lie in 0..1")
-        if top < 1:
-            raise UsageError(f"top={top} must be at least 1")
+        check_range(0, 1, min_iou=min_iou)
+        check_range(1, 100_000, top=top)
         self.quantile, self.min_iou, self.top, self.labels = quantile, min_iou, top, labels
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.text_files import printable
 from dnr_bench.results.comparison import ComparisonRow, headlines_of, varied_names
 from dnr_bench.results.schema import ChatUsage, MetricResult, NeuronResult, RunResult
 from dnr_bench.statistics.intervals import Estimate
@@ -32,6 +33,11 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=_WIDTH_OF_LOGS)
 
 
+def escaped(text: str) -> str:
+    """Text of models, files and users for the terminal: neither markup nor control characters."""
+    return escape(printable(text))
+
+
 def print_result(result: RunResult, folder: Path, choices: Mapping[str, str], console: Console) -> None:
     """The neurons (the first of many), the metrics with intervals, and the time of each stage."""
     console.print(_neuron_table(result))
@@ -43,7 +49,7 @@ def print_result(result: RunResult, folder: Path, choices: Mapping[str, str], co
         )
     if unscored := result.unscored:
         reasons = sorted({neuron.unscored for neuron in unscored if neuron.unscored})
-        console.print(f"  without a label: {len(unscored)} ({escape('; '.join(reasons))})\n")
+        console.print(f"  without a label: {len(unscored)} ({escaped('; '.join(reasons))})\n")
     if skipped := result.probe.skipped:
         console.print(
             f"  {len(skipped)} images of the probing set could not be read ({_short_path(folder)}/result.json"
@@ -67,7 +73,7 @@ def usage_line(part: str, used: ChatUsage) -> str:
     money = f", {used.dollars:.4f} dollars" if used.dollars else ""
     refused = f"; {int(used.refused)} were refused" if used.refused else ""
     return (
-        f"{part} asked {escape(used.model)} {int(used.asked)} questions ({tokens} tokens{money});"
+        f"{part} asked {escaped(used.model)} {int(used.asked)} questions ({tokens} tokens{money});"
         f" {int(used.stored)} answers came from the store{refused}"
     )
 
@@ -98,7 +104,7 @@ def print_comparison(rows: Sequence[ComparisonRow], choices: Mapping[str, str], 
     for row in rows:
         if row.status != "finished":
             job = " ".join(f"{name}={value}" for name, value in row.overrides.items())
-            console.print(f"  [red]{escape(row.status)}[/red]  ({escape(job)})", soft_wrap=True)
+            console.print(f"  [red]{escaped(row.status)}[/red]  ({escaped(job)})", soft_wrap=True)
 
 
 def _headlines(rows: Sequence[ComparisonRow]) -> tuple[list[str], list[str]]:
@@ -137,7 +143,7 @@ def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Ta
     first = " ".join(f"{name}={rows[0].overrides.get(name, '')}" for name in names)
     known = [*headlines_of(rows), LABEL_CHANGE]
     metrics = [name for name in known if any(name in row.differences for row in rows)]
-    table = _comparison_table(f"Differences to {escape(first)}", names, metrics)
+    table = _comparison_table(f"Differences to {escaped(first)}", names, metrics)
     for row in rows[1:]:
         table.add_row(*_values_of(row, names), *(_difference_cell(row, name) for name in metrics))
     table.caption = (
@@ -150,14 +156,14 @@ def _difference_table(rows: Sequence[ComparisonRow], names: Sequence[str]) -> Ta
 def _comparison_table(title: str, names: Sequence[str], metrics: Sequence[str]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for name in names:
-        table.add_column(escape(name), no_wrap=True)
+        table.add_column(escaped(name), no_wrap=True)
     for name in metrics:
-        table.add_column(escape(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
+        table.add_column(escaped(re.sub(r"[._]", "\n", name)), justify="right", no_wrap=True)
     return table
 
 
 def _values_of(row: ComparisonRow, names: Sequence[str]) -> list[str]:
-    return [escape(row.overrides.get(name, "")) for name in names]
+    return [escaped(row.overrides.get(name, "")) for name in names]
 
 
 def _difference_cell(row: ComparisonRow, metric: str) -> str:
@@ -170,7 +176,7 @@ def _difference_cell(row: ComparisonRow, metric: str) -> str:
 
 
 def _listed(choices: Mapping[str, str]) -> str:
-    return escape(", ".join(f"{group}={member}" for group, member in choices.items()))
+    return escaped(", ".join(f"{group}={member}" for group, member in choices.items()))
 
 
 def _comparison_cell(row: ComparisonRow, metric: str) -> str:
@@ -190,22 +196,26 @@ def print_link(place: Place, run_id: str, experiment_id: str, console: Console) 
     """Where to look at the run."""
     if place.is_server:
         address = f"{place.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        console.print(f"MLflow shows this run at\n  {escape(address)}", soft_wrap=True)
+        console.print(f"MLflow shows this run at\n  {escaped(address)}", soft_wrap=True)
         return
     mlruns = place.mlruns
     usual, in_checkout = mlruns == Path("mlruns"), CONF.parent == Path.cwd()
     command = "make ui" if usual and in_checkout else "dnr-bench ui" if usual else f"dnr-bench ui {mlruns}"
     if place.database != mlruns.resolve() / "mlflow.db":
         command = f"MLFLOW_TRACKING_URI={place.shown} dnr-bench ui"
-    console.print(f"[bold]{escape(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
+    console.print(f"[bold]{escaped(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
     console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
 
 
 def print_page(page: Path, console: Console) -> None:
     """Where the pictures are."""
     console.print(
-        f"  [bold]{escape(_short_path(page))}[/bold] shows every neuron with its pictures\n", soft_wrap=True
+        f"  [bold]{escaped(_short_path(page))}[/bold] shows every neuron with its pictures\n", soft_wrap=True
     )
+
+
+def _dim(text: str) -> str:
+    return f"[dim]{escaped(text)}[/dim]"
 
 
 def _neuron_table(result: RunResult) -> Table:
@@ -216,10 +226,12 @@ def _neuron_table(result: RunResult) -> Table:
         runners_up = "; ".join(candidate.text for candidate in neuron.candidates[1:4])
         table.add_row(
             neuron.name,
-            f"[dim]{escape(neuron.unscored)}[/dim]" if neuron.unscored else escape("; ".join(neuron.labels)),
+            f"[dim]{escaped(neuron.unscored)}[/dim]"
+            if neuron.unscored
+            else escaped("; ".join(neuron.labels)),
             _cell(neuron.score),
-            escape(neuron.truth or ""),
-            f"[dim]{escape(runners_up)}[/dim]",
+            escaped(neuron.truth or ""),
+            _dim(runners_up),
         )
     return table
 
@@ -253,7 +265,7 @@ def _metric_table(result: RunResult) -> Table:
             judged.setdefault(metric.judge, []).append(name.rsplit(".", 1)[-1])
     if judged:
         listed = "; ".join(f"{', '.join(dict.fromkeys(names))} by {judge}" for judge, names in judged.items())
-        table.caption += f"\nmodels that judge, whose figures compare with no other's: {escape(listed)}"
+        table.caption += f"\nmodels that judge, whose figures compare with no other's: {escaped(listed)}"
     table.caption_justify = "left"
     return table
 
@@ -288,7 +300,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return "–" if value != value else f"{value:.2g}" if 0 < abs(value) < 0.001 else f"{value:.3f}"
-    return escape(str(value))
+    return escaped(str(value))
 
 
 def _short(value: Any) -> str:

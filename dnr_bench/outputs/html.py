@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dnr_bench.data.exemplars import Exemplars
-from dnr_bench.data.images import Box, Image
-from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import RunError
+from dnr_bench.outputs.pictures import SIZE, Pictures
 from dnr_bench.results.comparison import (
     ComparisonRow,
     Job,
@@ -28,57 +24,14 @@ from dnr_bench.results.comparison import (
     varied_names,
 )
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
-from dnr_bench.session import Session
 
-#: Width and height of the pictures, in pixels.
-SIZE = 64
-#: A WebP is at most 16,383 pixels wide.
-MOST = 255
-_QUALITY = 80
 _SURE = 0.05
-_SPATIAL_COLOR = (255, 60, 0)
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Pictures side by side in one file, and where each is: a page of a thousand neurons stays light."""
-
-    name: str
-    data: str
-    n: int
-
-    @classmethod
-    def of(cls, name: str, images: Sequence[Image]) -> Strip:
-        """The first `MOST` images, each brought to `SIZE`, as one WebP."""
-        row = np.concatenate([_square(image) for image in images[:MOST]], axis=1)
-        done, encoded = cv2.imencode(".webp", row[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
-        if not done:
-            raise RunError(f"{name}: OpenCV cannot write WebP")
-        return cls(name, base64.b64encode(encoded.tobytes()).decode(), min(len(images), MOST))
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of a strip with what is to be said of it."""
-
-    strip: str
-    place: int
-    text: str
-    value: float
-    where: str | None = None
-
-
-def write_report(result: RunResult, session: Session, folder: Path) -> Path:
-    """Write report.html beside result.json.
-
-    Args:
-        result: of the run.
-        session: of the run, or one like it; pictures come from its probing set and from the store.
-        folder: of the run.
-    """
-    gallery = _Gallery(session, result)
+def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
+    """Write report.html beside result.json in the folder of a run."""
     right = next((name for name, metric in result.metrics.items() if metric.unit == "correct"), None)
-    neurons = [_shown_neuron(neuron, gallery, right) for neuron in result.neurons]
+    neurons = [_shown_neuron(neuron, pictures, right) for neuron in result.neurons]
     metrics = [_shown_metric(name, metric) for name, metric in result.metrics.items()]
     names = [name for name, metric in result.metrics.items() if metric.item_kind == "neuron"]
     return _write(
@@ -92,7 +45,7 @@ def write_report(result: RunResult, session: Session, folder: Path) -> Path:
         metrics=metrics,
         beaten=result.beaten_by_constants,
         tables=[table for table in result.tables if table.rows],
-        strips=gallery.strips,
+        strips=pictures.strips,
         result=result,
     )
 
@@ -171,54 +124,7 @@ def _compared(
     return found
 
 
-class _Gallery:
-    """Looks the pictures of a result up; each concept's images are one strip for all its neurons."""
-
-    def __init__(self, session: Session, result: RunResult) -> None:
-        self.session = session
-        self.strips: dict[str, Strip] = {}
-        shown = [n for n in result.neurons if n.exemplars] if "exemplars" in result.stages else []
-        self.seen = {_neuron(n): Exemplars(_neuron(n), n.exemplars) for n in shown}
-        self.captions = {_neuron(n): n.captions or ("",) * len(n.exemplars) for n in shown}
-        self.maps = _maps(session, self.seen) if self.seen else {}
-        texts = {c.text for n in result.neurons for c in n.candidates if n.exemplars}
-        self.drawn = session.draw(sorted(texts)) if "images" in result.stages else {}
-        self.concepts = {text: f"c{number}" for number, text in enumerate(self.drawn)}
-        for text, name in self.concepts.items():
-            self.strips[name] = Strip.of(name, list(self.drawn[text].images))
-
-    def exemplars(self, neuron: Neuron) -> list[Tile]:
-        """The neuron's exemplars, each as the captioner saw it and where in its image the neuron fires."""
-        if neuron not in self.seen:
-            return []
-        name, exemplars = f"e{len(self.strips)}", self.seen[neuron]
-        self.strips[name] = Strip.of(name, [view.pixels for view in self.session.views(exemplars)])
-        where = None
-        if neuron in self.maps:
-            where = f"w{len(self.strips)}"
-            images = self.session.probe.images
-            self.strips[where] = Strip.of(
-                where,
-                [
-                    _overlay(images[item.index], heat, item.box)
-                    for item, heat in zip(exemplars.items, self.maps[neuron], strict=True)
-                ],
-            )
-        said = zip(exemplars.items, self.captions[neuron], strict=True)
-        return [
-            Tile(name, place, caption, item.activation, where) for place, (item, caption) in enumerate(said)
-        ][:MOST]
-
-    def images_of(self, text: str, neuron: Neuron) -> list[Tile]:
-        """A concept's images, those first that activate the neuron most."""
-        if text not in self.drawn:
-            return []
-        activations = self.drawn[text].activations[neuron.layer][:, neuron.unit]
-        order = np.argsort(-activations[:MOST], kind="stable")
-        return [Tile(self.concepts[text], int(place), text, float(activations[place])) for place in order]
-
-
-def _shown_neuron(neuron: NeuronResult, gallery: _Gallery, right: str | None) -> dict[str, object]:
+def _shown_neuron(neuron: NeuronResult, pictures: Pictures, right: str | None) -> dict[str, object]:
     """A neuron for its card; `right`: the metric that tells whether its label is right, if there is one."""
     values = {name: value for name, value in neuron.values.items() if np.isfinite(value)}
     is_right = values.get(right) if right else None
@@ -226,7 +132,7 @@ def _shown_neuron(neuron: NeuronResult, gallery: _Gallery, right: str | None) ->
         is_right = float(neuron.labels[0].lower() == neuron.truth.lower())
     state = "none" if neuron.unscored else "unknown" if is_right is None else "right" if is_right else "wrong"
     words = [neuron.name, *neuron.labels, neuron.truth or "", *(c.text for c in neuron.candidates)]
-    of_session = _neuron(neuron)
+    tiles = pictures.concepts.get(neuron.name, {})
     return {
         "name": neuron.name,
         "layer": neuron.layer,
@@ -237,10 +143,9 @@ def _shown_neuron(neuron: NeuronResult, gallery: _Gallery, right: str | None) ->
         "score": neuron.score,
         "sorting": json.dumps(values | ({} if neuron.score is None else {"score": neuron.score})),
         "search": " ".join(words).lower(),
-        "exemplars": gallery.exemplars(of_session),
+        "exemplars": pictures.exemplars.get(neuron.name, ()),
         "candidates": [
-            {**asdict(candidate), "tiles": gallery.images_of(candidate.text, of_session)}
-            for candidate in neuron.candidates
+            {**asdict(candidate), "tiles": tiles.get(candidate.text, ())} for candidate in neuron.candidates
         ],
     }
 
@@ -264,53 +169,10 @@ def _shown_metric(name: str, metric: MetricResult) -> dict[str, object]:
     return {"name": name, **marks, "n": metric.n, "unscored": metric.unscored, "places": places}
 
 
-def _maps(session: Session, shown: Mapping[Neuron, Exemplars]) -> dict[Neuron, list[np.ndarray]]:
-    """Where in the images of its exemplars each neuron of a spatial layer fires."""
-    found: dict[Neuron, list[np.ndarray]] = {}
-    spatial = {layer.name for layer in session.layers if layer.spatial}
-    for layer in dict.fromkeys(neuron.layer for neuron in shown if neuron.layer in spatial):
-        members = [neuron for neuron in shown if neuron.layer == layer]
-        items = [(neuron, item.index) for neuron in members for item in shown[neuron].items]
-        needed = sorted({index for _, index in items})
-        place = {index: number for number, index in enumerate(needed)}
-        maps = session.target.maps(
-            [session.probe.images[index] for index in needed],
-            layer,
-            [(place[index], neuron.unit) for neuron, index in items],
-        )
-        for (neuron, _), heat in zip(items, maps, strict=True):
-            found.setdefault(neuron, []).append(heat)
-    return found
-
-
-def _overlay(image: Image, heat: np.ndarray, box: Box | None) -> Image:
-    """The image, brighter where the neuron fires, with the crop's box."""
-    height, width = image.shape[:2]
-    strength = np.maximum(heat, 0).astype(np.float32)
-    strength = cv2.resize(strength / max(float(strength.max()), 1e-9), (width, height))[..., None]
-    shown: Image = (image * (0.35 + 0.65 * strength)).astype(np.uint8)
-    if box is not None:
-        left, top, right, bottom = box
-        cv2.rectangle(shown, (left, top), (right - 1, bottom - 1), _SPATIAL_COLOR, max(1, width // 64))
-    return shown
-
-
-def _square(image: Image) -> Image:
-    smaller = image.shape[0] > SIZE or image.shape[1] > SIZE
-    resized: Image = cv2.resize(
-        image, (SIZE, SIZE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    )
-    return resized
-
-
 def _title(folder: Path) -> str:
     """The settings of the command line, where the folder tells."""
     outcome = Outcome.read(folder)
     return outcome.title if outcome else folder.name
-
-
-def _neuron(neuron: NeuronResult) -> Neuron:
-    return Neuron(neuron.layer, neuron.unit)
 
 
 def _number(value: object) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import read_regular
 from dnr_bench.infra.text_files import csv_rows, read_text, spoken_name
 from dnr_bench.probes.checked import Checking, OnError, Source, probe_set, readable
 
@@ -90,13 +91,18 @@ def folder_source(root: Path, names: Sequence[str]) -> Source:
             return str(error.strerror)
         return [str(root.resolve()), found.st_size, found.st_mtime_ns]
 
-    return Source(shown, state, lambda number: (root / names[number]).read_bytes())
+    return Source(shown, state, lambda number: read_regular(root / names[number]))
 
 
 def image_names(root: Path) -> list[str]:
     """The paths of all image files below a folder, relative to it, in order; hidden ones do not count."""
-    found = []
+    found, seen = [], set()
     for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         place = Path(folder).relative_to(root)
         found += [

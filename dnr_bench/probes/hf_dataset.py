@@ -9,6 +9,7 @@ import datasets
 
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import read_regular
 from dnr_bench.probes.checked import Checking, OnError, Source, probe_set, readable
 
 
@@ -47,7 +48,7 @@ class HuggingFaceProbe:
             if entry is None or (entry["bytes"] is None and entry["path"] is None):
                 return b""
             content = entry["bytes"]
-            return bytes(content) if content is not None else Path(entry["path"]).read_bytes()
+            return bytes(content) if content is not None else read_regular(entry["path"])
 
         source = Source(
             [f"row {number}" for number in range(len(table))], lambda _: [str(self.path), state], read

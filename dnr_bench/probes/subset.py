@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Int
 
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 
 
 def check_n_images(n_images: int | None) -> None:
     """Raises `UsageError` for what is no size of a subset; None stands for the whole set."""
-    if n_images is not None and n_images < 2:
-        raise UsageError(f"n_images={n_images} must be at least 2, or null for all images")
+    check_range(2, 100_000_000, n_images=n_images)
 
 
 def shuffled(total: int, seed: int) -> Int[np.ndarray, " total"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.neuron_names import parse_neuron
 from dnr_bench.infra.text_files import csv_rows, read_text
 
+#: Concepts of one neuron: each of them is drawn.
+_MOST = 10_000
 COLUMNS = ("layer", "unit", "concept")
 
 
@@ -26,6 +29,8 @@ class UserConcepts:
 
     def __init__(self, given: Sequence[object] | str) -> None:
         self.given = given
+        if not isinstance(given, str) and len(given) > _MOST:
+            raise UsageError(f"user_concepts: {len(given)} are too many for every neuron; at most {_MOST}")
         if not isinstance(given, str):
             self.for_all = tuple(_concept(text, f"user_concepts[{i}]") for i, text in enumerate(given))
         elif Path(given).suffix not in _READERS:
@@ -39,6 +44,9 @@ class UserConcepts:
             return dict.fromkeys(neurons, self.for_all) if self.for_all else {}
         units = {layer.name: layer.units for layer in layers}
         found: dict[Neuron, list[str]] = {}
+        many = Counter(neuron for neuron, _, _ in self._lines).most_common(1)
+        if many and many[0][1] > _MOST:
+            raise UsageError(f"user_concepts={self.given!r}: {many[0][0]} has more than {_MOST} concepts")
         for neuron, concept, place in self._lines:
             if neuron.unit >= units.get(neuron.layer, 0):
                 allowed = ", ".join(f"{name}:0-{count - 1}" for name, count in units.items())
@@ -66,7 +74,7 @@ def _csv_lines(text: str, where: str) -> Iterator[tuple[Neuron, str, str]]:
 def _yaml_lines(text: str, where: str) -> Iterator[tuple[Neuron, str, str]]:
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, lists too deep
         raise UsageError(f"user_concepts={where!r} is no YAML: {error}") from error
     if not isinstance(content, Mapping) or not all(isinstance(v, list) for v in content.values()):
         raise UsageError(

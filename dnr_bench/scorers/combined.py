@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.evidence import Evidence
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import spread
 
@@ -29,8 +29,7 @@ class Combined:
                 f"weights={dict(weights)}: there is no scorer {unknown}; scorers are {sorted(scorers)}"
             )
         for name, weight in weights.items():
-            if not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise UsageError(f"weights.{name}={weight!r} must be a number")
+            check_range(-1000, 1000, **{f"weights.{name}": weight})
         self.scorers, self.weights = dict(scorers), {name: weights.get(name, 1.0) for name in scorers}
         self.needs_probe = any(scorer.needs_probe for scorer in scorers.values())
 

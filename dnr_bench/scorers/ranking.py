@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 
 
 def mid_ranks(
@@ -40,13 +40,11 @@ def spread(scores: Float[np.ndarray, " candidates"]) -> float:
 
 def positive_count(name: str, value: int) -> int:
     """The value, if it is at least 1."""
-    if value < 1:
-        raise UsageError(f"{name}={value} must be at least 1")
+    check_range(1, 1_000_000, **{name: value})
     return value
 
 
 def share(name: str, value: float) -> float:
     """The value, if it lies in 0..1."""
-    if not 0 <= value <= 1:
-        raise UsageError(f"{name}={value} must lie in 0..1")
+    check_range(0, 1, **{name: value})
     return value

@@ -9,6 +9,7 @@ import numpy as np
 
 from dnr_bench.data.images import ConceptMasks, ProbeSet
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.shapes import render
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, ORDER, SHAPES
@@ -31,8 +32,7 @@ class ShapesProbe:
         unseen_shape: bool = False,
         classes: Sequence[str] = (),
     ) -> None:
-        if n_images < 2:
-            raise UsageError(f"n_images={n_images} must be at least 2")
+        check_range(2, 1_000_000, n_images=n_images)
         if unknown := [facet for facet in classes if facet not in FACETS]:
             raise UsageError(f"classes={list(classes)}: {unknown} is unknown; known are {', '.join(FACETS)}")
         self.n_images, self.split, self.classes = n_images, split, tuple(classes)

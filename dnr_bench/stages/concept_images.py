@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from string import Formatter
 
 import numpy as np
 
@@ -16,10 +15,13 @@ from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import Key, pixels_digest
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
+
+_FIELD = "{concept}"
 
 #: Concepts per batch: their images pass through a model together.
 _BATCH = 32
@@ -37,14 +39,9 @@ class DrawingSettings:
     images_per_concept: int
 
     def __post_init__(self) -> None:
-        try:
-            fields = {name for _, name, _, _ in Formatter().parse(self.prompt) if name is not None}
-        except ValueError as error:
-            raise UsageError(f"prompt={self.prompt!r}: {error}") from error
-        if fields != {"concept"}:
-            raise UsageError(f"prompt={self.prompt!r} must contain {{concept}} and no other field")
-        if self.images_per_concept < 1:
-            raise UsageError(f"images_per_concept={self.images_per_concept} must be at least 1")
+        if _FIELD not in self.prompt or set("{}") & set(self.prompt.replace(_FIELD, "")):
+            raise UsageError(f"prompt={self.prompt!r} must contain {{concept}} and no other braces")
+        check_range(1, 10_000, images_per_concept=self.images_per_concept)
 
 
 class ConceptImages:
@@ -87,7 +84,7 @@ class ConceptImages:
     def _drawn(self, concepts: Sequence[str]) -> list[np.ndarray]:
         """The images [Q, height, width, 3] of each concept; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
-        prompts = [self.settings.prompt.format(concept=concept) for concept in concepts]
+        prompts = [self.settings.prompt.replace(_FIELD, concept) for concept in concepts]
         # what is drawn follows the seed, what is retrieved the number
         start = {"first": self.first} if isinstance(self.generator, Retriever) else {}
         code = code_of(__name__, self.generator)

@@ -13,7 +13,7 @@ from dnr_bench.data.exemplars import Activations, Exemplar, Exemplars
 from dnr_bench.data.images import Box, Image, ProbeSet, View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
@@ -31,12 +31,9 @@ class ExemplarSettings:
     max_iou: float
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"exemplars.n={self.n} must be at least 1")
-        if self.crops_per_image < 0:
-            raise UsageError(f"exemplars.crops_per_image={self.crops_per_image} must be at least 0")
-        if not 0 <= self.max_iou <= 1:
-            raise UsageError(f"exemplars.max_iou={self.max_iou} must lie in 0..1")
+        check_range(1, 10_000, n=self.n)
+        check_range(0, 1000, crops_per_image=self.crops_per_image)
+        check_range(0, 1, max_iou=self.max_iou)
 
 
 def find_exemplars(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,6 +14,9 @@ from dnr_bench.infra.text_files import read_text, spoken_name
 
 #: Under which weights stand in checkpoints that hold more than weights.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+_DEEPEST = 10
+#: Types of quantized weights, which a network of floats would take for its own.
+_SMALL = (torch.int8, torch.uint8, torch.int16, torch.bool)
 #: What training wrappers put before the names of weights.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
@@ -31,14 +32,17 @@ def read_weights(path: str, model: nn.Module) -> dict[str, Tensor]:
         raise UsageError(f"checkpoint={path!r} is no file")
     try:
         if file.suffix == ".safetensors":
-            return dict(load_file(file))
+            return _floating(dict(load_file(file)), path)
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a file may hold
         reason = " ".join(str(error).split())
         raise UsageError(f"checkpoint={path!r} cannot be read as weights alone: {reason[:300]}") from error
-    while isinstance(content, Mapping) and (
-        inner := next((k for k in _WRAPPERS if _holds(content, k)), None)
-    ):
+    for _ in range(_DEEPEST):  # a file can hold itself
+        inner = next((k for k in _WRAPPERS if isinstance(content, Mapping) and _holds(content, k)), None)
+        if inner is None:
+            break
         content = content[inner]
     weights = (
         {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
@@ -50,6 +54,14 @@ def read_weights(path: str, model: nn.Module) -> dict[str, Tensor]:
     own = model.state_dict().keys()
     while not own & weights.keys() and (prefix := _prefix(weights)):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return _floating(weights, path)
+
+
+def _floating(weights: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The weights, if none are complex or quantized: those would be cut or taken for floats silently."""
+    other = next((n for n, value in weights.items() if value.is_complex() or value.dtype in _SMALL), None)
+    if other is not None:
+        raise UsageError(f"checkpoint={path!r}: {other} holds numbers of type {weights[other].dtype}")
     return weights
 
 

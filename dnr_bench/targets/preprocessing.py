@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from dnr_bench.data.images import Image
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Preprocessing:
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
+        check_range(1, 65536, resize=self.resize)
         if not 0 < self.crop <= self.resize:
             raise UsageError(f"crop={self.crop} must lie in 1..resize={self.resize}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import console, print_link
+from dnr_bench.outputs.console import console, escaped, print_link
 from dnr_bench.results.comparison import (
     Job,
     changed_labels,
@@ -142,7 +141,7 @@ def _print_left_out(comparisons: Sequence[PairwiseDifference], sides: Sequence[S
         if not any((c.before, c.after) == (before.name, after.name) for c in comparisons)
     ]
     if unpaired:
-        out.print(f"[yellow]no neuron in common: {escape('; '.join(unpaired))}[/yellow]", soft_wrap=True)
+        out.print(f"[yellow]no neuron in common: {escaped('; '.join(unpaired))}[/yellow]", soft_wrap=True)
     if apart := sorted(judged_apart([job for side in sides for job in side.jobs])):
         out.print(f"[yellow]judged by different models, not compared: {', '.join(apart)}[/yellow]")
 
@@ -209,8 +208,8 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
     """Two sides: a row per metric. More: a table for each metric in which some pair differs."""
     metrics = list(dict.fromkeys(comparison.metric for comparison in comparisons))
     if len(sides) == 2:
-        out.print(f"before: [bold]{escape(sides[0].name)}[/bold]", soft_wrap=True)
-        out.print(f"after:  [bold]{escape(sides[1].name)}[/bold]", soft_wrap=True)
+        out.print(f"before: [bold]{escaped(sides[0].name)}[/bold]", soft_wrap=True)
+        out.print(f"after:  [bold]{escaped(sides[1].name)}[/bold]", soft_wrap=True)
         out.print(_table(None, ["metric"], [([c.metric], c) for c in comparisons]))
     else:
         differing = {c.metric for c in comparisons if c.p_holm < _SHOWN_P}
@@ -240,7 +239,7 @@ def _table(
     for cells, comparison in rows:
         f, style = comparison.found, _style(comparison)
         table.add_row(
-            *map(escape, cells),
+            *map(escaped, cells),
             f"{f.before:.3f}",
             f"{f.after:.3f}",
             f"[{style}]{f.mean:+.3f}[/{style}]",

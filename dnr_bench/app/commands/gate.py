@@ -27,7 +27,6 @@ import numpy as np
 import yaml
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
@@ -35,8 +34,9 @@ from dnr_bench.app.configuration import build_run, load_config, searched
 from dnr_bench.app.record import open_tracker
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import read_regular
 from dnr_bench.infra.shipped import CONF
-from dnr_bench.outputs.console import console
+from dnr_bench.outputs.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
@@ -92,7 +92,7 @@ class Baseline:
     def read(path: Path) -> Baseline:
         """The baseline of a file."""
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(read_regular(path))
             neurons = {name: _read_item(name, record) for name, record in content.pop("neurons").items()}
             baseline = Baseline(**content, neurons=neurons)
             if not baseline.tolerances:
@@ -306,7 +306,7 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
     falls = fallen(baseline, result, worst) if worst else []
     changed = Table("neuron", "truth", "label of the baseline", "label now", box=box.SIMPLE_HEAD)
     for fall in falls[:_SHOWN_NEURONS]:
-        changed.add_row(*map(escape, fall))
+        changed.add_row(*map(escaped, fall))
     if falls:
         out.print(f"where {worst} fell ({len(falls)} neurons):")
         out.print(changed)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
+from omegaconf.errors import OmegaConfBaseException
 
-from dnr_bench.app.command_line import report
-from dnr_bench.app.configuration import register_installed_configs
+from dnr_bench.app.command_line import composition_error, first_line, report
+from dnr_bench.app.configuration import UNCOMPOSED, register_installed_configs
 from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
@@ -47,12 +47,20 @@ class _Job:
         """Describe, evaluate, write, print, log."""
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.run import run
-        from dnr_bench.outputs.console import console, print_job, print_link, print_page, print_result
+        from dnr_bench.outputs.console import (
+            console,
+            escaped,
+            print_job,
+            print_link,
+            print_page,
+            print_result,
+        )
         from dnr_bench.outputs.html import without_page, write_report
+        from dnr_bench.outputs.pictures import take_pictures
         from dnr_bench.results.comparison import Outcome
 
         out, config, folder = console(), self.config, self.folder
-        out.rule(f"dnr_bench: {escape(self.title)}", align="left")
+        out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
         settings = build_run(config, self.overrides)
         self.record = RunRecord(config, self.title, self.started, self.parent)
         session = settings.session()
@@ -61,7 +69,9 @@ class _Job:
         Outcome(self.overrides, self.choices).write(folder)
         if config.report:
             with without_page("report.html"):
-                write_report(result, session, folder)
+                pictures = take_pictures(result, session)
+                pictures.write(folder)
+                write_report(result, pictures, folder)
         if self.parent is None:
             print_result(result, folder, self.choices, out)
             if (folder / "report.html").exists():
@@ -91,7 +101,7 @@ class _Job:
             values = {str(key): value for key, value in plain.items()}
             record = self.record or RunRecord(self.config, self.title, self.started, self.parent)
             record.fail(str(failure), values, self.folder, status)
-        except (DnrError, OSError) as error:
+        except Exception as error:  # of the failure itself people have been told
             print(f"warning: the failure could not be noted: {error}", file=sys.stderr)
 
 
@@ -109,12 +119,14 @@ def main(words: Sequence[str]) -> int:
             mine.run()
         except DnrError as error:
             failure = error
+        except OmegaConfBaseException as error:
+            failure = composition_error(error)
+            failure.__cause__ = error
         except KeyboardInterrupt:
             mine.log_failure(RunError("interrupted"), "KILLED")
             raise
         except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
-            reason = (str(error).strip() or "-").splitlines()[0]
-            failure = RunError(f"unexpected {type(error).__name__}: {reason}")
+            failure = RunError(f"unexpected {type(error).__name__}: {first_line(error)}")
             failure.__cause__ = error
         else:
             return
@@ -124,6 +136,9 @@ def main(words: Sequence[str]) -> int:
 
     try:
         job()
+    except UNCOMPOSED as error:  # jobs catch their own
+        close_open_parents()
+        raise composition_error(error) from error
     except BaseException:
         close_open_parents()
         raise

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
@@ -24,7 +23,7 @@ from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.neuron_names import parse_neuron
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
-from dnr_bench.outputs.console import console
+from dnr_bench.outputs.console import console, escaped
 from dnr_bench.statistics.matching import mid_rank
 
 
@@ -97,7 +96,7 @@ def _print(trial: Trial, concept: str) -> None:
     for text, origin, score, activations in trial.rows:
         style = "bold" if text == concept else ""
         shown = " ".join(f"{value:.2f}" for value in activations)
-        table.add_row(escape(text), origin, f"{score:.4g}", f"[dim]{shown}[/dim]", style=style)
+        table.add_row(escaped(text), origin, f"{score:.4g}", f"[dim]{shown}[/dim]", style=style)
     out = console()
     out.print(table)
-    out.print(f"  [bold]{escape(concept)}[/bold] has rank {trial.rank:g} of {len(trial.rows)}")
+    out.print(f"  [bold]{escaped(concept)}[/bold] has rank {trial.rank:g} of {len(trial.rows)}")

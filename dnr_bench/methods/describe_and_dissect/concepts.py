@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key, pixels_digest
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.protocols import Captioner, Proposer, Summarizer
 from dnr_bench.session import Session
@@ -23,8 +23,7 @@ class ConceptProposer:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UsageError(f"n_candidates={self.n} must be at least 1")
+        check_range(1, 1000, n_candidates=self.n)
 
     def captions(
         self, views: Mapping[Neuron, Sequence[View]], session: Session

@@ -12,7 +12,7 @@ from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.explanation import RefinementRecord
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.methods.describe_and_dissect.candidates import joined, texts_of
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.protocols import Scorer
@@ -38,9 +38,9 @@ class RefinementSettings:
     top_m: int
 
     def __post_init__(self) -> None:
-        for name, least in (("max_iterations", 0), ("threshold", 0), ("patience", 0), ("top_m", 1)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name}={getattr(self, name)} must be at least {least}")
+        check_range(0, 1000, max_iterations=self.max_iterations, patience=self.patience)
+        check_range(0, 1_000_000, threshold=self.threshold)
+        check_range(1, 1000, top_m=self.top_m)
 
     def after(
         self,

@@ -1,0 +1,1 @@
+"""A campaign against the harness: kills, hostile values, files and servers, damage. `make attack` runs it."""
