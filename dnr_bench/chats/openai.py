@@ -147,7 +147,7 @@ class OpenAIChat:
             max_retries=0,  # retries are ours, so that each is seen and counted
             # questions go to nobody but the server that was named
             http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, event_hooks={"request": [_note_sent]}
+                follow_redirects=False, event_hooks={"request": [_watch]}
             ),
         )
         exchange = _Exchange(self, client)
@@ -326,9 +326,14 @@ def _interrupts(loop: asyncio.AbstractEventLoop, interrupted: Callable[[], None]
             signal.signal(number, handler)
 
 
-async def _note_sent(_: object) -> None:
-    """The HTTP library calls this when a request goes out."""
-    _asked_for.get().sent = True
+async def _watch(request: Any) -> None:
+    """Have the HTTP library tell when a request has a connection and goes out."""
+
+    async def told(event: str, _: object) -> None:
+        if event.endswith("send_request_headers.started"):
+            _asked_for.get().sent = True
+
+    request.extensions["trace"] = told
 
 
 def _tokens(response: object) -> Tokens | None:
