@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) 
 # the name holds the folder, since an environment does not work in another one
 INSTALLED := .venv/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
 
-.PHONY: help install run test check gate ui lock clean
+.PHONY: help install run test check attack gate ui lock clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
@@ -31,6 +31,9 @@ check: install ## everything that CI checks: format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST)
+
+attack: install ## kill, damage and feed nonsense to everything: about ten minutes, not part of the tests
+	$(BIN)/python -m tests.attack $(ARGS)
 
 gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
 	$(BIN)/dnr-bench gate $(ARGS)

@@ -13,7 +13,7 @@ from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.infra.neuron_names import check_units
+from dnr_bench.infra.neuron_names import check_units, is_unit
 from dnr_bench.infra.text_files import csv_rows, read_text
 from dnr_bench.protocols import Target, TextEncoder, judged_by
 from dnr_bench.session import Evaluator, Session
@@ -120,7 +120,7 @@ def read_annotations(path: str, columns: Sequence[str], first_unit: int) -> dict
     wrong: list[int] = []
     for line, cells in csv_rows(read_text(path, "path"), columns, f"path={path!r}"):
         layer, unit, text = (cells[name] if cells else "" for name in columns)
-        if not layer or not text or not unit.isdecimal() or int(unit) < first_unit:
+        if not layer or not text or not is_unit(unit) or int(unit) < first_unit:
             wrong.append(line)  # where it has too many values, a comma within a text needs quotes
         else:
             found.setdefault(Neuron(layer, int(unit) - first_unit), []).append(text)

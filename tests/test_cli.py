@@ -45,6 +45,7 @@ def test_wrong_requests_end_with_one_helpful_message(
     done = command_line(arguments)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+    assert messages
     for message in messages:
         assert message in done.stderr, done.stderr
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()

@@ -149,6 +149,7 @@ def test_targets_give_finite_activations_of_listed_layers_in_any_batch(
     images = [SCENES.images[i] for i in range(3)] + [np.ascontiguousarray(SCENES.images[3][:40, 5:])]
     chosen = [layers[len(layers) // 2].name, layers[-1].name]
     found = target.run(images, chosen)
+    assert layers
     for layer in layers:
         if layer.name in chosen:
             assert found[layer.name].shape == (4, layer.units)

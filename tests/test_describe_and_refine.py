@@ -188,6 +188,7 @@ def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
     assert texts.index("blue triangle") == trial.rank - 1 > 0
     scores = [score for _, _, score, _ in trial.rows]
     assert scores == sorted(scores, reverse=True)
+    assert trial.rows
     for _, origin, _, activations in trial.rows:
         assert len(activations) == 4
         assert np.all(np.diff(activations) <= 0)

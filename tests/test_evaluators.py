@@ -187,6 +187,7 @@ def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge, fc_layer:
     assert list(cards) == ["fc_layer.clip_cos", "fc_layer.sentence_cos", "fc_layer.bertscore_f1"]
     judges = [card.judge.split()[0] for card in cards.values()]
     assert judges == ["embedded:clip", "embedded:sentences", "embedded:bert"]
+    assert cards.items()
     for name, card in cards.items():
         assert mean(card) == pytest.approx(1.0, abs=1e-5)
         assert card.chance < 0.9
@@ -196,6 +197,7 @@ def test_class_names_as_labels_reach_the_oracle_of_the_fc_layer(judge, fc_layer:
 
 def test_a_unit_without_a_label_is_unscored_for_every_judge(judge, fc_layer: FcLayer) -> None:
     cards = judge(fc_layer, [labeled("fc", 0, "red"), labeled("fc", 1), labeled("fc", 2, "blue star")])
+    assert cards.values()
     for card in cards.values():
         assert np.isnan(card.values).tolist() == [False, True, False]
     assert judge(fc_layer, [labeled("fc", 0)]) == {}

@@ -32,6 +32,7 @@ def test_requests_are_of_every_kind_and_mean_what_they_say() -> None:
     assert Counter(request.kind for request in requests) == dict.fromkeys(KINDS, 28)
     assert requests == held_out_requests(28)
     assert len({request.prompt for request in requests}) == len(requests)
+    assert requests
     for request in requests:
         assert parse(request.prompt) == request.concept, request
     full = [request.concept for request in requests if request.kind == "full description"]

@@ -34,6 +34,7 @@ def test_figures_on_held_out_images(model: str, n: int) -> None:
 
 
 def test_no_checkpoint_names_a_folder_of_the_machine_that_made_it() -> None:
+    assert any(CHECKPOINTS.rglob("*.json"))
     for path in CHECKPOINTS.rglob("*.json"):
         assert '": "/' not in path.read_text(), path
 
@@ -43,6 +44,7 @@ def test_checkpoints_are_small_safetensors_in_half_precision() -> None:
     assert {path.relative_to(CHECKPOINTS).parts[0] for path in weights} == set(CHECKS)
     assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) < 40e6
     assert not [path for path in CHECKPOINTS.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert weights
     for path in weights:
         assert _types(path) <= {"F16", "I64"}, path
 

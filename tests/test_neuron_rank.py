@@ -80,6 +80,7 @@ def test_known_values_in_both_orders(table) -> None:
         "topk_semantic": (0.7 * 1.5 + 0.3 * 0.25, 2.0, 0.7 * 4 + 0.3 * 0.25, 1.0),
     }
     found = table("descending", {0: "a", 1: "b"})
+    assert expected.items()
     for name, (score0, rank0, score1, rank1) in expected.items():
         assert found[name, "layer:0"] == pytest.approx((score0, rank0)), name
         assert found[name, "layer:1"] == pytest.approx((score1, rank1)), name

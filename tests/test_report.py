@@ -42,8 +42,10 @@ def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
     html = page.read_text()
     of_run = RunResult.read(page.parent)
     assert html.count('<article class="card"') == len(of_run.neurons)
+    assert of_run.neurons
     for neuron in of_run.neurons:
         assert neuron.name in html
+    assert of_run.metrics
     for name in of_run.metrics:
         assert name in html
     assert "dead: the same activation on every probing image" in html

@@ -249,8 +249,8 @@ Store(Path(sys.argv[1])).fill("slow", [{"i": i} for i in range(200)], compute, b
 
 def test_finished_items_survive_kill_9(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("slow/*/*"))) < 10 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("slow/*/*"))) < 10:
+        assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -263,10 +263,14 @@ def test_finished_items_survive_kill_9(tmp_path: Path) -> None:
 
 def test_two_workers_share_the_work(tmp_path: Path) -> None:
     computed: list[int] = []
+    by: set[int] = set()
+    both = threading.Barrier(2, timeout=60)  # each has a batch before either computes it
 
     def compute(indices: list[int]):
+        if threading.get_ident() not in by:
+            by.add(threading.get_ident())
+            both.wait()
         for i in indices:
-            time.sleep(0.005)
             computed.append(i)
             yield i
 
@@ -282,6 +286,7 @@ def test_two_workers_share_the_work(tmp_path: Path) -> None:
         worker.join()
     assert results == [list(range(60))] * 2
     assert sorted(computed) == list(range(60))
+    assert len(by) == 2
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_disjunction_means_the_groups_it_was_made_of(consensus: ConsensusSumma
     (concepts,) = consensus.summarize([captions], n=9, seed=0)
     either = [parse(concept) for concept in concepts if " or " in concept]
     assert either
+    assert either
     for concept in either:
         assert {len(alternative) for alternative in concept.alternatives} == {1}
 

@@ -48,6 +48,7 @@ def test_pooled_activations_are_means_or_maxima_of_the_maps(shapes: HookedTarget
     maps = shapes.maps(IMAGES, "concepts", pairs)
     highest = HookedTarget(shapes.model, shapes.preprocessing, pool="max")
     mean, top = shapes.run(IMAGES, ["concepts"])["concepts"], highest.run(IMAGES, ["concepts"])["concepts"]
+    assert pairs
     for (image, unit), activation_map in zip(pairs, maps, strict=True):
         assert activation_map.mean() == pytest.approx(mean[image, unit], abs=1e-5)
         assert activation_map.max() == pytest.approx(top[image, unit], abs=1e-5)

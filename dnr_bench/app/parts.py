@@ -84,7 +84,7 @@ class PartBuilder:
 
     def _value(self, node: DictConfig | ListConfig, key: Any, where: str) -> object:
         if OmegaConf.is_missing(node, key):
-            raise UsageError(f"{where}.{key} is missing{_hint(where, key)}: give it as {where}.{key}=...")
+            raise UsageError(f"{where}.{key} is missing{_comment(node, key)}: give it as {where}.{key}=...")
         reference = _reference(node, key)
         if reference is not None:
             top = reference.partition(".")[0]
@@ -129,8 +129,8 @@ def called(target: Callable[..., T], values: Mapping[str, object], where: str, n
         return target(**values)
     except DnrError as error:
         raise type(error)(_with_place(str(error), where, names)) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{where or 'config'}: {error}") from error
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{where or 'config'}: {_short(str(error))}") from error
 
 
 def _located(name: str, where: str) -> Callable[..., object]:
@@ -171,12 +171,13 @@ def members(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if plain else []
 
 
-def _hint(where: str, key: Any) -> str:
-    """What the comment beside a missing value says, with an example."""
-    group = where.partition(".")[0]
-    for name in members(group):
-        text = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8")
-        if comment := re.search(rf"^{re.escape(str(key))}: \?\?\? # (.+)$", text, re.M):
+def _comment(node: DictConfig | ListConfig, key: Any) -> str:
+    """The comment beside a missing value, with an example, of the file that names the same class."""
+    target = node.get(_TARGET) if isinstance(node, DictConfig) else None
+    missing = re.compile(rf"^{re.escape(str(key))}: \?\?\? # (.+)$", re.MULTILINE)
+    for path in sorted(CONF.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if f"_target_: {target}\n" in text and (comment := missing.search(text)):
             return f" ({comment[1]})"
     return ""
 

@@ -37,6 +37,7 @@ class RunRecord:
         self.config, self.title, self.started, self.parent = config, title, started, parent
         self.problem: str | None = None
         self._opened: tuple[Tracker, str] | None = None
+        self._logged = False
         if parent == "":  # what keeps the parent from MLflow was told once
             return
         try:
@@ -61,8 +62,9 @@ class RunRecord:
         if self.parent == "":
             return None
         try:
-            tracker, run_id = self._opened or self._open()
+            tracker, run_id = self._opened = self._opened or self._open()
             tracker.log_result(run_id, result, folder, choices)
+            self._logged = True
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(folder)}") from error
         return tracker, run_id
@@ -73,7 +75,10 @@ class RunRecord:
             return
         tracker, run_id = self._opened
         try:
-            tracker.log_failure(run_id, reason, values, folder, status)
+            if self._logged:
+                tracker.end(run_id, status, reason)
+            else:
+                tracker.log_failure(run_id, reason, values, folder, status)
         except DnrError as error:
             print(f"warning: MLflow does not know of the failure: {error}", file=sys.stderr)
 

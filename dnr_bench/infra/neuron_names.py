@@ -17,6 +17,11 @@ def parse_neuron(name: object, where: str) -> Neuron:
     return Neuron(match[1], int(match[2]))
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is the number of a unit."""
+    return re.fullmatch("[0-9]{1,9}", text) is not None
+
+
 def check_units(labels: Mapping[Neuron, object], layers: Sequence[Layer], where: str) -> None:
     """Raises `UsageError` for labels of units that a layer does not have."""
     units = {layer.name: layer.units for layer in layers}

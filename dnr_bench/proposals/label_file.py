@@ -8,7 +8,7 @@ from functools import cached_property
 
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.infra.neuron_names import check_units
+from dnr_bench.infra.neuron_names import check_units, is_unit
 from dnr_bench.infra.text_files import csv_rows, read_text
 
 _SHOWN_ERRORS = 10
@@ -79,7 +79,7 @@ class LabelFile:
         layer = cells[self.layer_column] if self.layer_column else self.layer
         if not layer:
             return "no layer"
-        if not unit.isdecimal() or int(unit) < self.first_unit:
+        if not is_unit(unit) or int(unit) < self.first_unit:
             return f"{unit!r} is no unit; the first one is {self.first_unit}"
         neuron = Neuron(layer, int(unit) - self.first_unit)
         if neuron in found:

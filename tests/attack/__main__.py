@@ -43,54 +43,65 @@ _LONGEST = 1500.0
 def tasks(only: Sequence[str], seed: int, root: Path) -> Iterator[Task]:
     """What is to be tried, in parts that can run side by side."""
     if "kills" in only:
-        for number in range(5):
-            yield f"run {number}", partial(_killed, "runs", kills.RUN, seed + number, 8)
         for number in range(4):
+            yield f"run {number}", partial(_killed, "runs", kills.RUN, seed + number, 8)
+        for number in range(3):
             yield f"multirun {number}", partial(_killed, "multiruns", kills.MULTIRUN, seed + number, 5)
         for number in range(3):
             yield f"study {number}", partial(_killed, "studies", kills.STUDY, seed + number, 5)
         for number in range(4):
             yield f"database {number}", lambda f, t, s=seed + number: kills.killed_databases(s, 8, f, t)
     if "chats" in only:
-        for number in range(6):
+        for number in range(4):
             yield f"faults {number}", lambda f, t, s=seed + number: faults.faulty_series(s, 0.6, f, t)
         for number in range(2):
             yield f"asking {number}", lambda f, t, s=seed + number: faults.killed_chats(s, 6, f, t)
     if "damage" in only:
         for number in range(4):
-            yield f"damage {number}", lambda f, t, s=seed + number: damage.damaged_copies(s, 15, f, t)
+            yield f"damage {number}", lambda f, t, s=seed + number: damage.damaged_copies(s, 14, f, t)
         yield "full disks", damage.full_disks
         yield "trackers", damage.broken_trackers
+    if {"values", "files"} & set(only):  # their runs share a store, and start from a copy of a database
+        run = _finished_run(root / "finished")
     if "values" in only:
         tried = list(values.tries())
         for first in range(0, len(tried), _CHUNK):
-            yield f"values {first}", partial(_values, tried[first : first + _CHUNK])
+            yield f"values {first}", partial(_values, tried[first : first + _CHUNK], root / "finished")
     if "files" in only:
-        run = _finished_run(root / "finished")
         listed = list(files.all_tries(run))
         for first in range(0, len(listed), _CHUNK):
-            yield f"files {first}", partial(_files, listed[first : first + _CHUNK])
+            yield f"files {first}", partial(_files, listed[first : first + _CHUNK], root / "finished")
 
 
 def _killed(name: str, words: Sequence[str], seed: int, n: int, folder: Path, tally: Tally) -> None:
     kills.killed_series(name, words, seed, n, folder, tally)
 
 
-def _values(tried: Sequence[values.Try], folder: Path, tally: Tally) -> None:
+def _values(tried: Sequence[values.Try], finished: Path, folder: Path, tally: Tally) -> None:
     for number, attempt in enumerate(tried):
         place = folder / str(number)
-        values.judge(attempt, values.start(attempt, place).wait(), place, tally)
+        _with_database(place, finished)
+        ended = Child(command(values.words_of(attempt, finished / "mlruns" / "store")), place).wait()
+        values.judge(attempt, ended, place, tally)
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _files(tried: Sequence[files.FileTry], folder: Path, tally: Tally) -> None:
+def _with_database(place: Path, finished: Path) -> None:
+    """MLflow takes seconds to create one."""
+    (place / "mlruns").mkdir(parents=True)
+    shutil.copy(finished / "mlruns" / "mlflow.db", place / "mlruns")
+
+
+def _files(tried: Sequence[files.FileTry], finished: Path, folder: Path, tally: Tally) -> None:
     for number, attempt in enumerate(tried):
         place = folder / str(number)
-        place.mkdir(parents=True)
+        _with_database(place, finished)
         words = attempt.make(place)
         own = words[0] in ("report", "compare", "gate", "log")
         words = (
-            words if own else [*values.TINY[:-2], "report=true", f"paths.store={folder / 'store'}", *words]
+            words
+            if own
+            else [*values.TINY[:-2], "report=true", f"paths.store={finished / 'mlruns' / 'store'}", *words]
         )
         ended = Child(command(words), place).wait()
         wrong = complaint(ended, (0, 1, 2))
@@ -126,7 +137,7 @@ def together(listed: Sequence[Task], jobs: int, root: Path) -> Tally:
         for child, (name, folder) in list(running.items()):
             found, _ = os.waitpid(child.pid, os.WNOHANG)
             if found or time.monotonic() - child.started > _LONGEST:
-                child.signal(9)
+                child.send(9)
                 del running[child]
                 _add(tally, name, folder)
                 print(f"  {name}: {time.monotonic() - child.started:.0f} s", flush=True)

@@ -43,10 +43,10 @@ class Child:
             if found:
                 return self._ended(status, hung=False)
             time.sleep(0.005)
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         return self._ended(os.waitpid(self.pid, 0)[1], hung=True)
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to it and to what it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
@@ -58,7 +58,7 @@ class Child:
             if found:
                 return self._ended(status, hung=False)
             time.sleep(0.002)
-        self.signal(number)
+        self.send(number)
         return self.wait(time.monotonic() - self.started + PATIENCE)
 
     def _ended(self, status: int, hung: bool) -> Ended:
@@ -90,7 +90,8 @@ def _become(work: Callable[[], int], folder: Path, environment: Mapping[str, str
         os.chdir(folder)
         for number, name in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         os.environ.update(environment)
         code = work()
     except BaseException:

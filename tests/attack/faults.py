@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.attack.children import PATIENCE, Child, command
-from tests.attack.kills import findings
+from tests.attack.kills import findings, same
 from tests.attack.values import TINY
 from tests.attack.verdicts import Tally, complaint
 from tests.helpers.chat_server import KEY, ODD, chat_server
@@ -65,7 +65,7 @@ def hostile_server(folder: Path, seed: int, share: float, delay: float = 0.0) ->
             time.sleep(0.01)
         yield state_file
     finally:
-        child.signal(signal.SIGKILL)
+        child.send(signal.SIGKILL)
         child.wait()
 
 
@@ -93,7 +93,7 @@ def faulty_series(seed: int, share: float, folder: Path, tally: Tally) -> None:
             wrong = "an answer was paid twice"
         if wrong is None and set(asked["paid"]) != set(state_of(sound)["paid"]):
             wrong = "other questions than of a sound server"
-        if wrong is None and _newest(folder / "whole") != _newest(folder / "faults"):
+        if wrong is None and not same(_newest(folder / "whole"), _newest(folder / "faults")):
             wrong = "other labels than of a sound server"
         tally.note("faults of chat services", f"seed {seed}", wrong, max(asked["faults"], 1))
     shutil.rmtree(folder, ignore_errors=True)

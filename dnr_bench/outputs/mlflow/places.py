@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -104,14 +104,15 @@ def prepared(place: Place) -> Iterator[None]:
         yield
         return
     folder = place.database.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+    with ExitStack() as locked:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            locked.enter_context(FileLock(folder / ".lock"))
             _create(place.database)
             _check(place.database)
-            yield
-    except (OSError, sqlite3.Error) as error:
-        raise unusable(place, error) from error
+        except Exception as error:  # of the file system, SQLite, SQLAlchemy, Alembic
+            raise unusable(place, error) from error
+        yield
 
 
 def unusable(place: Place, error: object) -> RunError:
