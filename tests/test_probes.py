@@ -84,7 +84,7 @@ def test_twenty_broken_images_of_two_hundred_are_listed_with_their_reasons(spoil
     assert len(found.skipped) == 20
     assert reasons["empty.png"] == "the file is empty"
     assert reasons["text.jpg"] == reasons["noise.png"] == "it is in no known image format"
-    assert reasons["bomb.png"] == f"3600000000 pixels are more than max_pixels={89_000_000}"
+    assert reasons["bomb.png"] == f"it has more pixels than max_pixels={89_000_000}"
     assert reasons["nowhere.jpg"] == "No such file or directory"
     assert reasons["floats.tif"].startswith("floating-point")
     assert all(reasons.values())
@@ -131,7 +131,7 @@ def test_arrays_with_broken_or_boastful_headers_are_skipped(tmp_path: Path) -> N
     boast = BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": (999_999, 999_999, 3)}
     np.lib.format.write_array_header_1_0(boast, header)
-    with pytest.raises(UnreadableImageError, match="pixels are more than max_pixels"):
+    with pytest.raises(UnreadableImageError, match="pixels"):
         decode(boast.getvalue(), MOST)
 
 

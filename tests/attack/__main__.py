@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from tempfile import mkdtemp
 
 os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # forked processes must not inherit threads
@@ -25,10 +27,6 @@ from dnr_bench.app.main import prepare_process
 
 prepare_process()
 
-import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401  (children find it imported)
-
-from dnr_bench.app import configuration  # noqa: E402, F401
-from dnr_bench.outputs.mlflow import tracker  # noqa: E402, F401
 from tests.attack import damage, faults, files, kills, values  # noqa: E402
 from tests.attack.children import Child, Ended, command  # noqa: E402
 from tests.attack.verdicts import Tally, complaint  # noqa: E402
@@ -170,6 +168,14 @@ def _add(tally: Tally, name: str, folder: Path) -> None:
         tally.note("tasks of the campaign", name, errors[-500:])
 
 
+def _import_all() -> None:
+    """Import everything once: processes that are forked from this one need not."""
+    for package in (dnr_bench, evaluators, sweeps):
+        for module in walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__") and ".train" not in module.name:
+                import_module(module.name)
+
+
 def main() -> int:
     """Run the campaign; print tries and failures by kind."""
     parser = argparse.ArgumentParser(
@@ -179,6 +185,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
+    _import_all()
     root, started = Path(mkdtemp(prefix="attack-")), time.monotonic()
     try:
         found = together(list(tasks(arguments.only, arguments.seed, root)), arguments.jobs, root)

@@ -99,13 +99,13 @@ def _images() -> Iterator[FileTry]:
         "code.png": _npy("__import__('os').system('touch owned')"),
         "deep.png": _npy("(" * 5000),
         "name\nline.jpg": whole,
-        "<script>alert(1)</script>.jpg": whole,
+        "<script>alert(1)<b>.jpg": whole,
         "💥.jpg": whole,
         "-rf.jpg": whole,
         "a'b\"c.jpg": whole,
         "\x1b[31mred.jpg": whole,
     }
-    for number in range(40):  # flipped bytes
+    for number in range(12):  # flipped bytes
         damaged = bytearray(whole)
         for _ in range(rng.randint(1, 40)):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)

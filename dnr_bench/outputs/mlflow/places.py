@@ -43,7 +43,7 @@ class Place:
     @property
     def shown(self) -> str:
         """For messages, without a password."""
-        return str(self.database or re.sub(r"://[^/@]*@", "://***@", self.uri))
+        return str(self.database or _without_password(self.uri))
 
     @property
     def is_server(self) -> bool:
@@ -117,7 +117,12 @@ def prepared(place: Place) -> Iterator[None]:
 
 def unusable(place: Place, error: object) -> RunError:
     """Why runs cannot be logged there."""
-    return RunError(f"MLflow cannot use {place.shown}: {' '.join(str(error).split())[:500]}")
+    reason = _without_password(" ".join(str(error).split()))
+    return RunError(f"MLflow cannot use {place.shown}: {reason[:500]}")
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 def _create(database: Path) -> None:
