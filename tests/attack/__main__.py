@@ -8,6 +8,7 @@ python -m tests.attack --seed 7        other moments, other damage
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -21,8 +22,9 @@ from tempfile import mkdtemp
 
 os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # forked processes must not inherit threads
 
-import json
-
+import dnr_bench
+import evaluators
+import sweeps
 from dnr_bench.app.main import prepare_process
 
 prepare_process()
