@@ -317,6 +317,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
     [
         (["probe.n_images=abc"], r"probe\.n_images='abc' is not of type int"),
         (["probe.n_images=0"], r"probe\.n_images=0 must be at least 2"),
+        (["scorer=combined", "scorer.weights.probe_correlation=null"], r"is not of type Mapping\[str, float\]"),
         (["scorer=semantic", "scorer.alpha=2"], r"scorer\.alpha=2 must lie in 0\.\.1"),
         (
             ["scorer=topk_log", "scorer.normalize=sometimes"],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import abc
 from collections.abc import Callable, Mapping
 from inspect import isclass, signature
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from beartype import BeartypeConf
 from beartype.door import is_bearable
@@ -185,7 +187,20 @@ def _comment(node: DictConfig | ListConfig, key: Any) -> str:
 def _fits(value: object, hint: object) -> bool:
     if _has_bool(value) and not {bool, object, Any} & set(_leaves(hint)):
         return False
-    return bool(is_bearable(value, hint, conf=_NUMBERS))  # type: ignore[arg-type]
+    fits = bool(is_bearable(value, hint, conf=_NUMBERS))  # type: ignore[arg-type]
+    return fits and _items_fit(value, hint)
+
+
+def _items_fit(value: object, hint: object) -> bool:
+    """Whether every item of a list or mapping fits: beartype looks at one of them."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in inner)
+    if origin is abc.Mapping and isinstance(value, Mapping):
+        return all(_fits(item, inner[1]) for item in value.values())
+    if origin is abc.Sequence and isinstance(value, list):
+        return all(_fits(item, inner[0]) for item in value)
+    return True
 
 
 def _has_bool(value: object) -> bool:
