@@ -79,4 +79,6 @@ class NeuronSelection:
             raise UsageError(
                 f"neurons.units={self.units!r} must be all, a range like 0-15, or a list [0,3,7]"
             )
-        return list(range(int(match[1]), int(match[2]) + 1))
+        return list(
+            range(int(match[1]), min(int(match[2]), layer.units) + 1)
+        )  # the first unknown one is named

@@ -176,7 +176,7 @@ class RunResult:
         file = file / _NAME if file.is_dir() or file.name != _NAME else file
         try:
             content = json.loads(read_text(file, "run"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{file} is no result of a run: {error}") from error
         written_by = content.get("schema", 1) if isinstance(content, dict) else None
         if written_by is not None and written_by != SCHEMA:

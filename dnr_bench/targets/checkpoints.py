@@ -89,7 +89,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
             if names
         ]
         raise UsageError(f"{where} does not fit the network {type(model).__name__}: {', '.join(found)}")
-    model.load_state_dict(dict(weights), strict=not counters - weights.keys())
+    try:
+        model.load_state_dict(dict(weights), strict=not counters - weights.keys())
+    except RuntimeError as error:  # sparse ones, or such without content
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{where} cannot be put into {type(model).__name__}: {reason[:300]}") from error
 
 
 def n_outputs(weights: Mapping[str, Tensor], layer: str, where: str) -> int:
