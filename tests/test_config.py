@@ -317,7 +317,9 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
     [
         (["probe.n_images=abc"], r"probe\.n_images='abc' is not of type int"),
         (["probe.n_images=0"], r"probe\.n_images=0 must be at least 2"),
-        (["scorer=combined", "scorer.weights.probe_correlation=null"], r"is not of type Mapping\[str, float\]"),
+        (["scorer=combined", "scorer.weights.probe_correlation=null"], r"not of type Mapping\[str, float\]"),
+        (["neurons.units=0-999999999"], "has no unit"),
+        (["neurons.units=999999990-999999999"], "has no unit 999999990"),
         (["scorer=semantic", "scorer.alpha=2"], r"scorer\.alpha=2 must lie in 0\.\.1"),
         (
             ["scorer=topk_log", "scorer.normalize=sometimes"],

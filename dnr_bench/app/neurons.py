@@ -79,6 +79,5 @@ class NeuronSelection:
             raise UsageError(
                 f"neurons.units={self.units!r} must be all, a range like 0-15, or a list [0,3,7]"
             )
-        return list(
-            range(int(match[1]), min(int(match[2]), layer.units) + 1)
-        )  # the first unknown one is named
+        first, last = int(match[1]), int(match[2])
+        return list(range(first, min(last, max(first, layer.units)) + 1))  # of unknown units one is enough
