@@ -35,6 +35,8 @@ from sweeps.plots import figures
 from sweeps.results import Row, StudyResult
 from sweeps.storage import Studies, shown
 
+#: Trials, workers, seeds.
+_MOST = 10_000_000
 #: Settings that say where and how long, and not what.
 _ELSEWHERE = (
     "paths", "n_trials", "worker", "storage", "study", "seed", "debug", "experiment_name", "hydra", "mlflow",
@@ -98,10 +100,12 @@ def main(words: Sequence[str]) -> int:
 def _check(config: DictConfig) -> None:
     """Raises `UsageError` for what would end a study late."""
     for name, low in (("n_trials", 1), ("worker", 0), ("seed", 0)):
-        if not isinstance(config[name], int) or config[name] < low:
-            raise UsageError(f"{name}={config[name]} must be a number of at least {low}")
+        if type(config[name]) is not int or not low <= config[name] <= _MOST:
+            raise UsageError(
+                f"{name}={config[name]} must be a number of at least {low}, and at most {_MOST:,}"
+            )
     nested = config.mlflow.trials
-    if nested != "all" and (not isinstance(nested, int) or nested < 0):
+    if nested != "all" and (type(nested) is not int or nested < 0):
         raise UsageError(f"mlflow.trials={nested} must be all, or a number of at least 0")
 
 

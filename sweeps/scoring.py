@@ -19,11 +19,12 @@ from dnr_bench.app.configuration import build_run, evaluator_nodes, load_config
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Scorer
 from dnr_bench.statistics.paired import Records, ScoredItem
 from sweeps.evidence import Case, Outcome, cases_of, outcome
 from sweeps.results import StudyResult, quality_of, rows_of, trial_rows
-from sweeps.space import Range, Value, check_range, rounded, suggest, suggest_all, told
+from sweeps.space import Range, Value, check_search_range, rounded, suggest, suggest_all, told
 from sweeps.storage import FINISHED, Direction, Objective, Studies, best_of, done, finish, together
 
 _BUDGET = ("n_candidates", "images_per_concept")
@@ -68,20 +69,19 @@ class ScoringStudy:
         judge: Mapping[str, Any],
         space: Sequence[Mapping[str, Mapping[str, Range]]],
     ) -> None:
-        if folds < 2:
-            raise UsageError(f"folds={folds} must be at least 2")
+        check_range(2, 1000, folds=folds)
         if not seeds or not space:
             raise UsageError("seeds and space must not be empty")
         self.space = {scorer: dict(settings) for part in space for scorer, settings in part.items()}
         for scorer, settings in self.space.items():
             for name, given in settings.items():
-                check_range(f"space.{scorer}.{name}", given)
+                check_search_range(f"space.{scorer}.{name}", given)
         if budget and set(budget) != set(_BUDGET):
             raise UsageError(
                 f"budget={dict(budget)} must have ranges of {' and '.join(_BUDGET)}, or be empty"
             )
         for name, given in budget.items():
-            check_range(f"budget.{name}", given)
+            check_search_range(f"budget.{name}", given)
         self.metric, self.seeds, self.folds = metric, list(seeds), folds
         self.budget, self.compared, self.judge = dict(budget), list(compared), dict(judge)
 

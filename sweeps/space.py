@@ -13,7 +13,7 @@ Range = Sequence[int | float | str]
 Value = int | float | str
 
 
-def check_range(name: str, given: Range) -> None:
+def check_search_range(name: str, given: Range) -> None:
     """Raises `UsageError` for what is neither a range nor a choice."""
     numbers = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool)]
     if numbers and (len(numbers) != len(given) or len(given) != 2 or numbers[0] > numbers[1]):

@@ -22,7 +22,7 @@ from dnr_bench.statistics.paired import Records, ScoredItem
 from sweeps.evidence import check_metric
 from sweeps.results import StudyResult, rows_of, trial_rows
 from sweeps.scoring import folds_of
-from sweeps.space import Range, check_range, suggest_all, told
+from sweeps.space import Range, check_search_range, suggest_all, told
 from sweeps.storage import FINISHED, Objective, Studies, best_of, finish, together
 
 AS_GIVEN = "the settings as given"
@@ -37,7 +37,7 @@ class UpstreamStudy:
         self.metric, self.seeds = metric, list(seeds)
         self.space = {name: list(given) for part in space for name, given in part.items()}
         for name, given in self.space.items():
-            check_range(f"space.{name}", given)
+            check_search_range(f"space.{name}", given)
 
     @property
     def settings(self) -> dict[str, object]:

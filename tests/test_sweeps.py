@@ -30,7 +30,7 @@ from dnr_bench.scorers.ranks import MeanRank
 from sweeps.__main__ import Study, _identity, main
 from sweeps.evidence import Case, cases_of, outcome
 from sweeps.scoring import ScoringStudy, folds_of
-from sweeps.space import check_range
+from sweeps.space import check_search_range
 from sweeps.storage import Studies
 from tests.conftest import SMALL
 from tests.helpers.building import build
@@ -87,7 +87,7 @@ def test_an_answer_is_worth_its_quality_and_none_is_worth_nothing() -> None:
 @pytest.mark.parametrize("given", [[3, 1], [1, 2, 3], [], [1, "two"], [0.5], [True, False]])
 def test_what_is_no_range_is_refused(given: Sequence[float | str]) -> None:
     with pytest.raises(UsageError, match=r"must be \[low, high\], or words"):
-        check_range("space.semantic.k", given)
+        check_search_range("space.semantic.k", given)
 
 
 def small_study(*overrides: str) -> ScoringStudy:

@@ -18,6 +18,7 @@ from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, t
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import model_digest
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.targets.preprocessing import Preprocessing
 
 
@@ -44,6 +45,7 @@ class HookedTarget:
         dtype: Dtype = "float32",
         batch_size: int = 128,
     ) -> None:
+        check_range(0, 1000, prefix_tokens=prefix_tokens)
         if tokens == "class" and not prefix_tokens:
             raise UsageError("tokens='class', but this network has no class token; use tokens=patches")
         self.device, self.dtype = checked_device(device), torch_dtype(dtype)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
 from dnr_bench.targets.checkpoints import load_weights, read_weights
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing
@@ -38,6 +39,7 @@ def tile2vec_target(
     for name in ("conv1.weight", "layer5.1.conv2.weight"):
         if name not in weights:
             raise UsageError(f"{where} is no Tile2Vec network: it has no {name}")
+    check_range(1, 8192, size=size)
     if size < 32:
         raise UsageError(f"size={size} must be at least 32: the network halves it four times")
     bands, dimensions = weights["conv1.weight"].shape[1], weights["layer5.1.conv2.weight"].shape[0]
