@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.infra.text_files import printable
 
+#: Set by the first signal: libraries turn the exception that it raises into errors of their own.
+interruption = threading.Event()
 #: The exit code of what Ctrl-C or SIGTERM has ended.
 INTERRUPTED = 130
 #: A name and password in an address, and what keys of services look like.
@@ -68,8 +71,7 @@ def exit_code_of(command: Callable[[], int], words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the messages and exit codes are ours
     debug = "debug=true" in words
     try:
-        _refuse_secrets(words)
-        return command()
+        return _run(command, words)
     except DnrError as error:
         report(error, debug)
         return error.exit_code
@@ -96,6 +98,17 @@ def _short(text: object) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).strip() or "-").splitlines()[0][:500]
+
+
+def _run(command: Callable[[], int], words: Sequence[str]) -> int:
+    """Run the command; after a signal, whatever it ends with is an interruption."""
+    try:
+        _refuse_secrets(words)
+        return command()
+    except Exception as error:
+        if interruption.is_set():
+            raise KeyboardInterrupt from error
+        raise
 
 
 def report(error: BaseException, debug: bool, cause: BaseException | None = None) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from dnr_bench.app.command_line import INTERRUPTED, exit_code_of
+from dnr_bench.app.command_line import INTERRUPTED, exit_code_of, interruption
 
 #: Each is a module of dnr_bench.app.commands whose `main` takes the words and gives the exit code.
 COMMANDS = {
@@ -62,6 +62,7 @@ def prepare_process() -> None:
 
 def _interrupt(number: int, frame: object) -> None:
     """Let what is open be closed. What has not ended by then, or gets a second signal, ends as it is."""
+    interruption.set()
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, lambda *_: os._exit(INTERRUPTED))
     if hasattr(signal, "SIGALRM"):  # the system ends the process, even where Python does not get to run

@@ -35,7 +35,6 @@ class ParentRun(Callback):
         self.opened.append(self)
         try:
             self.tracker = open_tracker(config)
-            self.tracker.close_abandoned()
             self.run_id = self.tracker.start(" ".join(config.hydra.overrides.task) or "multirun")
         except DnrError as error:
             self.tracker = None

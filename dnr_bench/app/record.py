@@ -37,7 +37,7 @@ class RunRecord:
         self.config, self.title, self.started, self.parent = config, title, started, parent
         self.problem: str | None = None
         self._opened: tuple[Tracker, str] | None = None
-        self._logged = False
+        self._finishing = False
         if parent == "":  # what keeps the parent from MLflow was told once
             return
         try:
@@ -48,7 +48,6 @@ class RunRecord:
 
     def _open(self) -> tuple[Tracker, str]:
         tracker = open_tracker(self.config)
-        tracker.close_abandoned()
         return tracker, tracker.start(self.title, self.started, self.parent or None)
 
     def finish(
@@ -63,8 +62,8 @@ class RunRecord:
             return None
         try:
             tracker, run_id = self._opened = self._opened or self._open()
+            self._finishing = True  # MLflow has its parameters now, which cannot be logged twice
             tracker.log_result(run_id, result, folder, choices)
-            self._logged = True
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(folder)}") from error
         return tracker, run_id
@@ -75,7 +74,7 @@ class RunRecord:
             return
         tracker, run_id = self._opened
         try:
-            if self._logged:
+            if self._finishing:
                 tracker.end(run_id, status, reason)
             else:
                 tracker.log_failure(run_id, reason, values, folder, status)
@@ -84,7 +83,7 @@ class RunRecord:
 
 
 def open_tracker(config: DictConfig) -> Tracker:
-    """The tracker that a config names.
+    """The tracker that a config names; runs of killed processes are closed there.
 
     Raises:
         UsageError: its address is none.
@@ -93,7 +92,10 @@ def open_tracker(config: DictConfig) -> Tracker:
     from dnr_bench.outputs.mlflow.places import tracking_place
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
-    return Tracker(tracking_place(Path(config.paths.mlruns), config.tracking.uri), config.experiment_name)
+    place = tracking_place(Path(config.paths.mlruns), config.tracking.uri)
+    tracker = Tracker(place, config.experiment_name)
+    tracker.close_abandoned()
+    return tracker
 
 
 def kept(folder: Path) -> str:

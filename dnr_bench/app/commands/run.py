@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dnr_bench.app.command_line import composition_error, first_line, report
+from dnr_bench.app.command_line import composition_error, first_line, interruption, report
 from dnr_bench.app.configuration import UNCOMPOSED, register_installed_configs
 from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
@@ -105,6 +105,18 @@ class _Job:
             print(f"warning: the failure could not be noted: {error}", file=sys.stderr)
 
 
+def _failure_of(error: Exception) -> DnrError:
+    """One message for whatever ended a job; a defect or a lack of resources does not end a multirun."""
+    if isinstance(error, DnrError):
+        return error
+    if isinstance(error, OmegaConfBaseException):
+        failure: DnrError = composition_error(error)
+    else:
+        failure = RunError(f"unexpected {type(error).__name__}: {first_line(error)}")
+    failure.__cause__ = error
+    return failure
+
+
 def main(words: Sequence[str]) -> int:
     """Run what these words ask for; the exit code is that of the worst job."""
     register_installed_configs()
@@ -117,18 +129,14 @@ def main(words: Sequence[str]) -> int:
         mine = _Job(config)
         try:
             mine.run()
-        except DnrError as error:
-            failure = error
-        except OmegaConfBaseException as error:
-            failure = composition_error(error)
-            failure.__cause__ = error
-        except KeyboardInterrupt:
-            mine.log_failure(RunError("interrupted"), "KILLED")
-            raise
-        except Exception as error:  # a defect or a lack of resources ends this job, not the multirun
-            failure = RunError(f"unexpected {type(error).__name__}: {first_line(error)}")
-            failure.__cause__ = error
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) or interruption.is_set():
+                mine.log_failure(RunError("interrupted"), "KILLED")
+                raise KeyboardInterrupt from error
+            failure = _failure_of(error)
         else:
+            if interruption.is_set():  # a library has swallowed it: no further job
+                raise KeyboardInterrupt
             return
         failures.append(failure)
         report(failure, bool(config.debug))

@@ -54,6 +54,7 @@ class Tracker:
         self.place, self.uri = place, place.uri
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # an interruption is no defect
         _set_current(self.uri)
         with prepared(place), self._helpful():
             self.client = MlflowClient(self.uri)
