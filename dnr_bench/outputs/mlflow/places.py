@@ -25,6 +25,8 @@ _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 #: Attempts to reach a database; MLflow's own ten take minutes.
 _ATTEMPTS = 5
+#: Seconds for which another process may set the place up.
+_SETUP = 30.0
 #: Seconds for which a locked database is waited for.
 _PATIENCE = 10.0
 
@@ -107,7 +109,7 @@ def prepared(place: Place) -> Iterator[None]:
     with ExitStack() as locked:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            locked.enter_context(FileLock(folder / ".lock"))
+            locked.enter_context(FileLock(folder / ".lock", timeout=_SETUP))
             _create(place.database)
             _check(place.database)
         except Exception as error:  # of the file system, SQLite, SQLAlchemy, Alembic
