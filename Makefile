@@ -32,7 +32,7 @@ check: install ## everything that CI checks: format, lint, types, tests
 	$(BIN)/mypy
 	$(PYTEST)
 
-attack: install ## kill, damage and feed nonsense to everything: some twelve minutes, not part of the tests
+attack: install ## kill, damage and feed nonsense to everything: about eleven minutes, not part of the tests
 	$(BIN)/python -m tests.attack $(ARGS)
 
 gate: install ## has label quality got worse than conf/baselines/shapes.yaml?

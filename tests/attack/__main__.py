@@ -1,4 +1,4 @@
-"""Attack the harness: `make attack`, some twelve minutes on two cores. Exit code 1 where anything failed.
+"""Attack the harness: `make attack`, about eleven minutes on two cores. Exit code 1 where anything failed.
 
 python -m tests.attack                 everything
 python -m tests.attack --only kills    one kind: values, files, kills, chats, damage
