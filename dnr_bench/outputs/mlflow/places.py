@@ -26,7 +26,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 #: Attempts to reach a database; MLflow's own ten take minutes.
 _ATTEMPTS = 5
 #: Seconds for which another process may set the place up.
-_SETUP = 30.0
+_SETUP = 15.0
 #: Seconds for which a locked database is waited for.
 _PATIENCE = 10.0
 
