@@ -28,7 +28,7 @@ from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.record import open_tracker
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.shipped import config_members
 from dnr_bench.outputs.console import console, print_link
 from dnr_bench.statistics.intervals import Estimate
 from sweeps.plots import figures
@@ -58,7 +58,7 @@ class Study(Protocol):
 
 def main(words: Sequence[str]) -> int:
     """Compose, search, print, log."""
-    members = ", ".join(sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+    members = ", ".join(path.stem for path in config_members("study"))
     parser = CommandParser("study", f"{__doc__}\nstudies: {members}")
     parser.add_settings()
     arguments = parser.parse_args(words)

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
-from dnr_bench.infra.shipped import CONF
-from dnr_bench.infra.text_files import printable
+from dnr_bench.infra.shipped import config_members
+from dnr_bench.infra.text_files import printable, shortened
 
 #: Set by the first signal: libraries turn the exception that it raises into errors of their own.
 interruption = threading.Event()
@@ -91,10 +91,6 @@ def exit_code_of(command: Callable[[], int], words: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def _short(text: object) -> str:
-    return repr(text if len(str(text)) <= 100 else f"{str(text)[:100]} ...")
-
-
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""
     return (str(error).strip() or "-").splitlines()[0][:500]
@@ -134,12 +130,12 @@ def composition_error(error: BaseException) -> UsageError:
     """What Hydra, OmegaConf or YAML found wrong with settings, with what would have been right."""
     if isinstance(error, OverrideParseException):
         return UsageError(
-            f"{_short(error.override)} is no setting: {first_line(error)}\nwords on the command line are"
+            f"{shortened(error.override)} is no setting: {first_line(error)}\nwords on the command line are"
             " key=value; --help lists the keys"
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        known = ", ".join(path.stem for path in _members(group))
+        known = ", ".join(path.stem for path in config_members(group))
         return UsageError(f"{group}={name}: there is no such member\nmembers of {group}: {known or 'none'}")
     causes = [error]
     while causes[-1].__cause__ is not None:
@@ -157,14 +153,9 @@ def composition_error(error: BaseException) -> UsageError:
             f"{where}.{wrong}".lstrip(".") + ": there is no such key",
             f"allowed keys of {where or 'the config'}: {allowed}",
         ]
-        having = [path.stem for path in _members(where) if wrong in OmegaConf.load(path)]
+        having = [path.stem for path in config_members(where) if wrong in OmegaConf.load(path)]
         if having:
             lines.append(f"{wrong} belongs to " + ", ".join(f"{where}={name}" for name in having))
     elif cause is not error:
         lines.append(" ".join(str(cause).split()))
     return UsageError("\n".join(lines))
-
-
-def _members(group: str) -> list[Path]:
-    """The files of a config group; none for the top level."""
-    return sorted((CONF / group).glob("*.yaml")) if group else []

@@ -17,12 +17,12 @@ from yaml import YAMLError
 
 from dnr_bench.app.command_line import composition_error
 from dnr_bench.app.neurons import NeuronSelection
-from dnr_bench.app.parts import PartBuilder, called, members
+from dnr_bench.app.parts import PartBuilder, called
 from dnr_bench.app.run import RunConfig
 from dnr_bench.infra.devices import Dtype, checked_device
 from dnr_bench.infra.errors import DnrError, UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.shipped import CONF, config_members
 from dnr_bench.infra.store import Store
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation, PerturbedProbe
 from dnr_bench.protocols import (
@@ -243,9 +243,8 @@ def evaluator_nodes(config: DictConfig) -> dict[str, DictConfig]:
     if node is None:  # evaluator=[] leaves no such key
         return {}
     if not isinstance(node, DictConfig):
-        raise UsageError(
-            f"evaluator={node} names no evaluator: choose among {', '.join(members('evaluator'))}"
-        )
+        known = ", ".join(path.stem for path in config_members("evaluator"))
+        raise UsageError(f"evaluator={node} names no evaluator: choose among {known}")
     found = {str(name): child for name, child in node.items() if _is_evaluator(child)}
     if "_target_" in node:
         rest = OmegaConf.masked_copy(node, [str(name) for name in node if str(name) not in found])

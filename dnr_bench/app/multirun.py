@@ -13,7 +13,14 @@ from omegaconf import DictConfig
 from dnr_bench.app.command_line import report
 from dnr_bench.app.record import NotLoggedError, kept, open_tracker
 from dnr_bench.infra.errors import DnrError, RunError
-from dnr_bench.results.comparison import INTERRUPTED
+from dnr_bench.results.comparison import (
+    INTERRUPTED,
+    common_choices,
+    compare,
+    comparison_plots,
+    job_folders,
+    read_job,
+)
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Status, Tracker
@@ -50,13 +57,6 @@ class ParentRun(Callback):
         """
         from dnr_bench.outputs.console import console, print_comparison, print_link
         from dnr_bench.outputs.html import without_page, write_comparison
-        from dnr_bench.results.comparison import (
-            common_choices,
-            compare,
-            comparison_plots,
-            job_folders,
-            read_job,
-        )
 
         self.opened.remove(self)
         del os.environ[PARENT_VARIABLE]

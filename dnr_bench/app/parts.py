@@ -16,13 +16,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dnr_bench.infra.errors import DnrError, UsageError
-from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.shipped import CONF, config_members
+from dnr_bench.infra.text_files import shortened
 
 T = TypeVar("T")
 
 _TARGET = "_target_"
-#: Characters of a wrong value that a message shows.
-_SHOWN = 200
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 #: Whole numbers are fine where numbers are asked for.
 _NUMBERS = BeartypeConf(is_pep484_tower=True)
@@ -77,8 +76,8 @@ class PartBuilder:
 
     def _built(self, node: DictConfig | None, where: str) -> object:
         if not isinstance(node, DictConfig) or _TARGET not in node:
-            known = ", ".join(members(where)) or f"a dict with {_TARGET}"
-            raise UsageError(f"{where}={_short(node)} names no part; it can be {known}")
+            known = ", ".join(path.stem for path in config_members(where)) or f"a dict with {_TARGET}"
+            raise UsageError(f"{where}={shortened(node)} names no part; it can be {known}")
         target = _located(str(node[_TARGET]), where)
         values = {str(key): self._value(node, key, where) for key in node if key != _TARGET}
         names = {key: _reference(node, key) or f"{where}.{key}" for key in values}
@@ -121,7 +120,9 @@ def called(target: Callable[..., T], values: Mapping[str, object], where: str, n
     for key, hint in _hints(target).items():
         if key in values and not _fits(values[key], hint):
             needed = "" if names[key].startswith(where) else f", which {where} needs"
-            raise UsageError(f"{names[key]}={_short(values[key])} is not of type {_readable(hint)}{needed}")
+            raise UsageError(
+                f"{names[key]}={shortened(values[key])} is not of type {_readable(hint)}{needed}"
+            )
     try:
         signature(target).bind(**values)
     except TypeError as error:
@@ -132,7 +133,7 @@ def called(target: Callable[..., T], values: Mapping[str, object], where: str, n
     except DnrError as error:
         raise type(error)(_with_place(str(error), where, names)) from error
     except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise UsageError(f"{where or 'config'}: {_short(str(error))}") from error
+        raise UsageError(f"{where or 'config'}: {shortened(str(error))}") from error
 
 
 def _located(name: str, where: str) -> Callable[..., object]:
@@ -165,12 +166,6 @@ def _hints(target: Callable[..., object]) -> dict[str, object]:
         return dict(get_type_hints(target.__init__ if isclass(target) else target, include_extras=True))
     except (NameError, AttributeError, TypeError):
         return {}
-
-
-def members(group: str) -> list[str]:
-    """The names of a config group's members that ship with the package; none for what is no group."""
-    plain = group and all(part.isidentifier() for part in group.split("/"))
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if plain else []
 
 
 def _comment(node: DictConfig | ListConfig, key: Any) -> str:
@@ -221,11 +216,6 @@ def _finite(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_finite(item) for item in value)
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} ..."
 
 
 def _readable(hint: object) -> str:

@@ -35,7 +35,6 @@ class RunRecord:
 
     def __init__(self, config: DictConfig, title: str, started: float, parent: str | None) -> None:
         self.config, self.title, self.started, self.parent = config, title, started, parent
-        self.problem: str | None = None
         self._opened: tuple[Tracker, str] | None = None
         self._finishing = False
         if parent == "":  # what keeps the parent from MLflow was told once
@@ -43,7 +42,6 @@ class RunRecord:
         try:
             self._opened = self._open()
         except RunError as error:
-            self.problem = str(error)
             print(f"warning: {error}; the run goes on and is kept on disk", file=sys.stderr)
 
     def _open(self) -> tuple[Tracker, str]:

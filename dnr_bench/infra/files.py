@@ -21,16 +21,20 @@ def read_regular(path: Path | str) -> bytes:
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise OSError(f"it is larger than {MOST_BYTES >> 20} MB")
+        raise _too_large()
     return content
 
 
-def check_regular(path: Path | str, most: int = MOST_BYTES) -> None:
-    """Raises `OSError` for what is no regular file, or larger than `most` bytes."""
+def check_regular(path: Path | str) -> None:
+    """Raises `OSError` for what is no regular file, or larger than `MOST_BYTES`."""
     found = Path(path).stat()
     if stat.S_ISDIR(found.st_mode):
         raise OSError("it is a folder")
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is no regular file")
-    if found.st_size > most:
-        raise OSError(f"it is larger than {most >> 20} MB")
+    if found.st_size > MOST_BYTES:
+        raise _too_large()
+
+
+def _too_large() -> OSError:
+    return OSError(f"it is larger than {MOST_BYTES >> 20} MB")

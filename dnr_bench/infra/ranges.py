@@ -11,9 +11,7 @@ _NARROW = 10
 def check_range(low: float, high: float, **values: float | None) -> None:
     """Raises `UsageError` for a value outside of low..high, a boolean or NaN; None stands for no number."""
     for name, value in values.items():
-        if value is None:
-            continue
-        if low <= value <= high and not isinstance(value, bool):
+        if value is None or (low <= value <= high and not isinstance(value, bool)):
             continue
         if high - low <= _NARROW or isinstance(value, bool) or value != value:
             raise UsageError(f"{name}={value} must lie in {low:g}..{high:g}")

@@ -14,6 +14,12 @@ CHECKPOINTS = _PACKAGE / "shapes" / "checkpoints"
 EMBEDDED = "embedded:"
 
 
+def config_members(group: str) -> list[Path]:
+    """The files of a config group that ship with the package; none for what is no group."""
+    plain = group and all(part.isidentifier() for part in group.split("/"))
+    return sorted((CONF / group).glob("*.yaml")) if plain else []
+
+
 def embedded_path(name: str) -> Path:
     """The path of a file or folder by name; "embedded:concepts.txt" is one that ships with the package."""
     return CHECKPOINTS / name.removeprefix(EMBEDDED) if name.startswith(EMBEDDED) else Path(name)

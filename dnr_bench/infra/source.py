@@ -192,7 +192,12 @@ def _is_installed(file: Path) -> bool:
     """Whether pip or the like put it there: whole libraries are not read for what one class may call."""
     if {"site-packages", "dist-packages"} & set(file.parts):
         return True
-    return any(next(folder.glob("*.dist-info"), None) for folder in list(file.parents)[:-1])
+    return any(_holds_libraries(folder) for folder in list(file.parents)[:-1])
+
+
+@cache
+def _holds_libraries(folder: Path) -> bool:
+    return next(folder.glob("*.dist-info"), None) is not None
 
 
 @cache

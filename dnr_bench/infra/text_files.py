@@ -11,6 +11,9 @@ from pathlib import Path
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
 
+#: Characters of a wrong value that a message shows.
+_SHOWN = 200
+
 
 def read_text(path: str | Path, key: str) -> str:
     """The text of a UTF-8 file, with or without a mark at its start; `key`: the setting that names it."""
@@ -26,6 +29,12 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
+
+
+def shortened(value: object) -> str:
+    """A value for a message, which a wrong one of any length must not fill."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]} ..."
 
 
 def spoken_name(name: str) -> str:

@@ -23,6 +23,7 @@ from dnr_bench.data.exemplars import Exemplars
 from dnr_bench.data.images import Box, Image
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.files import check_regular
 from dnr_bench.results.schema import NeuronResult, RunResult
 from dnr_bench.session import Session
 
@@ -32,7 +33,6 @@ SIZE = 64
 #: A WebP is at most 16,383 pixels wide.
 MOST = 255
 _QUALITY = 80
-_MOST_BYTES = 2**30
 _SPATIAL_COLOR = (255, 60, 0)
 _STRIP = re.compile(r"[a-z][0-9]{1,9}")
 
@@ -107,8 +107,7 @@ class Pictures:
         if not path.is_file():
             return cls()
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise ValueError("it is too large")
+            check_regular(path)
             with safe_open(path, "numpy") as file:
                 tiles = json.loads((file.metadata() or {})["tiles"])
                 lengths = {name: int(n) for name, n in tiles["lengths"].items() if _STRIP.fullmatch(name)}

@@ -35,7 +35,7 @@ from dnr_bench.app.record import open_tracker
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
-from dnr_bench.infra.shipped import CONF
+from dnr_bench.infra.shipped import CONF, config_members
 from dnr_bench.outputs.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
@@ -98,7 +98,7 @@ class Baseline:
             if not baseline.tolerances:
                 raise ValueError("it gates nothing")
         except OSError as error:
-            known = ", ".join(sorted(file.stem for file in (CONF / "baselines").glob("*.yaml")))
+            known = ", ".join(file.stem for file in config_members("baselines"))
             raise UsageError(
                 f"baseline={path} cannot be read: {error.strerror}; there are {known}"
             ) from error

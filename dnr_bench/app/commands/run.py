@@ -20,6 +20,7 @@ from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
+from dnr_bench.results.comparison import Outcome
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Status
@@ -41,7 +42,7 @@ class _Job:
 
     @property
     def title(self) -> str:
-        return " ".join(self.overrides) or "defaults"
+        return Outcome(self.overrides).title
 
     def run(self) -> None:
         """Describe, evaluate, write, print, log."""
@@ -57,7 +58,6 @@ class _Job:
         )
         from dnr_bench.outputs.html import without_page, write_report
         from dnr_bench.outputs.pictures import take_pictures
-        from dnr_bench.results.comparison import Outcome
 
         out, config, folder = console(), self.config, self.folder
         out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
@@ -87,8 +87,6 @@ class _Job:
 
     def log_failure(self, failure: DnrError, status: Status = "FAILED") -> None:
         """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
-        from dnr_bench.results.comparison import Outcome
-
         if isinstance(failure, NotLoggedError) or (
             isinstance(failure, UsageError) and self.parent is None and self.record is None
         ):
