@@ -12,8 +12,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from dnr_bench.data.captions import Captions
 from dnr_bench.data.chat import Answer, Question, Usage
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import Evidence, Need
 from dnr_bench.data.images import Image, ProbeSet, View
 from dnr_bench.data.neuron import Layer, Neuron, Pruning
 
@@ -81,11 +82,15 @@ class Quoting(Captioner, Protocol):
 
 @runtime_checkable
 class Summarizer(Protocol):
-    """Turns a neuron's captions into candidate concepts."""
+    """Turns a neuron's captions into candidate concepts.
+
+    `needs_others`: whether it holds them against captions of other images.
+    """
 
     fingerprint: str
+    needs_others: bool
 
-    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+    def summarize(self, captions: Sequence[Captions], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions at most `n` distinct concepts, the most fitting first."""
 
 
@@ -137,9 +142,20 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Retriever(Generator, Protocol):
-    """A generator whose images are those of a data set; `ids` are those of all of them."""
+    """A generator whose images are those of a data set; `ids` are those of all of them.
+
+    It is asked for concepts as they are, and not for prompts.
+    """
 
     ids: frozenset[str]
+
+    def fit(
+        self, concepts: Sequence[str], numbers: Sequence[int]
+    ) -> Float[np.ndarray, "concepts images"] | None:
+        """How well the images with these numbers show each concept: 1 as well as can be, 0 as any image does.
+
+        None where nothing but CLIP can tell.
+        """
 
 
 @runtime_checkable
@@ -159,6 +175,14 @@ class ImageTextEncoder(TextEncoder, Protocol):
 
     def embed_images(self, images: Sequence[Image]) -> Float[np.ndarray, "images dim"]:
         """One unit vector per image, float32."""
+
+
+@runtime_checkable
+class OfLimitedVocabulary(Protocol):
+    """A model of texts whose tokenizer may not know every word."""
+
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """For each text whether it has a word that the model does not know."""
 
 
 @runtime_checkable
@@ -187,14 +211,23 @@ class Proposals(Protocol):
 class Scorer(Protocol):
     """Rates the candidates of one neuron; pure, and larger is always better.
 
-    `needs_probe`: whether it looks at `Evidence.probe_correlation`, which takes a pass of CLIP over the
-    probing set.
+    `needs`: what it looks at of the evidence that takes further work.
     """
 
-    needs_probe: bool
+    needs: frozenset[Need]
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate, NaN where a candidate has no image."""
+
+
+def knows(model: object, texts: Sequence[str]) -> bool:
+    """Whether a model of texts knows all words of nine in ten of these texts.
+
+    The small models of the embedded world know its words alone; what they make of other texts means nothing.
+    """
+    if not isinstance(model, OfLimitedVocabulary) or not texts:
+        return True
+    return sum(model.unknown(texts)) <= len(texts) / 10
 
 
 def judged_by(model: TextEncoder | TextMatcher) -> str:

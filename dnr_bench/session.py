@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from dnr_bench.data.evidence import Evidence, Rendering
+from dnr_bench.data.evidence import Evidence, Need, Rendering
 from dnr_bench.data.exemplars import Activations, Exemplars
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.images import ProbeSet, View
@@ -34,6 +34,10 @@ from dnr_bench.stages.embeddings import embed_images, embed_texts, match_texts, 
 from dnr_bench.stages.evidence import gather_evidence
 from dnr_bench.stages.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
 from dnr_bench.stages.held_out import HeldOutImages
+from dnr_bench.stages.probe_sample import ProbeSample
+
+#: For each neuron how well the captions of its exemplars support each of its concepts.
+Priors = Mapping[Neuron, Sequence[float]]
 
 #: Added to the run's seed for images that no label was chosen by.
 _FRESH = 2**32
@@ -75,6 +79,8 @@ class Session:
         self.seed, self.store = seed, store
         self._exemplars: dict[Neuron, Exemplars | None] = {}
         self._vectors: dict[Neuron, np.ndarray] = {}
+        self._shown: dict[tuple[Neuron, str], int] = {}
+        self._sample = ProbeSample(store, encoder, probe, seed)
         self._generator = generator
         explaining = frozenset(probe.original_ids)
         if isinstance(generator, Retriever):
@@ -128,8 +134,8 @@ class Session:
         unknown = [neuron for neuron in exemplars if neuron not in self._vectors]
         views = [self.views(exemplars[neuron]) for neuron in unknown]
         vectors = embed_images(self.store, self.encoder, [[v.pixels for v in shown] for shown in views])
-        self._vectors |= {n: of_n.mean(axis=0) for n, of_n in zip(unknown, vectors, strict=True)}
-        return {neuron: self._vectors[neuron] for neuron in exemplars}
+        self._vectors |= dict(zip(unknown, vectors, strict=True))
+        return {neuron: self._vectors[neuron].mean(axis=0) for neuron in exemplars}
 
     # texts
 
@@ -178,36 +184,60 @@ class Session:
         return probe_correlations(self.store, self.encoder, self.probe, self._activations, concepts)
 
     def evidence(
-        self, concepts: Mapping[Neuron, Sequence[str]], *, with_probe: bool, fresh: bool = False
+        self,
+        concepts: Mapping[Neuron, Sequence[str]],
+        *,
+        needs: frozenset[Need],
+        priors: Priors | None = None,
+        fresh: bool = False,
     ) -> dict[Neuron, Evidence]:
         """The evidence for scorers, for each living neuron that has a concept.
 
         Args:
             concepts: the candidates of each neuron.
-            with_probe: also the correlation over the probing set, for scorers that need it.
+            needs: what scorers look at of what takes further work.
+            priors: how well captions support each concept, where that is known.
             fresh: on images that no label was chosen by.
         """
         exemplars = self.exemplars(list(concepts))
         known = {neuron: concepts[neuron] for neuron in exemplars}
         drawn = self.draw([text for texts in known.values() for text in texts], fresh=fresh)
         vectors = self.exemplar_vectors(list(known))
-        correlations = self.probe_correlations(known) if with_probe else {}
+        correlations = self.probe_correlations(known) if "probe_correlation" in needs else {}
         return {
             neuron: gather_evidence(
                 exemplars[neuron],
                 vectors[neuron],
                 [drawn[text] for text in texts],
-                correlations.get(neuron),
+                probe_correlation=correlations.get(neuron),
+                prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
+                shows=self._shows(neuron, [drawn[text] for text in texts]) if "shows" in needs else None,
+                typical_activation=self._sample.mean_activation(self._activations, neuron),
             )
             for neuron, texts in known.items()
             if texts
         }
 
+    def shown(self, neuron: Neuron, concept: str) -> int | None:
+        """How many images of a concept that was scored for a neuron show it; None if no scorer asked."""
+        return self._shown.get((neuron, concept))
+
+    def _shows(self, neuron: Neuron, renderings: Sequence[Rendering]) -> list[Bool[np.ndarray, " images"]]:
+        found = [self._sample.fit(r, self._vectors[neuron]) >= self.drawing.min_fit for r in renderings]
+        for rendering, shows in zip(renderings, found, strict=True):
+            self._shown[neuron, rendering.concept] = int(shows.sum())
+        return found
+
     def scores(
-        self, concepts: Mapping[Neuron, Sequence[str]], scorer: Scorer, *, fresh: bool = False
+        self,
+        concepts: Mapping[Neuron, Sequence[str]],
+        scorer: Scorer,
+        *,
+        priors: Priors | None = None,
+        fresh: bool = False,
     ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
         """One score per concept of each living neuron, all concepts of a neuron scored together."""
-        evidence = self.evidence(concepts, with_probe=scorer.needs_probe, fresh=fresh)
+        evidence = self.evidence(concepts, needs=scorer.needs, priors=priors, fresh=fresh)
         with self.store.timed("scoring"):
             return {
                 neuron: scorer.score(evidence[neuron]) if neuron in evidence else np.empty(0)
@@ -237,9 +267,21 @@ class Evaluator(Protocol):
         """The known truth of neurons, None for those that detect nothing; empty where nothing is known."""
         return {}
 
+    def judged(self, description: Description, session: Session) -> Sequence[Scorecard]:
+        """The metrics that judge labels alone, for labels that nobody chose; none unless it says so.
+
+        A run asks it about the caption of each neuron's highest exemplar: the control `copy`.
+        """
+        return ()
+
     @abstractmethod
     def evaluate(self, description: Description, session: Session) -> Sequence[Scorecard | Table]:
         """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""
+
+
+def _prior(neuron: Neuron, n: int, priors: Priors | None) -> Float[np.ndarray, " concepts"]:
+    known = (priors or {}).get(neuron)
+    return np.full(n, np.nan) if known is None else np.asarray(known, float)
 
 
 def _check_retrieved(generator: Retriever, probing: frozenset[str], images_per_concept: int) -> None:

@@ -31,6 +31,10 @@ class FcLayer(Evaluator):
             names |= {Neuron(layer, unit): name for unit, name in enumerate(known)}
         return names
 
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """All of its metrics."""
+        return self.evaluate(description, session)
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """One scorecard per judge over all units with a known name; none where there is no such unit."""
         names = self.truth([e.neuron for e in description.explanations], session.target)

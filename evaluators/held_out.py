@@ -57,11 +57,24 @@ class HeldOutScores(Evaluator):
             raise UsageError(f"shown={shown} must lie in 0..1, above 0")
         self.images, self.shown, self.sanity = images, shown, sanity
 
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """All of its metrics."""
+        return self._found(description, session)[0]
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A scorecard per metric over all neurons; none where no neuron has a label."""
+        cards, views, texts = self._found(description, session)
+        if not self.sanity or not views:
+            return [*cards]
+        return [*cards, Table("held_out_sanity", _sanity_rows(views, texts, session.seed))]
+
+    def _found(
+        self, description: Description, session: Session
+    ) -> tuple[list[Scorecard], list[_LayerView], list[str]]:
+        """The cards, the views of each layer, and the texts of these."""
         labeled = [e for e in description.explanations if e.labels]
         if not labeled:
-            return []
+            return [], [], []
         labels = list(dict.fromkeys(e.labels[0] for e in labeled))
         true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
@@ -73,7 +86,7 @@ class HeldOutScores(Evaluator):
         in_order = [e for view in views for e in view.explanations]
         clip, drawn = judged_by(session.encoder), session.drawn_by
         judges = {"cosy_auc": drawn, "cosy_mad": drawn, "correlation": clip}
-        cards: list[Scorecard | Table] = [
+        cards = [
             _card(
                 name,
                 table,
@@ -85,11 +98,7 @@ class HeldOutScores(Evaluator):
             )
             for name, table in tables.items()
         ]
-        return (
-            [*cards, Table("held_out_sanity", _sanity_rows(views, texts, session.seed))]
-            if self.sanity
-            else cards
-        )
+        return cards, views, texts
 
     def _views(
         self, labeled: Sequence[Explanation], texts: Sequence[str], session: Session

@@ -36,6 +36,10 @@ class LabelAgreement(Evaluator):
                 f" of this run's ({neurons[0]} ...)"
             )
 
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """All of its metrics."""
+        return self.evaluate(description, session)
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """Four scorecards; none where no neuron has a label in both runs."""
         both = [e for e in description.explanations if e.neuron in self.labels]

@@ -54,6 +54,10 @@ class Milannotations(Evaluator):
                 f" among this run's ({neurons[0]} ...)"
             )
 
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """All of its metrics."""
+        return [card for card in self.evaluate(description, session) if isinstance(card, Scorecard)]
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A scorecard per encoder, and a table of what else a label could have been."""
         annotated = [e for e in description.explanations if e.neuron in self.texts]

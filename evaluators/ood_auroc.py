@@ -28,6 +28,10 @@ class OodAuroc(Evaluator):
             raise UsageError("datasets={} must name at least one data set with classes")
         self.datasets, self.encoder = datasets, encoder
 
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """All of its metrics."""
+        return self.evaluate(description, session)
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """A scorecard per data set, with a value for each class; none where no unit has a label."""
         labeled = [e for e in description.explanations if e.labels]

@@ -80,14 +80,22 @@ class Planted(Evaluator):
         """The planted concept of each unit; dead and random units detect nothing."""
         return {_neuron(unit): unit["concept"] or None for unit in self.units}
 
-    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
-        """The metrics over all planted units, and the main ones for each kind of unit."""
+    def judged(self, description: Description, session: Session) -> list[Scorecard]:
+        """The metrics of label against truth."""
+        named = [unit for unit in self._found(description) if unit.truth != _NOTHING]
+        return _text_cards(named) if named else []
+
+    def _found(self, description: Description) -> list[_Unit]:
         known = {_neuron(unit): unit for unit in self.units}
-        found = [
+        return [
             _Unit(e.neuron, known[e.neuron]["kind"], parse(known[e.neuron]["concept"]), e)
             for e in description.explanations
             if e.neuron in known
         ]
+
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
+        """The metrics over all planted units, and the main ones for each kind of unit."""
+        found = self._found(description)
         named = [unit for unit in found if unit.truth != _NOTHING]
         nothing = [unit for unit in found if unit.truth == _NOTHING]
         proposed = [unit for unit in named if any(c.origin != "method" for c in unit.explanation.candidates)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from dnr_bench.data.explanation import Description, Explanation, RefinementRecord
@@ -33,16 +36,22 @@ class RefinementGain(Evaluator):
             _card("changed", refined, [float(e.neuron in names) for e, _ in refined], None),
             _card("iterations", refined, [float(len(record.answers) - 1) for _, record in refined], None),
         ]
-        if self.scorer.needs_probe:
+        if "probe_correlation" in self.scorer.needs:
             return cards
         pools = {e.neuron: [record.answers[0], record.answers[-1]] for e, record in changed}
-        scores = session.scores(pools, self.scorer, fresh=True) if pools else {}
+        priors = {e.neuron: _priors(e, pools[e.neuron]) for e, _ in changed}
+        scores = session.scores(pools, self.scorer, priors=priors, fresh=True) if pools else {}
         gains = {neuron: float(pair[1] - pair[0]) for neuron, pair in scores.items()}
         cards.append(_card("fresh_gain", refined, [gains.get(e.neuron, 0.0) for e, _ in refined], 0.0))
         if changed:
             wins = [float(np.sign(gains[e.neuron])) / 2 + 0.5 for e, _ in changed]
             cards.append(_card("fresh_wins", changed, wins, 0.5))
         return cards
+
+
+def _priors(explanation: Explanation, texts: Sequence[str]) -> list[float]:
+    known = {candidate.text: candidate.prior for candidate in explanation.candidates}
+    return [known.get(text, math.nan) for text in texts]
 
 
 def _card(

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.app.run import RunConfig, known_truths
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import Evidence, Need
 from dnr_bench.data.explanation import Description, Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.methods.describe_and_dissect.candidates import priors_of, texts_of
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.protocols import Scorer
 from dnr_bench.session import Evaluator
@@ -36,7 +38,7 @@ class Case:
         """The case as it would be with fewer candidates and fewer images of each."""
         evidence = self.evidence
         rows = slice(n_candidates)
-        probe = evidence.probe_correlation
+        probe, prior, shows = evidence.probe_correlation, evidence.prior, evidence.shows
         return replace(
             self,
             candidates=self.candidates[rows],
@@ -47,6 +49,8 @@ class Case:
                 image_image=evidence.image_image[rows, :images_per_concept],
                 image_text=evidence.image_text[rows],
                 probe_correlation=None if probe is None else probe[rows],
+                prior=None if prior is None else prior[rows],
+                shows=None if shows is None else shows[rows, :images_per_concept],
             ),
         )
 
@@ -78,8 +82,11 @@ def cases_of(config: RunConfig, metric: str) -> list[Case]:
     session, method = config.session(), config.method
     if not isinstance(method, DescribeAndDissect):
         raise UsageError("study=scoring scores candidates: it needs method=describe")
-    candidates = {n: texts for n, texts in method.candidates(config.neurons, session).items() if texts}
-    evidence = session.evidence(candidates, with_probe=True)
+    pool = {
+        n: found for n, found in method.candidates(config.neurons, session, with_priors=True).items() if found
+    }
+    candidates = texts_of(pool)
+    evidence = session.evidence(candidates, needs=frozenset(get_args(Need)), priors=priors_of(pool))
     evaluator = _evaluator(config, metric)
     truth = {neuron: text for neuron, text in known_truths(config).items() if text is not None}
     quality = {neuron: np.full(len(texts), np.nan) for neuron, texts in candidates.items()}

@@ -37,14 +37,15 @@ from dnr_bench.outputs.console import usage_line
 from dnr_bench.protocols import Captioner, Chat, Proposer, Summarizer
 from dnr_bench.results.schema import ChatUsage, RunResult
 from tests.helpers.building import build
+from tests.helpers.captions import said
 from tests.helpers.chat_server import KEY, ODD, WITHOUT_ANSWER, Server, chat_server
 from tests.helpers.small_models import SmallModels
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
-CAPTIONS = [
+CAPTIONS = said(
     ["a red circle on blue", "a red star on white", "a red striped ring", "the red square"],
     ["a dotted star on green", "dotted circle", "a dotted heart on red"],
-]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_answers_are_asked_for_once_and_replayed_without_a_key(
     assert replayed.summarize(CAPTIONS[:1], n=2, seed=0) == first[:1]
     assert replayed.usage.totals["asked"] == 0
     with pytest.raises(UsageError, match=r"replay=only: 1 of 1 answers .*the first of them to 'Shorten"):
-        replayed.summarize([["a new caption"]], n=3, seed=0)
+        replayed.summarize(said(["a new caption"]), n=3, seed=0)
 
 
 FAULTS = ["429", "500", "timeout", "truncated", "empty", "long"]
@@ -297,9 +298,10 @@ def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
         "from dnr_bench.app.configuration import load_config\n"
         "from dnr_bench.app.parts import PartBuilder\n"
         "from dnr_bench.protocols import Summarizer\n"
+        "from tests.helpers.captions import said\n"
         "import sys\n"
         "builder = PartBuilder(load_config(*sys.argv[1:]))\n"
-        "builder.part('summarizer', Summarizer).summarize([['a', 'b']], 40, 0)\n"
+        "builder.part('summarizer', Summarizer).summarize(said(['a', 'b']), 40, 0)\n"
     )
     with chat_server(lambda n: "hang" if n >= 20 else None) as server:
         words = overrides(
@@ -316,7 +318,7 @@ def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
         process.wait()
         assert len(server.paid) == 20
         server.fault = lambda n: None
-        summarizer(server, tmp_path, *words[4:]).summarize([["a", "b"]], n=40, seed=0)
+        summarizer(server, tmp_path, *words[4:]).summarize(said(["a", "b"]), n=40, seed=0)
         assert list(server.paid.values()) == [1] * 40
 
 
@@ -333,8 +335,9 @@ def test_what_is_on_its_way_at_an_interruption_is_kept(tmp_path: Path) -> None:
         "from dnr_bench.app.configuration import load_config\n"
         "from dnr_bench.app.parts import PartBuilder\n"
         "from dnr_bench.protocols import Summarizer\n"
+        "from tests.helpers.captions import said\n"
         "builder = PartBuilder(load_config(*sys.argv[1:]))\n"
-        "builder.part('summarizer', Summarizer).summarize([['a', 'b']], 40, 0)\n"
+        "builder.part('summarizer', Summarizer).summarize(said(['a', 'b']), 40, 0)\n"
     )
     answering, all_asked = threading.Event(), 8  # as many as are asked at a time
     with chat_server(lambda n: None if answering.wait(60) else "500") as server:
@@ -348,7 +351,7 @@ def test_what_is_on_its_way_at_an_interruption_is_kept(tmp_path: Path) -> None:
         process.communicate()
         assert process.returncode != 0
         assert len(server.paid) == all_asked == answers_in(tmp_path / "store")
-        summarizer(server, tmp_path, *words[4:]).summarize([["a", "b"]], n=40, seed=0)
+        summarizer(server, tmp_path, *words[4:]).summarize(said(["a", "b"]), n=40, seed=0)
         assert list(server.paid.values()) == [1] * 40
 
 

@@ -27,7 +27,7 @@ CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
             ["scorer.alpha=2"],
             [
                 "scorer.alpha",
-                "allowed keys of scorer: as_printed, beta, t",
+                "allowed keys of scorer: halfway, weight",
                 "alpha belongs to scorer=semantic",
             ],
         ),

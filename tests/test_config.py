@@ -334,7 +334,7 @@ def test_ints_are_fine_where_numbers_are_asked_for() -> None:
         (["experiment_name=2024"], r"experiment_name=2024 is not of type str"),
         (["neurons.layers=concepts"], r"neurons\.layers='concepts' must be a list: .*=\[concepts\]"),
         (["neurons.units=[0,1,abc]"], r"units whole numbers, not \['abc'\]"),
-        (["+scorer.foo=1"], r"scorer: .*'foo'; allowed keys: beta, t, as_printed"),
+        (["+scorer.foo=1"], r"scorer: .*'foo'; allowed keys: weight, halfway"),
         (["captioner.batch_size=0"], r"captioner\.batch_size=0 must be at least 1"),
         (["n_candidates=0"], r"n_candidates=0 must be at least 1"),
         (["captioner.checkpoint=nowhere"], r"captioner\.checkpoint='nowhere' is neither a directory nor a"),

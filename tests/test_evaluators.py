@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnr_bench.data.evidence import Evidence, Origin
+from dnr_bench.app.run import RunConfig, run
+from dnr_bench.data.evidence import NOTHING_MORE, Evidence, Origin
 from dnr_bench.data.explanation import Description, Explanation, RefinementRecord, ScoredCandidate
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
@@ -43,6 +44,9 @@ def truth_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarr
     }
 
 
+BuildRun = Callable[..., RunConfig]
+
+
 def first_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarray]:
     """Scores that look at the order alone: the first of each pool wins."""
     return {neuron: -np.arange(len(pool), dtype=float) for neuron, pool in pools.items()}
@@ -51,7 +55,7 @@ def first_scores(pools: Mapping[Neuron, Sequence[str]]) -> dict[Neuron, np.ndarr
 class Unused:
     """A scorer that nobody asks: the session gives scores."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def score(self, evidence: Evidence) -> np.ndarray:
         raise AssertionError
@@ -280,3 +284,20 @@ def test_of_several_labels_the_first_counts_but_for_alternatives(judge) -> None:
     assert "planted.further_wrong" not in one
     assert two["planted.further_wrong"].values.tolist() == [1.0, 0.0]
     assert not two["planted.further_wrong"].higher_is_better
+
+
+def test_copied_captions_are_held_against_the_labels(small_run: BuildRun) -> None:
+    words = ["captioner=dataset", "evaluator=[planted,fc_layer]", "neurons.layers=[concepts]"]
+    result = run(small_run(*words, "neurons.units=[0,12,20,27]", "evaluator.planted.reciprocal_rank=false"))
+    exact = result.metrics["planted.exact"]
+    assert exact.mean > exact.controls["copy"] == 0  # a whole caption names four attributes
+    recall = result.metrics["planted.attribute_recall"]
+    assert recall.controls["copy"] == 1 or recall.controls["copy"] > exact.controls["copy"]
+    assert "planted.exact" not in result.beaten_by("copy")
+    assert "copy" not in result.metrics["planted.truth_in_candidates"].controls
+
+
+def test_without_a_caption_there_is_nothing_to_copy() -> None:
+    found = Explanation(Neuron("concepts", 0), (), captions=("", "a red ring")).copied
+    assert found.unscored == "its highest exemplar has no caption"
+    assert not found.labels

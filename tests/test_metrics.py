@@ -8,7 +8,7 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import precision_recall_fscore_support
 
 from dnr_bench.shapes.concepts import FACET_OF
-from dnr_bench.statistics.controls import beaten_by_constant, normalized, shuffled_mean, word_controls
+from dnr_bench.statistics.controls import beaten_by, normalized, shuffled_mean, word_controls
 from dnr_bench.statistics.intervals import estimate
 from dnr_bench.statistics.matching import attribute_scores, mid_rank
 
@@ -119,9 +119,14 @@ def test_a_neuron_without_a_value_does_not_silence_the_constant_control() -> Non
     scores = np.array([[0.2, 0.6], [np.nan, np.nan], [0.4, 0.8]])
     assert word_controls(scores) == pytest.approx({"random_word": 0.5, "best_constant": 0.7})
     assert word_controls(np.full((2, 2), np.nan)) == {}
-    assert beaten_by_constant(0.5, {"best_constant": 0.5}, higher_is_better=True)
-    assert not beaten_by_constant(0.6, {"best_constant": 0.5}, higher_is_better=True)
-    assert beaten_by_constant(0.6, {"best_constant": 0.5}, higher_is_better=False)
-    assert not beaten_by_constant(0.6, {"best_constant": 0.5}, higher_is_better=None)
-    assert not beaten_by_constant(None, {"best_constant": 0.5}, higher_is_better=True)
-    assert not beaten_by_constant(0.6, {"best_constant": None}, higher_is_better=True)
+    assert beaten_by("best_constant", 0.5, {"best_constant": 0.5}, higher_is_better=True)
+    assert not beaten_by("best_constant", 0.6, {"best_constant": 0.5}, higher_is_better=True)
+    assert beaten_by("best_constant", 0.6, {"best_constant": 0.5}, higher_is_better=False)
+    assert not beaten_by("best_constant", 0.6, {"best_constant": 0.5}, higher_is_better=None)
+    assert not beaten_by("best_constant", None, {"best_constant": 0.5}, higher_is_better=True)
+    assert not beaten_by("best_constant", 0.6, {"best_constant": None}, higher_is_better=True)
+
+
+def test_labels_that_reach_the_oracle_are_beaten_by_nothing() -> None:
+    assert beaten_by("copy", 0.9, {"copy": 0.9}, higher_is_better=True, oracle=1.0)
+    assert not beaten_by("copy", 1.0, {"copy": 1.0}, higher_is_better=True, oracle=1.0)

@@ -27,6 +27,7 @@ from tests.helpers.small_files import SCENES, encoded, photos, picture, small_br
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 MOST = 10_000_000
+WHITE = (255, 255, 255)
 
 
 def load(folder: Path, *overrides: str) -> ProbeSet:
@@ -127,12 +128,12 @@ def test_arrays_with_broken_or_boastful_headers_are_skipped(tmp_path: Path) -> N
         for place in rng.integers(6, 90, 4):
             spoiled[place] = rng.integers(256)
         with suppress(UnreadableImageError):  # and nothing else
-            decode(bytes(spoiled), MOST)
+            decode(bytes(spoiled), MOST, WHITE)
     boast = BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": (999_999, 999_999, 3)}
     np.lib.format.write_array_header_1_0(boast, header)
     with pytest.raises(UnreadableImageError, match="pixels"):
-        decode(boast.getvalue(), MOST)
+        decode(boast.getvalue(), MOST, WHITE)
 
 
 def test_a_disk_that_recovers_gives_its_images_back(spoiled: Path) -> None:
@@ -182,7 +183,7 @@ def test_subsets_follow_the_seed_and_avoid_what_is_broken(spoiled: Path) -> None
 )  # fmt: skip
 def test_every_color_mode_becomes_rgb(mode: str, kind: str) -> None:
     content = encoded(picture(3, mode), kind)
-    pixels = decode(content, MOST)
+    pixels = decode(content, MOST, WHITE).pixels
     assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
     with PILImage.open(BytesIO(content)) as image:
         assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
@@ -191,13 +192,60 @@ def test_every_color_mode_becomes_rgb(mode: str, kind: str) -> None:
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     for kind in ("PNG", "TIFF"):
-        pixels = decode(encoded(PILImage.fromarray(ramp), kind), MOST)
+        pixels = decode(encoded(PILImage.fromarray(ramp), kind), MOST, WHITE).pixels
         assert np.abs(pixels[..., 0].astype(int) - ramp / 257).max() <= 0.51
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
     content = encoded(picture(1, "P"), "GIF", save_all=True, append_images=[picture(2, "P")])
-    assert np.abs(decode(content, MOST).astype(int) - np.asarray(picture(1, "P").convert("RGB"))).max() <= 1
+    pixels = decode(content, MOST, WHITE).pixels.astype(int)
+    assert np.abs(pixels - np.asarray(picture(1, "P").convert("RGB"))).max() <= 1
+
+
+def see_through(kind: str) -> tuple[bytes, np.ndarray]:
+    """A red square on nothing, below which the file hides green; and where the square is."""
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[..., 1] = 200
+    pixels[10:30, 10:30] = (250, 0, 0, 255)
+    picture = PILImage.fromarray(pixels, "RGBA")
+    if kind == "GIF":
+        picture = picture.convert("P")
+        picture.info["transparency"] = picture.getpixel((0, 0))
+    elif kind == "palette PNG":
+        picture = picture.quantize(4)
+    options = {"transparency": picture.info["transparency"]} if "transparency" in picture.info else {}
+    return encoded(picture, kind.split()[-1], lossless=True, **options), pixels[..., 3] > 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "palette PNG", "GIF", "WEBP", "TIFF"])
+def test_transparent_areas_are_laid_on_the_background(kind: str, recwarn: pytest.WarningsRecorder) -> None:
+    content, square = see_through(kind)
+    for background in (WHITE, (0, 0, 90)):
+        found = decode(content, MOST, background)
+        assert found.transparent
+        assert np.all(found.pixels[~square] == background)
+        assert np.all(np.abs(found.pixels[square].astype(int) - (250, 0, 0)) <= 6)
+    assert not recwarn
+
+
+def test_transparent_images_are_told_once_and_have_ids_of_their_background(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(5):
+        image = PILImage.fromarray(np.full((20, 20, 4), 40 * number, np.uint8), "RGBA")
+        image.save(tmp_path / f"{number}.png")
+    words = ["probe=folder", f"probe.path={tmp_path}"]
+    white = load(tmp_path, *words)
+    told = [record for record in caplog.records if "transparent" in record.getMessage()]
+    assert [record.getMessage() for record in told] == [
+        f"5 images of the folder {str(tmp_path)!r} have transparent areas,"
+        " which are laid on white (background)"
+    ]
+    black = load(tmp_path, *words, "probe.background=black")
+    assert not set(white.ids) & set(black.ids)
+    assert white.images[4].mean() > black.images[4].mean()
+    with pytest.raises(UsageError, match=r"probe.background='whitish' is no color; it can be a name"):
+        load(tmp_path, *words, "probe.background=whitish")
 
 
 def test_tiles_as_arrays(tmp_path: Path) -> None:
@@ -212,7 +260,7 @@ def test_tiles_as_arrays(tmp_path: Path) -> None:
     assert all(np.array_equal(found.images[i], tiles[i][..., :3]) for i in range(3))
     assert [item.name for item in found.skipped] == ["3.npy", "4.npy"]
     with pytest.raises(UnreadableImageError, match="more than max_pixels=100"):
-        decode((folder / "0.npy").read_bytes(), 100)
+        decode((folder / "0.npy").read_bytes(), 100, WHITE)
 
 
 def test_imagenets_two_layouts(tmp_path: Path) -> None:

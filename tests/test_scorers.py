@@ -15,6 +15,8 @@ from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.combined import Combined
 from dnr_bench.scorers.first import First
 from dnr_bench.scorers.images import ImageProducts, TopKSquaredImageProducts
+from dnr_bench.scorers.posterior import Posterior
+from dnr_bench.scorers.prior import Prior
 from dnr_bench.scorers.probe import ProbeCorrelation
 from dnr_bench.scorers.ranking import mid_ranks
 from dnr_bench.scorers.ranks import MeanRank, MedianRank, SquaredMeanRank, TopKSquaredRank
@@ -26,7 +28,14 @@ SCORERS: dict[str, Scorer] = {name: instantiate(load_config(f"scorer={name}").sc
 
 
 def evidence(
-    activations, image_image=None, image_text=None, exemplar_activation=2.0, correlation=None
+    activations,
+    image_image=None,
+    image_text=None,
+    exemplar_activation=2.0,
+    correlation=None,
+    prior=None,
+    shows=None,
+    typical=0.0,
 ) -> Evidence:
     activations = np.asarray(activations, float)
     if image_image is None:
@@ -41,6 +50,9 @@ def evidence(
         np.asarray(image_text, float),
         exemplar_activation,
         np.asarray(correlation, float),
+        np.full(len(activations), 0.25) if prior is None else np.asarray(prior, float),
+        ~np.isnan(activations) if shows is None else np.asarray(shows, bool),
+        typical,
     )
 
 
@@ -119,6 +131,35 @@ def test_first_keeps_the_order_of_the_list() -> None:
     assert np.isnan(scores[2])
 
 
+def test_images_that_show_the_concept_correct_what_captions_say() -> None:
+    by = Posterior(weight=0.5, halfway=2)
+    given = evidence([[0.0, 0.0], [3.0, 3.0]], prior=[0.6, 0.3], exemplar_activation=2.0)
+    assert by.score(given) == pytest.approx([0.75 * 1 + 0.25 * 0, 0.75 * 0.5 + 0.25 * 1])
+    many = evidence([[0.0] * 38, [3.0] * 38], prior=[0.6, 0.4], exemplar_activation=2.0)
+    scores = by.score(many)
+    assert scores[1] > scores[0]
+
+
+def test_images_that_do_not_show_the_concept_say_nothing() -> None:
+    by = Posterior(weight=0.5, halfway=2)
+    nothing = [[False] * 2, [False] * 2]
+    given = evidence([[0.0, 0.0], [9.0, 9.0]], prior=[0.6, 0.3], shows=nothing)
+    assert by.score(given) == pytest.approx([1.0, 0.5])
+    assert np.argmax(by.score(evidence([[0.0], [9.0]], prior=[0.6, 0.3], shows=[[True], [False]]))) == 0
+
+
+def test_the_first_candidate_of_captions_keeps_its_place_against_those_without_images() -> None:
+    """However its own images fare between typical and exemplar height, half of the prior remains."""
+    given = evidence([[1.9] * 9, [0.0] * 9], prior=[0.5, 0.45], shows=[[True] * 9, [False] * 9])
+    assert np.argmax(Posterior(weight=0.5, halfway=2).score(given)) == 0
+
+
+def test_without_captions_the_response_decides_and_without_images_nothing() -> None:
+    given = evidence([[1.0], [2.0], [np.nan]], prior=[np.nan] * 3, typical=0.0, exemplar_activation=2.0)
+    assert Posterior(weight=0.5, halfway=2).score(given) == pytest.approx([0.5, 1.0, np.nan], nan_ok=True)
+    assert Prior().score(given).tolist() == [0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "first"])  # it looks at the order alone
 class TestEveryScorer:
     @given(values=values, order=st.permutations(range(4)))
@@ -171,6 +212,8 @@ class TestEveryScorer:
         assert np.isfinite(SCORERS[name].score(evidence(-np.abs(values[:n])))).all()
 
     def test_a_candidate_without_images_is_unscored_and_cannot_win(self, name: str) -> None:
+        if "prior" in SCORERS[name].needs:
+            pytest.skip("captions speak for it")
         scores = SCORERS[name].score(evidence([[1, 2], [np.nan, np.nan], [3, np.nan]]))
         assert np.isnan(scores[1])
         assert np.isfinite(scores[[0, 2]]).all()

@@ -40,7 +40,7 @@ from dnr_bench.shapes.target import shapes_target
 
 
 class Highest:
-    needs_probe = False
+    needs = frozenset()
 
     def __init__(self, weight: float) -> None:
         self.weight = weight

@@ -168,7 +168,9 @@ def build_run(
     checked(Paths, "paths", _values(config, "paths"))
     checked(Tracking, "tracking", _values(config, "tracking"))
     drawing = checked(
-        DrawingSettings, "", {"prompt": config.prompt, "images_per_concept": config.images_per_concept}
+        DrawingSettings,
+        "",
+        {"prompt": config.prompt, "images_per_concept": config.images_per_concept, "min_fit": config.min_fit},
     )
     parts = PartBuilder(config, given)
     parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once

@@ -70,7 +70,7 @@ def describe(
     summarizer: str | Summarizer | Proposer = "consensus",
     generator: str | Generator = "diffusion",
     encoder: str | ImageTextEncoder = "clip",
-    scorer: str | Scorer = "topk_squared_image_products",
+    scorer: str | Scorer = "posterior",
     evaluators: Mapping[str, Evaluator] | None = None,
     settings: Sequence[str] = (),
     store: str | Path = "mlruns/store",

@@ -139,12 +139,40 @@ def _evaluated(
     start, before = time.perf_counter(), session.store.counts
     session.store.counts = {}
     found: list[Scorecard | Table] = []
+    copies = _copies(description, session)
     for evaluator in config.evaluators.values():
-        found += evaluator.evaluate(description, session)
+        cards = evaluator.evaluate(description, session)
+        copied = {card.name: card for card in evaluator.judged(copies, session)} if copies else {}
+        found += [_held_against(card, copied.get(card.name)) for card in cards]
     counts = session.store.counts.values()
     session.store.counts = before
     hits, misses = sum(count.hits for count in counts), sum(count.misses for count in counts)
     return found, StageCount(time.perf_counter() - start, hits, misses)
+
+
+def _copies(description: Description, session: Session) -> Description | None:
+    """The description with captions of highest exemplars as labels; None where there are no captions."""
+    words = session.probe.words
+    with_captions = [
+        replace(e, captions=(words[e.exemplars.items[0].index],))
+        if words is not None and e.exemplars is not None and not any(e.captions)
+        else e
+        for e in description.explanations
+    ]
+    copies = [e.copied for e in with_captions]
+    return replace(description, explanations=copies) if any(e.labels for e in copies) else None
+
+
+def _held_against(item: Scorecard | Table, copy: Scorecard | None) -> Scorecard | Table:
+    """A card with the control `copy`: the mean of copied captions over the items that the card scores."""
+    if not isinstance(item, Scorecard) or copy is None:
+        return item
+    known = dict(zip(copy.items, copy.values, strict=True))
+    scored = [
+        known.get(name, np.nan) for name, value in zip(item.items, item.values, strict=True) if value == value
+    ]
+    mean = float(np.nanmean(scored)) if np.isfinite(scored).any() else np.nan
+    return replace(item, controls={**item.controls, "copy": mean}) if np.isfinite(mean) else item
 
 
 def metric_result(card: Scorecard, seed: int) -> MetricResult:

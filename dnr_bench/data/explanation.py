@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dnr_bench.data.chat import Usage
 from dnr_bench.data.evidence import Origin
@@ -14,13 +15,18 @@ from dnr_bench.data.stages import StageCount
 
 @dataclass(frozen=True)
 class ScoredCandidate:
-    """A candidate and its score; NaN and a reason where it could not be scored."""
+    """A candidate and its score; NaN and a reason where it has none. `prior`: as the candidate's.
+
+    shown: how many of its images show it; None where the scorer does not ask.
+    """
 
     text: str
     origin: Origin
     score: float
     reason: str | None = None
     iteration: int = 0
+    prior: float = math.nan
+    shown: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,15 @@ class Explanation:
     def cluster(self) -> str:
         """Neurons with the same labels share generated images: they are one cluster."""
         return " | ".join(self.labels) or str(self.neuron)
+
+    @property
+    def copied(self) -> Explanation:
+        """The caption of the highest exemplar as the label, as if somebody had just copied it."""
+        caption = next((text.strip() for text in self.captions[:1] if text.strip()), None)
+        if caption is None:
+            return replace(self, candidates=(), labels=(), unscored="its highest exemplar has no caption")
+        found = (ScoredCandidate(caption, "method", 0.0),)
+        return replace(self, candidates=found, labels=(caption,), unscored=None, refinement=None)
 
     @property
     def best(self) -> ScoredCandidate | None:

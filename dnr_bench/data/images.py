@@ -71,6 +71,11 @@ class ProbeSet:
         """The ids of the images as they were before they were blurred or corrupted."""
         return self.ids if self.unchanged_ids is None else self.unchanged_ids
 
+    @property
+    def words(self) -> Sequence[str] | None:
+        """What the data set itself says of each image: its caption, else the name of its class."""
+        return self.captions if self.captions is not None else self.classes
+
     @cached_property
     def digest(self) -> str:
         """A name for the whole set: SHA-256 over the ids in order."""
@@ -79,7 +84,11 @@ class ProbeSet:
 
 @dataclass(frozen=True)
 class View:
-    """An exemplar as the captioner sees it: its pixels, and its image's own caption if there is one."""
+    """An exemplar as the captioner sees it: its pixels, and its image's own caption if there is one.
+
+    activation: the neuron's on it, which captioners do not look at; None for images of no neuron.
+    """
 
     pixels: Image
     caption: str | None
+    activation: float | None = None

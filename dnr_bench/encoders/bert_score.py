@@ -15,6 +15,7 @@ from bert_score.utils import model2layers
 from jaxtyping import Float
 from transformers import AutoConfig
 
+from dnr_bench.encoders.vocabulary import has_unknown_words
 from dnr_bench.infra.devices import Batches, checked_device, take_turn
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
@@ -53,6 +54,10 @@ class BertScore:
                 "transformers": transformers.__version__,
             }
         )
+
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """For each text whether it has a word that the model does not know."""
+        return has_unknown_words(self.scorer._tokenizer, texts)
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " pairs"]:
         """F1 of each text against the reference at its place; no text may be empty."""

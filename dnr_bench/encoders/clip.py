@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from dnr_bench.data.images import Image
+from dnr_bench.encoders.vocabulary import has_unknown_words
 from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
@@ -62,6 +63,10 @@ class ClipEncoder:
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """One unit vector per text."""
         return _joined(list(self.batches.over(texts, self._texts)))
+
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """For each text whether it has a word that the model does not know."""
+        return has_unknown_words(getattr(self.tokenizer, "tokenizer", None), texts)
 
     @torch.inference_mode()
     def _images(self, images: Sequence[Image]) -> Tensor:

@@ -10,6 +10,7 @@ import transformers
 from jaxtyping import Float
 from sentence_transformers import SentenceTransformer
 
+from dnr_bench.encoders.vocabulary import has_unknown_words
 from dnr_bench.infra.devices import Batches, checked_device, take_turn
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
@@ -42,6 +43,10 @@ class SentenceEncoder:
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """One unit vector per text."""
         return np.concatenate(list(self.batches.over(texts, self._embedded))).astype(np.float32)
+
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """For each text whether it has a word that the model does not know."""
+        return has_unknown_words(self.model.tokenizer, texts)
 
     def _embedded(self, texts: Sequence[str]) -> np.ndarray:
         take_turn(self.model, self.device)

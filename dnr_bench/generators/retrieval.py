@@ -1,4 +1,4 @@
-"""No generator at all: the images of a data set that CLIP finds nearest to a prompt."""
+"""No generator at all: the images of a data set that CLIP and their captions find nearest to a concept."""
 
 from __future__ import annotations
 
@@ -11,36 +11,67 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 
 from dnr_bench.data.images import Image, ProbeSet
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import digest, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.store import Store
-from dnr_bench.protocols import ImageTextEncoder, Probe
-from dnr_bench.stages.embeddings import probe_embeddings
+from dnr_bench.protocols import ImageTextEncoder, Probe, knows
+from dnr_bench.stages.caption_contrast import CaptionContrast
+from dnr_bench.stages.embeddings import embed_texts, probe_embeddings
 
 _CHUNK = 8192
+_CONCEPT = "{concept}"
 
 
 class RetrievalGenerator:
-    """The n-th image of a prompt is the one of `images` whose CLIP vector is the n-th nearest to its text.
+    """The n-th image of a concept is the n-th nearest of `images`.
 
-    Seeds change nothing but which images a data set's subset has. Images are cut to squares of `size` pixels.
-    The data set must share no image with the probing set, whose images explain neurons.
+    Near is what CLIP says of pixels and text, and where images have captions (or names of classes) what these
+    say of the concept, each in standard deviations over the set. CLIP is left out if it does not know the
+    words of the captions. Seeds change nothing but which images a data set's subset has.
+
+    Args:
+        images: the data set; it must share no image with the probing set, whose images explain neurons.
+        encoder: CLIP.
+        contrast: tells how far captions say a concept.
+        prompt: of CLIP, with the word {concept}.
+        size: images are cut to squares of so many pixels.
+        seed: of the data set's subset.
+        store: keeps the vectors of the images.
     """
 
-    def __init__(self, images: Probe, encoder: ImageTextEncoder, size: int, seed: int, store: Store) -> None:
+    def __init__(
+        self,
+        images: Probe,
+        encoder: ImageTextEncoder,
+        contrast: CaptionContrast,
+        prompt: str,
+        size: int,
+        seed: int,
+        store: Store,
+    ) -> None:
         check_range(8, 8192, size=size)
-        self.encoder, self.size, self.store = encoder, size, store
+        self.encoder, self.contrast, self.prompt = encoder, contrast, prompt
+        self.size, self.store = size, store
         self.set: ProbeSet = images.load(seed)
         self.ids = frozenset(self.set.ids)
+        self.by_clip = self.set.words is None or knows(encoder, self.set.words)
         self.fingerprint = fingerprint_of(
-            "retrieval", {"images": self.set.digest, "encoder": encoder.fingerprint, "size": size}
+            "retrieval",
+            {
+                "images": self.set.digest,
+                "words": digest({"words": list(self.set.words or ())}),
+                "encoder": encoder.fingerprint,
+                "contrast": contrast.fingerprint,
+                "prompt": prompt,
+                "size": size,
+            },
         )
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
     ) -> list[Image]:
-        """The image of each prompt with its number; without numbers the nearest one."""
+        """The image of each concept with its number; without numbers the nearest one."""
         wanted = list(numbers) if numbers is not None else [0] * len(prompts)
         if not wanted:
             return []
@@ -51,16 +82,40 @@ class RetrievalGenerator:
                 f" them), and {self.set.name} has {len(self.set.ids)}; lower images_per_concept"
             )
         distinct = list(dict.fromkeys(prompts))
-        nearest = dict(zip(distinct, self._nearest(distinct, n), strict=True))
-        return [self._cut(int(nearest[p][number])) for p, number in zip(prompts, wanted, strict=True)]
+        order = dict(zip(distinct, self._order(distinct), strict=True))
+        return [self._cut(int(order[p][number])) for p, number in zip(prompts, wanted, strict=True)]
 
-    def _nearest(self, prompts: Sequence[str], n: int) -> list[np.ndarray]:
-        """For each prompt the numbers of its `n` nearest images, nearest first."""
-        texts = self.encoder.embed_texts(prompts)
-        cosines = np.concatenate(
-            [self._vectors[i : i + _CHUNK] @ texts.T for i in range(0, len(self._vectors), _CHUNK)]
+    def fit(
+        self, concepts: Sequence[str], numbers: Sequence[int]
+    ) -> Float[np.ndarray, "concepts images"] | None:
+        """How far the captions of the images with these numbers say each concept; None without captions."""
+        said = self._said(concepts)
+        if said is None:
+            return None
+        order = np.stack(self._order(concepts))[:, list(numbers)]
+        found: np.ndarray = np.take_along_axis(said, order, axis=1)
+        return found
+
+    def _order(self, concepts: Sequence[str]) -> list[np.ndarray]:
+        """For each concept the numbers of all images, nearest first."""
+        scores = np.zeros((len(concepts), len(self.set.ids)))
+        if self.by_clip:
+            scores += _standard(self._cosines(concepts))
+        said = self._said(concepts)
+        if said is not None:
+            scores += _standard(said)
+        return list(np.argsort(-scores, axis=1, kind="stable"))
+
+    def _cosines(self, concepts: Sequence[str]) -> Float[np.ndarray, "concepts images"]:
+        texts = embed_texts(
+            self.store, self.encoder, [self.prompt.replace(_CONCEPT, concept) for concept in concepts]
         )
-        return [np.argsort(-column, kind="stable")[:n] for column in cosines.T]
+        parts = [texts @ self._vectors[i : i + _CHUNK].T for i in range(0, len(self._vectors), _CHUNK)]
+        return np.concatenate(parts, axis=1)
+
+    def _said(self, concepts: Sequence[str]) -> Float[np.ndarray, "concepts images"] | None:
+        """How far each caption says each concept: 1 in its very words, 0 as far as any caption does."""
+        return None if self.set.words is None else self.contrast.said(concepts, self.set.words)
 
     @cached_property
     def _vectors(self) -> Float[np.ndarray, "images dim"]:
@@ -70,3 +125,10 @@ class RetrievalGenerator:
     def _cut(self, number: int) -> Image:
         picture = PILImage.fromarray(self.set.images[number])
         return np.asarray(ImageOps.fit(picture, (self.size, self.size), PILImage.Resampling.BICUBIC))
+
+
+def _standard(values: Float[np.ndarray, "concepts images"]) -> Float[np.ndarray, "concepts images"]:
+    """Each row in standard deviations from its mean."""
+    centered = values - values.mean(axis=1, keepdims=True)
+    found: np.ndarray = centered / np.maximum(values.std(axis=1, keepdims=True), 1e-9)
+    return found

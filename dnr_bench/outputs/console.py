@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.places import Place
 
 _SHOWN_NEURONS = 24
+#: Labels that cost nothing, and what people are told where they do as well as the neurons' own.
+_COSTLESS = {
+    "best_constant": "one word or label for all neurons does",
+    "copy": "the captions of the highest exemplars do",
+}
 _WIDTH_OF_LOGS = 120
 
 
@@ -246,19 +251,19 @@ def _metric_table(result: RunResult) -> Table:
     table = Table(title="Metrics", box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("metric", no_wrap=True)
     table.add_column("mean (95% interval)", justify="right", no_wrap=True)
-    for column in ("chance", "constant", "oracle", "norm.", "n"):
+    for column in ("chance", "constant", "copy", "oracle", "norm.", "n"):
         table.add_column(column, justify="right", no_wrap=True)
-    beaten = result.beaten_by_constants
+    beaten = {control: result.beaten_by(control) for control in _COSTLESS}
     for name, metric in result.metrics.items():
-        table.add_row(*_metric_cells(name, metric, name in beaten))
+        table.add_row(*_metric_cells(name, metric, [c for c, names in beaten.items() if name in names]))
     table.caption = (
         "chance: labels dealt at random (or a random choice, or rank); constant: one word or label for all; "
-        "oracle: the true labels; norm.: 0 at chance, 1 at oracle; n: neurons (or classes, images) + unscored"
+        "copy: the caption of the highest exemplar; oracle: the true labels; norm.: 0 at chance, 1 at "
+        "oracle; n: neurons (or classes, images) + unscored"
     )
-    if beaten:
-        table.caption += (
-            f"\n! one word or label for all neurons does as well as their own, or better: {', '.join(beaten)}"
-        )
+    for control, names in beaten.items():
+        if names:
+            table.caption += f"\n! {_COSTLESS[control]} as well as the labels, or better: {', '.join(names)}"
     judged: dict[str, list[str]] = {}
     for name, metric in result.metrics.items():
         if metric.judge:
@@ -270,14 +275,17 @@ def _metric_table(result: RunResult) -> Table:
     return table
 
 
-def _metric_cells(name: str, metric: MetricResult, beaten: bool) -> list[str]:
-    constant = _short(metric.controls.get("best_constant"))
+def _metric_cells(name: str, metric: MetricResult, beaten: Sequence[str]) -> list[str]:
+    costless = {control: _short(metric.controls.get(control)) for control in _COSTLESS}
     interval = "" if isnan(metric.low) else f" ({_interval(metric)})"
     return [
         name,
         f"[bold]{_cell(metric.mean)}[/bold]{interval}",
         _short(metric.chance),
-        f"[bold red]{constant} ![/bold red]" if beaten else constant,
+        *(
+            f"[bold red]{text} ![/bold red]" if control in beaten else text
+            for control, text in costless.items()
+        ),
         _short(metric.oracle),
         _short(metric.normalized),
         str(metric.n) + (f"+{metric.unscored}" if metric.unscored else ""),

@@ -43,7 +43,7 @@ def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
         layers=list(dict.fromkeys(neuron.layer for neuron in result.neurons)),
         sortable=names,
         metrics=metrics,
-        beaten=result.beaten_by_constants,
+        beaten={control: result.beaten_by(control) for control in ("best_constant", "copy")},
         tables=[table for table in result.tables if table.rows],
         strips=pictures.strips,
         result=result,
@@ -151,13 +151,14 @@ def _shown_neuron(neuron: NeuronResult, pictures: Pictures, right: str | None) -
 
 
 def _shown_metric(name: str, metric: MetricResult) -> dict[str, object]:
-    """A metric with the places of its interval, chance, constant and oracle on a line from 0 to 100."""
+    """A metric with the places of its interval, of chance and of controls on a line from 0 to 100."""
     marks = {
         "low": metric.low,
         "high": metric.high,
         "mean": metric.mean,
         "chance": metric.chance,
         "constant": metric.controls.get("best_constant"),
+        "copy": metric.controls.get("copy"),
         "oracle": metric.oracle,
     }
     known = [mark for mark in marks.values() if mark is not None and np.isfinite(mark)]

@@ -32,10 +32,11 @@ class BrodenProbe:
         n_images: int | None,
         on_error: OnError,
         max_pixels: int,
+        background: str,
         store: str,
     ) -> None:
         self.root, self.split = Path(path), split
-        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, store)
+        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, background, store)
         for name in ("index.csv", "label.csv", "category.csv"):
             if not (self.root / name).is_file():
                 raise UsageError(f"path={path!r} is no Broden folder: it has no {name}")
@@ -74,7 +75,7 @@ class BrodenProbe:
             version=self._version(kept, labels),
         )
         name = f"broden-{self.split}-{len(found.ids)}"
-        images = probe_set(name, source, found, self.checking.max_pixels)
+        images = probe_set(name, source, found, self.checking)
         return replace(images, concepts=masks, classes=_scenes(kept, place, names))
 
     def _table(self, name: str, columns: Sequence[str]) -> list[Mapping[str, str]]:

@@ -11,12 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from PIL import ImageColor
+
 from dnr_bench.data.images import Image, ProbeSet, Skipped
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
-from dnr_bench.probes.decoding import MOST_PIXELS, UnreadableImageError, decode
+from dnr_bench.probes.decoding import MOST_PIXELS, Color, Decoded, UnreadableImageError, decode
 from dnr_bench.probes.lazy import Lazy
 from dnr_bench.probes.subset import check_n_images, shuffled
 
@@ -25,6 +27,8 @@ _log = logging.getLogger(__name__)
 #: What happens with images that cannot be read: they are left out and listed, or nothing is run.
 OnError = Literal["skip", "error"]
 _CHUNK = 256
+#: An image's id, why it cannot be read, and whether some of it is transparent.
+Note = tuple[str, str | None, bool]
 #: In place of an id: the bytes of an image could not be read.
 _UNREAD = "unread"
 #: Of an error message, so many images are named; all of them are in the log and in result.json.
@@ -35,17 +39,36 @@ _NAMED = 5
 class Checking:
     """on_error: what happens with unreadable images. max_pixels: a larger image counts as unreadable.
 
+    background: the color that transparent areas are laid on, by name or as #rrggbb.
+
     store: the folder of the store, where it is noted which files could be read: a file is decoded for this
     only once, until it changes.
     """
 
     on_error: OnError
     max_pixels: int
+    background: str
     store: str
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_pixels <= MOST_PIXELS:
             raise UsageError(f"max_pixels={self.max_pixels} must lie in 1..{MOST_PIXELS}")
+        _ = self.color
+
+    @property
+    def color(self) -> Color:
+        """The background as red, green and blue."""
+        try:
+            red, green, blue = ImageColor.getrgb(self.background)[:3]
+        except ValueError as error:
+            raise UsageError(
+                f"background={self.background!r} is no color; it can be a name (white) or #rrggbb"
+            ) from error
+        return red, green, blue
+
+    def decode(self, content: bytes) -> Decoded:
+        """The pixels of an image file."""
+        return decode(content, self.max_pixels, self.color)
 
 
 @dataclass(frozen=True)
@@ -65,13 +88,13 @@ class Found:
     ids: Sequence[str]
     skipped: Sequence[Skipped]
 
-    def images(self, source: Source, max_pixels: int) -> Lazy[Image]:
+    def images(self, source: Source, checking: Checking) -> Lazy[Image]:
         """The images themselves, decoded when they are asked for."""
 
         def load(index: int) -> Image:
             number = self.numbers[index]
             try:
-                return decode(source.read(number), max_pixels)
+                return checking.decode(source.read(number)).pixels
             except (OSError, UnreadableImageError) as error:
                 raise RunError(f"{source.names[number]} has changed since it was checked: {error}") from error
 
@@ -90,16 +113,23 @@ def readable(source: Source, checking: Checking, n_images: int | None, seed: int
         order = shuffled(len(order), seed).tolist()
     found: dict[str, int] = {}
     skipped: list[Skipped] = []
+    transparent = 0
     wanted = n_images if n_images is not None else len(order)
     start = 0
     while len(found) < wanted and start < len(order):
         numbers = sorted(order[start : start + wanted - len(found)])
         start += len(numbers)
-        for number, (name, reason) in zip(numbers, _checked(source, numbers, checking), strict=True):
+        for number, (name, reason, below) in zip(numbers, _checked(source, numbers, checking), strict=True):
+            transparent += below
             if reason is not None:
                 skipped.append(Skipped(source.names[number], reason))
             else:
                 found[name] = min(number, found.get(name, number))
+    if transparent:
+        _log.warning(
+            "%d images of %s have transparent areas, which are laid on %s (background)",
+            transparent, where, checking.background,
+        )  # fmt: skip
     if skipped:
         _report(skipped, checking.on_error, where)
     if len(found) < 2 or (n_images is not None and len(found) < n_images):
@@ -111,39 +141,41 @@ def readable(source: Source, checking: Checking, n_images: int | None, seed: int
     return Found([number for number, _ in chosen], [name for _, name in chosen], skipped)
 
 
-def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list[tuple[str, str | None]]:
-    """For each image its id and None, or no id and why it cannot be read."""
+def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list[Note]:
+    """For each image its id and None, or no id and why it cannot be read; and whether it is transparent."""
     chunks = [numbers[first : first + _CHUNK] for first in range(0, len(numbers), _CHUNK)]
     code = code_of(__name__)
     keys: list[Key] = [
         {
             "code": code,
             "max_pixels": checking.max_pixels,
+            "background": checking.color,
             "files": [[source.names[number], source.state(number)] for number in chunk],
         }
         for chunk in chunks
     ]
 
-    def one(number: int) -> tuple[str, str | None]:
+    def one(number: int) -> Note:
         try:
             content = source.read(number)
         except OSError as error:
-            return _UNREAD, str(error.strerror or error)
+            return _UNREAD, str(error.strerror or error), False
         try:
-            decode(content, checking.max_pixels)
+            transparent = checking.decode(content).transparent
         except UnreadableImageError as error:
-            return "", str(error)
-        return sha256(content).hexdigest(), None
+            return "", str(error), False
+        below = bytes(checking.color) if transparent else b""  # other backgrounds, other pixels
+        return sha256(content + below).hexdigest(), None, transparent
 
-    def compute(indices: list[int]) -> Iterator[list[tuple[str, str | None]]]:
+    def compute(indices: list[int]) -> Iterator[list[Note]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for index in indices:
                 yield list(pool.map(one, chunks[index]))
 
     stored = Store(Path(checking.store)).fill("images to read", keys, compute, batch=8)
-    noted = [(name, reason) for chunk in stored for name, reason in chunk]
+    noted: list[Note] = [(name, reason, below) for chunk in stored for name, reason, below in chunk]
     # a file that could not be read at all is tried anew: disks recover, and permissions change
-    return [one(n) if name == _UNREAD else (name, why) for n, (name, why) in zip(numbers, noted, strict=True)]
+    return [one(n) if note[0] == _UNREAD else note for n, note in zip(numbers, noted, strict=True)]
 
 
 def _report(skipped: Sequence[Skipped], on_error: OnError, where: str) -> None:
@@ -161,7 +193,7 @@ def probe_set(
     name: str,
     source: Source,
     found: Found,
-    max_pixels: int,
+    checking: Checking,
     captions: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> ProbeSet:
@@ -169,7 +201,7 @@ def probe_set(
     return ProbeSet(
         name=name,
         ids=list(found.ids),
-        images=found.images(source, max_pixels),
+        images=found.images(source, checking),
         captions=[captions[number] for number in found.numbers] if captions is not None else None,
         classes=[classes[number] for number in found.numbers] if classes is not None else None,
         skipped=list(found.skipped),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -16,25 +17,38 @@ MOST_PIXELS = 178_956_970
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
+#: Red, green, blue.
+Color = tuple[int, int, int]
+
+
 class UnreadableImageError(Exception):
     """Why bytes are no image that can be shown."""
 
 
-def decode(content: bytes, max_pixels: int) -> Image:
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of an image, and whether some of it was transparent."""
+
+    pixels: Image
+    transparent: bool
+
+
+def decode(content: bytes, max_pixels: int, background: Color) -> Decoded:
     """The first frame as RGB, without turning it by its EXIF tag, as torchvision's loaders do.
 
-    Palettes, gray, CMYK and 16-bit pixels become 8-bit RGB, transparency is dropped. Arrays that numpy.save
-    wrote ([height, width, bands] or [bands, height, width], bytes) give their first three bands.
+    Palettes, gray, CMYK and 16-bit pixels become 8-bit RGB. What is transparent is laid on `background`, as
+    the colors below transparent pixels are arbitrary. Arrays that numpy.save wrote ([height, width, bands] or
+    [bands, height, width], bytes) give their first three bands.
     """
     if not content:
         raise UnreadableImageError("the file is empty")
     if content.startswith(b"\x93NUMPY"):
-        return _from_array(content, max_pixels)
+        return Decoded(_from_array(content, max_pixels), False)
     try:
         with PILImage.open(BytesIO(content)) as picture:
             _check_size(picture.width * picture.height, max_pixels)
             picture.load()
-            return _rgb(picture)
+            return _opaque(picture, background) or Decoded(_rgb(picture), False)
     except UnreadableImageError:
         raise
     except PILImage.DecompressionBombError as error:  # before we could look at the size ourselves
@@ -43,6 +57,17 @@ def decode(content: bytes, max_pixels: int) -> Image:
         raise UnreadableImageError("it is in no known image format") from error
     except Exception as error:  # Pillow's decoders raise whatever their formats' libraries do
         raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _opaque(picture: PILImage.Image, background: Color) -> Decoded | None:
+    """A picture with transparent areas on a background; None if it has none."""
+    if not picture.has_transparency_data or picture.mode.startswith("I"):
+        return None
+    layer = picture.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return None
+    laid = PILImage.alpha_composite(PILImage.new("RGBA", layer.size, (*background, 255)), layer)
+    return Decoded(np.array(laid.convert("RGB")), True)
 
 
 def _rgb(picture: PILImage.Image) -> Image:

@@ -37,6 +37,7 @@ class FolderProbe:
         n_images: int | None,
         on_error: OnError,
         max_pixels: int,
+        background: str,
         store: str,
     ) -> None:
         self.root = Path(path)
@@ -45,7 +46,7 @@ class FolderProbe:
         if class_names is not None and labels is None:
             raise UsageError(f"class_names={class_names!r} needs labels to name: labels=folders, or a file")
         self.captions, self.labels, self.class_names = captions, labels, class_names
-        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, store)
+        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, background, store)
 
     def load(self, seed: int) -> ProbeSet:
         """The images that can be read."""
@@ -57,7 +58,7 @@ class FolderProbe:
         source = folder_source(self.root, names)
         found = readable(source, self.checking, self.n_images, seed, f"the folder {str(self.root)!r}")
         return probe_set(
-            f"{self.root.name}-{len(found.ids)}", source, found, self.checking.max_pixels, captions, classes
+            f"{self.root.name}-{len(found.ids)}", source, found, self.checking, captions, classes
         )
 
     def _classes(self, names: Sequence[str]) -> list[str]:

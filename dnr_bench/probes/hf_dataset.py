@@ -29,11 +29,12 @@ class HuggingFaceProbe:
         n_images: int | None,
         on_error: OnError,
         max_pixels: int,
+        background: str,
         store: str,
     ) -> None:
         self.path, self.split = path, split
         self.image, self.caption, self.label = image, caption, label
-        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, store)
+        self.n_images, self.checking = n_images, Checking(on_error, max_pixels, background, store)
         if not Path(path).is_dir():
             raise UsageError(f"path={path!r} is no folder")
 
@@ -60,7 +61,7 @@ class HuggingFaceProbe:
             f"{Path(self.path).name}-{len(found.ids)}",
             source,
             found,
-            self.checking.max_pixels,
+            self.checking,
             captions,
             self._classes(table),
         )

@@ -26,7 +26,7 @@ from dnr_bench.data.scorecard import ItemKind, Table
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.text_files import read_text
-from dnr_bench.statistics.controls import beaten_by_constant
+from dnr_bench.statistics.controls import beaten_by
 
 if TYPE_CHECKING:
     import pandas
@@ -212,13 +212,15 @@ class RunResult:
         content = {item.name: getattr(self, item.name) for item in fields(RunResult) if item.name != "calls"}
         return {name: finite(_converter().unstructure(value)) for name, value in content.items()}
 
-    @property
-    def beaten_by_constants(self) -> list[str]:
-        """The metrics in which one label for all neurons does as well as their own, or better."""
+    def beaten_by(self, control: str) -> list[str]:
+        """The metrics in which labels that cost nothing do as well as the neurons' own, or better.
+
+        control: "best_constant", one label for all neurons, or "copy", the caption of the highest exemplar.
+        """
         return [
             name
             for name, metric in self.metrics.items()
-            if beaten_by_constant(metric.mean, metric.controls, metric.higher_is_better)
+            if beaten_by(control, metric.mean, metric.controls, metric.higher_is_better, metric.oracle)
         ]
 
     @property

@@ -31,7 +31,7 @@ class Combined:
         for name, weight in weights.items():
             check_range(-1000, 1000, **{f"weights.{name}": weight})
         self.scorers, self.weights = dict(scorers), {name: weights.get(name, 1.0) for name in scorers}
-        self.needs_probe = any(scorer.needs_probe for scorer in scorers.values())
+        self.needs = frozenset().union(*(scorer.needs for scorer in scorers.values()))
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""

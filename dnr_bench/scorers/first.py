@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import NOTHING_MORE, Evidence
 
 
 class First:
     """Minus the candidate's place in the list."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate; those without an image have none, as with every scorer."""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import NOTHING_MORE, Evidence
 from dnr_bench.scorers.ranking import positive_count, row_means
 from dnr_bench.scorers.ranks import TopKSquaredRank
 
@@ -14,7 +14,7 @@ from dnr_bench.scorers.ranks import TopKSquaredRank
 class ImageProducts:
     """The mean cosine of the exemplars and the candidate's `t` most activating images (DnD A.1.4)."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def __init__(self, t: int) -> None:
         self.t = positive_count("t", t)
@@ -32,7 +32,7 @@ class TopKSquaredImageProducts:
     last candidate scores 0 whatever its images show.
     """
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def __init__(self, beta: int, t: int, as_printed: bool) -> None:
         self.topk_squared, self.image_products = TopKSquaredRank(beta), ImageProducts(t)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import Evidence, Need
 
 
 class ProbeCorrelation:
@@ -15,7 +15,7 @@ class ProbeCorrelation:
     images of "red" do, but the unit also fires on red circles.
     """
 
-    needs_probe = True
+    needs: frozenset[Need] = frozenset({"probe_correlation"})
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""

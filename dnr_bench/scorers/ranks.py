@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import NOTHING_MORE, Evidence
 from dnr_bench.scorers.ranking import mid_ranks, positive_count, row_means
 
 
 class MeanRank:
     """Minus the mean rank (DnD A.1.4)."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
@@ -22,7 +22,7 @@ class MeanRank:
 class MedianRank:
     """Minus the median rank (after DnR's code)."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
@@ -36,7 +36,7 @@ class MedianRank:
 class SquaredMeanRank:
     """Minus the mean squared rank (after DnR's code)."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
@@ -46,7 +46,7 @@ class SquaredMeanRank:
 class TopKSquaredRank:
     """Minus the mean squared rank of the `beta` best images (DnD A.1.4)."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def __init__(self, beta: int) -> None:
         self.beta = positive_count("beta", beta)

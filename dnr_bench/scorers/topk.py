@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.data.evidence import Evidence
+from dnr_bench.data.evidence import NOTHING_MORE, Evidence
 from dnr_bench.scorers.ranking import largest, positive_count, row_means, share
 
 Normalize = Literal["none", "exemplar"]
@@ -16,7 +16,7 @@ Normalize = Literal["none", "exemplar"]
 class TopKLog:
     """The mean of log(1 + max(a, 0)) over the `k` largest activations; ties by their mean."""
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def __init__(self, k: int, normalize: Normalize) -> None:
         self.k, self.normalize = positive_count("k", k), normalize
@@ -33,7 +33,7 @@ class Semantic:
     CLIP is the mean cosine of the concept's text with the neuron's exemplar images, which DnR leaves open.
     """
 
-    needs_probe = False
+    needs = NOTHING_MORE
 
     def __init__(self, alpha: float, k: int, normalize: Normalize) -> None:
         self.alpha, self.k = share("alpha", alpha), positive_count("k", k)

@@ -33,15 +33,21 @@ _DRAWN = 160
 
 @dataclass(frozen=True)
 class DrawingSettings:
-    """How each concept is drawn: `images_per_concept` is Q, `prompt` holds the word {concept}."""
+    """How each concept is drawn: `images_per_concept` is Q, `prompt` holds the word {concept}.
+
+    min_fit: an image shows its concept if it fits at least this well: 1 is as well as the probing images that
+    fit best, 0 as well as any.
+    """
 
     prompt: str
     images_per_concept: int
+    min_fit: float
 
     def __post_init__(self) -> None:
         if _FIELD not in self.prompt or set("{}") & set(self.prompt.replace(_FIELD, "")):
             raise UsageError(f"prompt={self.prompt!r} must contain {{concept}} and no other braces")
         check_range(1, 10_000, images_per_concept=self.images_per_concept)
+        check_range(-1, 1, min_fit=self.min_fit)
 
 
 class ConceptImages:
@@ -72,21 +78,35 @@ class ConceptImages:
         if not unique:
             return {}
         images = self._drawn(unique)
-        shown = [_Shown(of_concept, pixels_digest(of_concept)) for of_concept in images]
-        activations = self._activations(shown)
-        embeddings = self._embeddings(shown)
+        if isinstance(self.generator, Retriever):  # several concepts have images in common: each goes once
+            single = [[_Shown(image[None], pixels_digest(image)) for image in found] for found in images]
+            activations, embeddings = self._of_single_images(single)
+        else:
+            shown = [_Shown(of_concept, pixels_digest(of_concept)) for of_concept in images]
+            activations, embeddings = self._activations(shown), self._embeddings(shown)
         texts = embed_texts(self.store, self.encoder, unique)
+        fit = self._fit(unique)
         return {
-            concept: Rendering(concept, images[i], activations[i], embeddings[i], texts[i])
+            concept: Rendering(
+                concept, images[i], activations[i], embeddings[i], texts[i], None if fit is None else fit[i]
+            )
             for i, concept in enumerate(unique)
         }
+
+    def _fit(self, concepts: Sequence[str]) -> np.ndarray | None:
+        if not isinstance(self.generator, Retriever):
+            return None
+        numbers = range(self.first, self.first + self.settings.images_per_concept)
+        return self.generator.fit(concepts, numbers)
 
     def _drawn(self, concepts: Sequence[str]) -> list[np.ndarray]:
         """The images [Q, height, width, 3] of each concept; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
-        prompts = [self.settings.prompt.replace(_FIELD, concept) for concept in concepts]
+        retrieved = isinstance(self.generator, Retriever)
+        template = _FIELD if retrieved else self.settings.prompt
+        prompts = [template.replace(_FIELD, concept) for concept in concepts]
         # what is drawn follows the seed, what is retrieved the number
-        start = {"first": self.first} if isinstance(self.generator, Retriever) else {}
+        start = {"first": self.first} if retrieved else {}
         code = code_of(__name__, self.generator)
         settings = {"code": code, "generator": self.generator.fingerprint, "seed": self.seed, **start}
         keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
@@ -106,6 +126,24 @@ class ConceptImages:
 
         entries = self.store.extend("images", keys, "images", wanted, compute, batch=max(_DRAWN // wanted, 1))
         return [entry["images"][:wanted] for entry in entries]
+
+    def _of_single_images(
+        self, groups: Sequence[Sequence[_Shown]]
+    ) -> tuple[list[dict[str, np.ndarray]], list[np.ndarray]]:
+        """Activations and embeddings of each group, every distinct image passing through the models once."""
+        distinct = {image.name: image for group in groups for image in group}
+        activations = dict(zip(distinct, self._activations(list(distinct.values())), strict=True))
+        embeddings = dict(zip(distinct, self._embeddings(list(distinct.values())), strict=True))
+        return (
+            [
+                {
+                    layer: np.concatenate([activations[image.name][layer] for image in group])
+                    for layer in self.layers
+                }
+                for group in groups
+            ],
+            [np.concatenate([embeddings[image.name] for image in group]) for group in groups],
+        )
 
     def _activations(self, shown: Sequence[_Shown]) -> list[dict[str, np.ndarray]]:
         """Of each concept's images all layers, from one pass of the target per batch of concepts."""

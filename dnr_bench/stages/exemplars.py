@@ -67,8 +67,8 @@ def views_of(probe: ProbeSet, exemplars: Exemplars) -> list[View]:
     views = []
     for item in exemplars.items:
         image = probe.images[item.index]
-        caption = probe.captions[item.index] if probe.captions is not None else None
-        views.append(View(cut(image, item.box) if item.box else image, caption))
+        caption = probe.words[item.index] if probe.words is not None else None
+        views.append(View(cut(image, item.box) if item.box else image, caption, item.activation))
     return views
 
 

@@ -54,11 +54,19 @@ def word_controls(
     return {"random_word": float(means.mean()), "best_constant": float(best)}
 
 
-def beaten_by_constant(
-    mean: float | None, controls: Mapping[str, float | None], higher_is_better: bool | None
+def beaten_by(
+    control: str,
+    mean: float | None,
+    controls: Mapping[str, float | None],
+    higher_is_better: bool | None,
+    oracle: float | None = None,
 ) -> bool:
-    """Whether one label for all neurons does as well as their own or better: then these tell little."""
-    constant = controls.get("best_constant")
-    if higher_is_better is None or mean is None or constant is None:
+    """Whether labels that cost nothing do as well as the neurons' own or better: then these tell little.
+
+    control: "best_constant", one label for all neurons, or "copy", the caption of the highest exemplar.
+    Labels that reach the oracle are beaten by nothing.
+    """
+    reached = controls.get(control)
+    if higher_is_better is None or mean is None or reached is None or mean == oracle:
         return False
-    return constant >= mean if higher_is_better else constant <= mean
+    return reached >= mean if higher_is_better else reached <= mean

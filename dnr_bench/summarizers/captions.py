@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from dnr_bench.data.captions import Captions
 from dnr_bench.infra.digests import fingerprint_of
 
 
@@ -12,10 +13,11 @@ class CaptionsAsCandidates:
     """The most frequent captions, the earlier one first among equals."""
 
     fingerprint = fingerprint_of("captions")
+    needs_others = False
 
-    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+    def summarize(self, captions: Sequence[Captions], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions the `n` most frequent ones, whatever their case and spaces."""
-        return [_most_frequent(of_neuron, n) for of_neuron in captions]
+        return [_most_frequent(of_neuron.texts, n) for of_neuron in captions]
 
 
 def _most_frequent(captions: Sequence[str], n: int) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from dnr_bench.chats.answers import AnswerBook, Replay
 from dnr_bench.chats.prompts import filled, read_prompt
 from dnr_bench.chats.sampling import LabelSampling, first_line
+from dnr_bench.data.captions import Captions
 from dnr_bench.data.chat import Question
 from dnr_bench.data.images import Image
 from dnr_bench.infra.digests import fingerprint_of
@@ -25,6 +26,8 @@ class LanguageModelSummarizer:
     temperature, max_words, attempts: of the samples (`LabelSampling`). store: keeps the answers. replay:
     "only" asks nothing.
     """
+
+    needs_others = False
 
     def __init__(
         self,
@@ -52,10 +55,10 @@ class LanguageModelSummarizer:
             },
         )
 
-    def summarize(self, captions: Sequence[Sequence[str]], n: int, seed: int) -> list[list[str]]:
+    def summarize(self, captions: Sequence[Captions], n: int, seed: int) -> list[list[str]]:
         """For each neuron's captions at most `n` distinct concepts, in the order of the samples."""
-        simple = self._simplified(captions)
-        lists = [[simple[caption] for caption in of_neuron if simple[caption]] for of_neuron in captions]
+        simple = self._simplified([of_neuron.texts for of_neuron in captions])
+        lists = [[simple[text] for text in of_neuron.texts if simple[text]] for of_neuron in captions]
         spoken = [place for place, of_neuron in enumerate(lists) if of_neuron]
 
         def show(item: int, order: Sequence[int]) -> tuple[str, tuple[Image, ...]]:

@@ -12,7 +12,7 @@ from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, Scorer, Target
-from dnr_bench.session import Session
+from dnr_bench.session import Priors, Session
 from dnr_bench.stages.concept_images import DrawingSettings
 from dnr_bench.stages.exemplars import ExemplarSettings
 
@@ -41,7 +41,7 @@ class LabelSession(Session):
             encoder=encoder,
             generator=None,
             exemplars=ExemplarSettings(n=5, crops_per_image=0, max_iou=0.5),
-            drawing=DrawingSettings(prompt="{concept}", images_per_concept=2),
+            drawing=DrawingSettings(prompt="{concept}", images_per_concept=2, min_fit=0.5),
             seed=0,
             store=Store(store),
         )
@@ -49,10 +49,15 @@ class LabelSession(Session):
         self._values, self._shown = values or {}, vectors
 
     def scores(
-        self, concepts: Mapping[Neuron, Sequence[str]], scorer: Scorer, *, fresh: bool = False
+        self,
+        concepts: Mapping[Neuron, Sequence[str]],
+        scorer: Scorer,
+        *,
+        priors: Priors | None = None,
+        fresh: bool = False,
     ) -> dict[Neuron, np.ndarray]:
         given = self._given[fresh]
-        return given(concepts) if given else super().scores(concepts, scorer, fresh=fresh)
+        return given(concepts) if given else super().scores(concepts, scorer, priors=priors, fresh=fresh)
 
     def activations(self, layer: str) -> Activations:
         if layer not in self._values:

@@ -297,6 +297,12 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
         )
         for verdict in verdicts
     ]
+    for metric in result.beaten_by("copy"):
+        if metric in baseline.tolerances:
+            copied = result.metrics[metric].controls["copy"]
+            out.print(
+                f"[bold red]! {metric}: copying the caption of the highest exemplar gives {copied:.3f}[/]"
+            )
     columns = ("metric", "baseline", "now", "difference", "95% interval", "P", "tolerance", "verdict")
     table = Table(*columns, title=f"Against the baseline of {baseline.date}", box=box.SIMPLE_HEAD)
     for row in rows:

@@ -19,6 +19,7 @@ from rich.table import Table
 from dnr_bench.app.command_line import CommandParser, taken_words
 from dnr_bench.app.configuration import build_run, load_config
 from dnr_bench.app.run import RunConfig
+from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.neuron_names import parse_neuron
@@ -50,8 +51,11 @@ def try_concept(config: RunConfig, neuron: Neuron, concept: str) -> Trial:
     if explanation.exemplars is None:
         raise UsageError(f"neuron={neuron} cannot be described: {explanation.unscored}")
     origins = {candidate.text: candidate.origin for candidate in explanation.candidates}
-    texts = [*origins, concept] if concept not in origins else list(origins)
-    scores = session.scores({neuron: texts}, method.scorer)[neuron]
+    found = [Candidate(text, origin) for text, origin in origins.items()]
+    if concept not in origins:
+        found.append(Candidate(concept, "user"))
+    texts = [candidate.text for candidate in found]
+    scores = method.scores({neuron: found}, session)[neuron]
     drawn = session.draw(texts)
     order = np.argsort(-scores, kind="stable")
     return Trial(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,9 @@ from jaxtyping import Float
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.data.neuron import Neuron
+
+#: The candidates of each neuron.
+Pool = Mapping[Neuron, Sequence[Candidate]]
 
 
 def joined(candidates: Sequence[Candidate], more: Sequence[Candidate]) -> list[Candidate]:
@@ -29,9 +32,14 @@ def joined(candidates: Sequence[Candidate], more: Sequence[Candidate]) -> list[C
 
 
 def ranked(
-    candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]
+    candidates: Sequence[Candidate],
+    scores: Float[np.ndarray, " candidates"],
+    shown: Callable[[str], int | None] = lambda text: None,
 ) -> list[ScoredCandidate]:
-    """Candidates best first, the earlier one first in a tie, unscored ones last."""
+    """Candidates best first, the earlier one first in a tie, unscored ones last.
+
+    shown: how many images of a concept show it, where that is known.
+    """
     order = np.argsort(-scores, kind="stable")
     return [
         ScoredCandidate(
@@ -40,11 +48,18 @@ def ranked(
             float(scores[i]),
             "no image to score it on" if np.isnan(scores[i]) else None,
             candidates[i].iteration,
+            candidates[i].prior,
+            shown(candidates[i].text),
         )
         for i in order
     ]
 
 
-def texts_of(pool: Mapping[Neuron, Sequence[Candidate]]) -> dict[Neuron, list[str]]:
+def priors_of(pool: Pool) -> dict[Neuron, list[float]]:
+    """How well captions support each neuron's candidates."""
+    return {neuron: [candidate.prior for candidate in candidates] for neuron, candidates in pool.items()}
+
+
+def texts_of(pool: Pool) -> dict[Neuron, list[str]]:
     """The words of each neuron's candidates."""
     return {neuron: [candidate.text for candidate in candidates] for neuron, candidates in pool.items()}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+from jaxtyping import Int
+
+from dnr_bench.data.captions import Captions
+from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key, pixels_digest
@@ -12,6 +17,15 @@ from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.protocols import Captioner, Proposer, Summarizer
 from dnr_bench.session import Session
+from dnr_bench.stages.caption_contrast import CaptionContrast
+from dnr_bench.stages.probe_sample import sample_places
+
+Views = Mapping[Neuron, Sequence[View]]
+
+#: What the summarizer's first candidate has ahead of the others, as a share of the best support.
+_FIRST = 0.1
+#: Images that are captioned for contrast at a time.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -20,48 +34,96 @@ class ConceptProposer:
 
     captioner: Captioner
     summarizer: Summarizer | Proposer
+    contrast: CaptionContrast
     n: int
 
     def __post_init__(self) -> None:
         check_range(1, 1000, n_candidates=self.n)
 
-    def captions(
-        self, views: Mapping[Neuron, Sequence[View]], session: Session
-    ) -> dict[Neuron, tuple[str, ...]]:
+    def captions(self, views: Views, session: Session) -> dict[Neuron, tuple[str, ...]]:
         """Step 2A: a caption per view; none where exemplars go straight to a proposer."""
         if isinstance(self.summarizer, Proposer):
             return dict.fromkeys(views, ())
-
-        settings = {"code": code_of(__name__, self.captioner), "captioner": self.captioner.fingerprint}
-
-        def key(view: View) -> Key:
-            return {**settings, "pixels": pixels_digest(view.pixels), "own": view.caption}
-
-        found = session.store.fill_groups("captions", list(views.values()), key, self.captioner.caption)
+        found = self._captioned(list(views.values()), session)
         return {neuron: tuple(of_neuron) for neuron, of_neuron in zip(views, found, strict=True)}
 
     def propose(
-        self,
-        views: Mapping[Neuron, Sequence[View]],
-        captions: Mapping[Neuron, Sequence[str]],
-        session: Session,
+        self, views: Views, captions: Mapping[Neuron, Sequence[str]], session: Session
     ) -> dict[Neuron, list[str]]:
         """Step 2B: at most N candidate concepts per neuron, the most fitting first."""
         if isinstance(self.summarizer, Proposer):
             found = self._from_views(self.summarizer, list(views.values()), session)
         else:
-            found = self._from_captions(self.summarizer, [captions[neuron] for neuron in views], session)
+            said = self._said(views, captions, session, with_others=self.summarizer.needs_others)
+            found = self._from_captions(self.summarizer, said, session)
         return dict(zip(views, found, strict=True))
 
+    def with_priors(
+        self,
+        pool: Mapping[Neuron, Sequence[Candidate]],
+        views: Views,
+        captions: Mapping[Neuron, Sequence[str]],
+        session: Session,
+    ) -> dict[Neuron, list[Candidate]]:
+        """The candidates with how well the captions of the exemplars support them, wherever they are from.
+
+        The one that the summarizer put first has a tenth of the best support more: in close calls its choice
+        stands.
+        """
+        said = self._said({neuron: views[neuron] for neuron in pool}, captions, session, with_others=True)
+        found = self.contrast.supports(said, [[c.text for c in candidates] for candidates in pool.values()])
+        rated = {}
+        for (neuron, candidates), priors in zip(pool.items(), found, strict=True):
+            if candidates and candidates[0].origin in ("captions", "both"):
+                priors[0] += _FIRST * max(float(priors.max()), 0.0)
+            rated[neuron] = [replace(c, prior=float(p)) for c, p in zip(candidates, priors, strict=True)]
+        return rated
+
+    def _captioned(self, groups: Sequence[Sequence[View]], session: Session) -> list[list[str]]:
+        settings = {"code": code_of(__name__, self.captioner), "captioner": self.captioner.fingerprint}
+
+        def key(view: View) -> Key:
+            return {**settings, "pixels": pixels_digest(view.pixels), "own": view.caption}
+
+        return session.store.fill_groups("captions", groups, key, self.captioner.caption)
+
+    def _said(
+        self,
+        views: Views,
+        captions: Mapping[Neuron, Sequence[str]],
+        session: Session,
+        *,
+        with_others: bool,
+    ) -> list[Captions]:
+        """The captions of each neuron with its activations, and those of other images if asked for."""
+        spoken = any(captions[neuron] for neuron in views)
+        places = sample_places(len(session.probe.images), self.contrast.n_images, session.seed)
+        others: list[str] = []
+        if with_others and spoken:
+            for start in range(0, len(places), _BATCH):  # so that few images are in memory at once
+                (more,) = self._captioned([_plain_views(session, places[start : start + _BATCH])], session)
+                others += more
+        return [
+            Captions(
+                tuple(captions[neuron]),
+                np.asarray([view.activation for view in views[neuron]], float),
+                others,
+                session.activations(neuron.layer).values[places, neuron.unit] if others else np.empty(0),
+            )
+            for neuron in views
+        ]
+
     def _from_captions(
-        self, summarizer: Summarizer, captions: Sequence[Sequence[str]], session: Session
+        self, summarizer: Summarizer, said: Sequence[Captions], session: Session
     ) -> list[list[str]]:
         settings = self._settings(summarizer, session)
+
+        def key(of_neuron: Captions) -> Key:
+            more = {"captions": of_neuron.digest} if summarizer.needs_others else {}
+            return {**settings, "captions": list(of_neuron.texts), **more}
+
         (found,) = session.store.fill_groups(
-            "candidates",
-            [captions],
-            lambda of_neuron: {**settings, "captions": list(of_neuron)},
-            lambda wanted: summarizer.summarize(wanted, self.n, session.seed),
+            "candidates", [said], key, lambda wanted: summarizer.summarize(wanted, self.n, session.seed)
         )
         return found
 
@@ -81,3 +143,8 @@ class ConceptProposer:
         """What candidates depend on, beside what they are made of."""
         code = code_of(__name__, part)
         return {"code": code, "summarizer": part.fingerprint, "n": self.n, "seed": session.seed}
+
+
+def _plain_views(session: Session, places: Int[np.ndarray, " drawn"]) -> list[View]:
+    own = session.probe.words
+    return [View(session.probe.images[int(i)], own[int(i)] if own is not None else None) for i in places]

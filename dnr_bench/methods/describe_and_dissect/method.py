@@ -6,6 +6,10 @@ With refinement it is Describe-and-Refine (DnR 3.2); on a blurred or corrupted p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
 
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.explanation import Explanation, RefinementRecord, ScoredCandidate
@@ -13,12 +17,19 @@ from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.methods.describe_and_dissect.abstention import undriven
-from dnr_bench.methods.describe_and_dissect.candidates import joined, ranked, texts_of
+from dnr_bench.methods.describe_and_dissect.candidates import (
+    Pool,
+    joined,
+    priors_of,
+    ranked,
+    texts_of,
+)
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.methods.describe_and_dissect.refinement import RefinementSettings, refine
 from dnr_bench.methods.labeling import DEAD, LabelSettings, labeled
 from dnr_bench.protocols import Captioner, Proposals, Proposer, Quoting, Scorer, Summarizer
 from dnr_bench.session import Session
+from dnr_bench.stages.caption_contrast import CaptionContrast
 
 NO_CANDIDATE = "the summarizer proposed no concept"
 NO_SCORE = "no candidate could be scored"
@@ -39,6 +50,7 @@ class DescribeAndDissect:
             papers.
         proposals: further candidates, of another method.
         user_concepts: further candidates, of the user's.
+        contrast: tells what sets a neuron's captions apart, for scorers that look at it.
         n_candidates: N, concepts per neuron and iteration.
 
     Raises:
@@ -55,6 +67,7 @@ class DescribeAndDissect:
         abstain_margin: float | None,
         proposals: Proposals,
         user_concepts: Proposals,
+        contrast: CaptionContrast,
         n_candidates: int,
     ) -> None:
         is_asked = not isinstance(summarizer, Proposer)
@@ -63,7 +76,7 @@ class DescribeAndDissect:
                 f"refine=iterative captions generated images, of which {captioner.quotes} says nothing: it"
                 " needs a captioner that is a model (captioner=blip, clip_concepts)"
             )
-        self.concepts = ConceptProposer(captioner, summarizer, n_candidates)
+        self.concepts = ConceptProposer(captioner, summarizer, contrast, n_candidates)
         self.scorer, self.refinement = scorer, refinement
         self.labels, self.abstain_margin = labels, abstain_margin
         self.proposals, self.user_concepts = proposals, user_concepts
@@ -77,17 +90,38 @@ class DescribeAndDissect:
         """One explanation per neuron, in order; dead neurons are unscored with that reason."""
         views = _views(neurons, session)  # step 1: what excites each neuron most
         captions = self.concepts.captions(views, session)  # step 2A
-        pool = self._pool(views, captions, session)  # step 2B
-        scores = session.scores(texts_of(pool), self.scorer)  # step 3
-        records = refine(pool, scores, self.refinement, self.concepts, self.scorer, session)  # DnR 3.2.2
-        in_order = {neuron: ranked(pool[neuron], scores[neuron]) for neuron in pool}
+
+        def rated(pool: Pool) -> dict[Neuron, list[Candidate]]:
+            asked = "prior" in self.scorer.needs
+            if not asked:
+                return {neuron: list(candidates) for neuron, candidates in pool.items()}
+            return self.concepts.with_priors(pool, views, captions, session)
+
+        pool = rated(self._pool(views, captions, session))  # step 2B
+        scores = session.scores(texts_of(pool), self.scorer, priors=priors_of(pool))  # step 3
+        records = refine(
+            pool, scores, self.refinement, self.concepts, self.scorer, session, rated
+        )  # DnR 3.2.2
+        in_order = {n: ranked(pool[n], scores[n], partial(session.shown, n)) for n in pool}
         found = self._labeled(in_order, captions, records, session)
         return [found.get(neuron) or Explanation(neuron, (), unscored=DEAD) for neuron in neurons]
 
-    def candidates(self, neurons: Sequence[Neuron], session: Session) -> dict[Neuron, list[str]]:
+    def candidates(
+        self, neurons: Sequence[Neuron], session: Session, *, with_priors: bool = False
+    ) -> dict[Neuron, list[Candidate]]:
         """The unrefined candidates of each neuron as they were proposed; dead neurons are left out."""
         views = _views(neurons, session)
-        return texts_of(self._pool(views, self.concepts.captions(views, session), session))
+        captions = self.concepts.captions(views, session)
+        pool = self._pool(views, captions, session)
+        return self.concepts.with_priors(pool, views, captions, session) if with_priors else pool
+
+    def scores(self, pool: Pool, session: Session) -> dict[Neuron, Float[np.ndarray, " candidates"]]:
+        """The scores of these candidates of each living neuron, all of a neuron scored together."""
+        views = _views(list(pool), session)
+        known = {neuron: list(pool[neuron]) for neuron in views}
+        if "prior" in self.scorer.needs:
+            known = self.concepts.with_priors(known, views, self.concepts.captions(views, session), session)
+        return session.scores(texts_of(known), self.scorer, priors=priors_of(known))
 
     def _pool(
         self,

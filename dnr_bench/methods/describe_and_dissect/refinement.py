@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from dnr_bench.data.explanation import RefinementRecord
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.methods.describe_and_dissect.candidates import joined, texts_of
+from dnr_bench.methods.describe_and_dissect.candidates import Pool, joined, priors_of, texts_of
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import largest, row_means, spread
@@ -70,11 +70,13 @@ def refine(
     concepts: ConceptProposer,
     scorer: Scorer,
     session: Session,
+    rated: Callable[[Pool], dict[Neuron, list[Candidate]]],
 ) -> dict[Neuron, RefinementRecord]:
     """Add to each neuron's pool what captions of its best generated images say, and score it anew as a whole.
 
     All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the records
-    of the neurons that were refined are returned.
+    of the neurons that were refined are returned. `rated` gives candidates what the scorer needs to know of
+    them.
     """
     records = {
         neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))
@@ -88,7 +90,9 @@ def refine(
         before = {neuron: len(pool[neuron]) for neuron in active}
         for neuron, texts in found.items():
             pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
-        scores |= session.scores(texts_of({neuron: pool[neuron] for neuron in active}), scorer)
+        grown = rated({neuron: pool[neuron] for neuron in active})
+        pool |= grown
+        scores |= session.scores(texts_of(grown), scorer, priors=priors_of(grown))
         for neuron in active:
             is_new = np.arange(len(pool[neuron])) >= before[neuron]
             record = settings.after(records[neuron], scores[neuron], is_new)
@@ -127,7 +131,10 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
         of_neuron = [drawn[candidate.text] for candidate in candidates]
         activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
         best = highest_images(activations, session.exemplar_settings.n)
-        views[neuron] = [View(of_neuron[concept].images[image], None) for concept, image in best]
+        views[neuron] = [
+            View(of_neuron[concept].images[image], None, float(activations[concept][image]))
+            for concept, image in best
+        ]
     return views
 
 

@@ -37,7 +37,8 @@ def log_contents(
         params=params_of(result.config),
         tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
         + [RunTag(group, member) for group, member in choices.items()]
-        + [RunTag("constant_label_wins", ", ".join(result.beaten_by_constants) or "nowhere")]
+        + [RunTag("constant_label_wins", ", ".join(result.beaten_by("best_constant")) or "nowhere")]
+        + [RunTag("copied_caption_wins", ", ".join(result.beaten_by("copy")) or "nowhere")]
         + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])]
         + [RunTag(MLFLOW_RUN_NOTE, note_of(result, choices))],
     )

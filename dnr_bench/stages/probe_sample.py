@@ -1,0 +1,87 @@
+"""Random probing images that stand for all of them where a mean is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dnr_bench.data.evidence import Rendering
+from dnr_bench.data.exemplars import Activations
+from dnr_bench.data.images import ProbeSet
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.store import Store
+from dnr_bench.protocols import ImageTextEncoder
+from dnr_bench.stages.embeddings import embed_images
+
+#: Their number, and how many of them are read at a time.
+_SIZE, _CHUNK = 500, 64
+#: So many images that fit a text best say how well it can be fitted.
+_HIGHEST = 3
+
+
+class ProbeSample:
+    """A sample of a probing set, drawn by the seed."""
+
+    def __init__(self, store: Store, encoder: ImageTextEncoder, probe: ProbeSet, seed: int) -> None:
+        self.store, self.encoder, self.probe, self.seed = store, encoder, probe, seed
+
+    @cached_property
+    def places(self) -> Int[np.ndarray, " images"]:
+        """The places of its images in the probing set, in order."""
+        return sample_places(len(self.probe.images), _SIZE, self.seed)
+
+    @cached_property
+    def vectors(self) -> Float[np.ndarray, "images dim"]:
+        """The CLIP vectors of its images."""
+        chunks = [self.places[start : start + _CHUNK] for start in range(0, len(self.places), _CHUNK)]
+        found = []
+        for chunk in chunks:
+            images = [self.probe.images[int(place)] for place in chunk]
+            found += embed_images(self.store, self.encoder, [images])
+        return np.concatenate(found)
+
+    def mean_activation(self, activations: Mapping[str, Activations], neuron: Neuron) -> float:
+        """The mean activation of a neuron."""
+        return float(activations[neuron.layer].values[self.places, neuron.unit].mean())
+
+    def fit(
+        self, rendering: Rendering, exemplars: Float[np.ndarray, "exemplars dim"]
+    ) -> Float[np.ndarray, " images"]:
+        """How well the images of a concept show it: by the generator's own word, or in CLIP's eyes.
+
+        1 is as well as the probing images that fit best, 0 as well as probing images do on average.
+        `exemplars`: vectors of the neuron's, from which the concept may come: they count as the sample does.
+        """
+        if rendering.fit is not None:
+            return rendering.fit
+        cosines = self.vectors @ rendering.text_embedding
+        return relative_fit(
+            rendering.embeddings @ rendering.text_embedding, cosines, exemplars @ rendering.text_embedding
+        )
+
+
+def relative_fit(
+    values: Float[np.ndarray, " images"],
+    sample: Float[np.ndarray, " sample"],
+    exemplars: Float[np.ndarray, " exemplars"],
+) -> Float[np.ndarray, " images"]:
+    """Cosines on a scale on which 0 is the sample's mean, and 1 the mean of the three best.
+
+    The three best of the sample or of the exemplars, whichever are better.
+    """
+    base = float(sample.mean())
+    top = max(_mean_of_highest(sample), _mean_of_highest(exemplars))
+    found: np.ndarray = (values - base) / max(top - base, 1e-9)
+    return found
+
+
+def sample_places(n_images: int, wanted: int, seed: int) -> Int[np.ndarray, " images"]:
+    """The places of `wanted` images of a set, drawn by the seed; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).permutation(n_images)[:wanted])
+
+
+def _mean_of_highest(values: Float[np.ndarray, " images"]) -> float:
+    return float(np.sort(values)[-_HIGHEST:].mean())

@@ -1,0 +1,80 @@
+"""Captions as terms and phrases: what a text says, whatever the form of its words. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import snowballstemmer
+
+_WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_PAUSE = re.compile(r"[,.;:!?()\[\]\"/]+")
+#: A phrase has at most so many words that say something, and so many words at all.
+_MOST_TERMS, _MOST_WORDS = 4, 6
+#: A caption with more words is no label.
+_LONGEST_LABEL = 12
+
+
+class Wording:
+    """Reads captions.
+
+    Args:
+        stopwords: words that say nothing about a picture.
+        heads: words that mean something only together with the word before ("blue background").
+    """
+
+    def __init__(self, stopwords: Sequence[str], heads: Sequence[str]) -> None:
+        self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
+
+    def words(self, text: str) -> list[str]:
+        """The distinct words of a text in order, without stop words; heads with the word before."""
+        found = _WORD.findall(text.lower())
+        pairs = zip(found, [*found[1:], ""], strict=False)  # a caption may be empty
+        terms = [
+            f"{word} {following}" if following in self.heads else word
+            for word, following in pairs
+            if word not in self.stopwords and word not in self.heads
+        ]
+        return list(dict.fromkeys(terms))
+
+    def terms(self, text: str) -> tuple[str, ...]:
+        """The stems of a text's words: "striped rings" and "ring with stripes" have the same."""
+        return tuple(dict.fromkeys(" ".join(map(_stem, word.split())) for word in self.words(text)))
+
+    def alternatives(self, text: str) -> list[tuple[str, ...]]:
+        """The terms of each side of "A or B"; of any other text its terms alone."""
+        return [self.terms(part) for part in re.split(r"\bor\b", text.lower())]
+
+    def phrases(self, caption: str) -> list[str]:
+        """The distinct phrases of a caption: runs of its words that begin and end with no stop word.
+
+        The whole caption is among them if it is short enough for a label; an article before it is left out.
+        """
+        parts = [_WORD.findall(part) for part in _PAUSE.split(caption.lower())]
+        found = [phrase for words in parts for phrase in self._runs(words)]
+        whole = [word for words in parts for word in words]
+        while whole and whole[0] in self.stopwords:
+            whole = whole[1:]
+        if 0 < len(whole) <= _LONGEST_LABEL:
+            found.append(" ".join(whole))
+        return list(dict.fromkeys(found))
+
+    def _runs(self, words: Sequence[str]) -> Iterator[str]:
+        for start, first in enumerate(words):
+            if first in self.stopwords or first in self.heads:
+                continue
+            terms = 0
+            for end in range(start, min(start + _MOST_WORDS, len(words))):
+                terms += words[end] not in self.stopwords
+                if terms > _MOST_TERMS:
+                    break
+                cut_off = end + 1 < len(words) and words[end + 1] in self.heads
+                if words[end] not in self.stopwords and not cut_off:
+                    yield " ".join(words[start : end + 1])
+
+
+@cache
+def _stem(word: str) -> str:
+    stem: str = snowballstemmer.stemmer("english").stemWord(word)
+    return stem
