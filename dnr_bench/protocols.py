@@ -186,6 +186,13 @@ class OfLimitedVocabulary(Protocol):
 
 
 @runtime_checkable
+class OfOneWorld(Protocol):
+    """A model that knows images of one world only, or a data set of such images; None: of no such world."""
+
+    world: str | None
+
+
+@runtime_checkable
 class TextMatcher(Protocol):
     """Tells how well texts match references, word by word."""
 

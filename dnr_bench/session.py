@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from dnr_bench.data.evidence import Evidence, Need, Rendering
 from dnr_bench.data.exemplars import Activations, Exemplars
@@ -17,6 +17,7 @@ from dnr_bench.data.images import ProbeSet, View
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.notices import Notices
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import (
     Generator,
@@ -79,12 +80,12 @@ class Session:
         self.seed, self.store = seed, store
         self._exemplars: dict[Neuron, Exemplars | None] = {}
         self._vectors: dict[Neuron, np.ndarray] = {}
-        self._shown: dict[tuple[Neuron, str], int] = {}
+        self.notices = Notices()
         self._sample = ProbeSample(store, encoder, probe, seed)
         self._generator = generator
         explaining = frozenset(probe.original_ids)
         if isinstance(generator, Retriever):
-            _check_retrieved(generator, explaining, drawing.images_per_concept)
+            _check_retrieved(generator, probe, drawing.images_per_concept)
             explaining |= generator.ids
         self.held_out = HeldOutImages(store, target, encoder, self.layers, explaining)
 
@@ -211,7 +212,11 @@ class Session:
                 [drawn[text] for text in texts],
                 probe_correlation=correlations.get(neuron),
                 prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
-                shows=self._shows(neuron, [drawn[text] for text in texts]) if "shows" in needs else None,
+                shows=self._sample.shows(
+                    neuron, [drawn[text] for text in texts], self._vectors[neuron], self.drawing.min_fit
+                )
+                if "shows" in needs
+                else None,
                 typical_activation=self._sample.mean_activation(self._activations, neuron),
             )
             for neuron, texts in known.items()
@@ -220,13 +225,7 @@ class Session:
 
     def shown(self, neuron: Neuron, concept: str) -> int | None:
         """How many images of a concept that was scored for a neuron show it; None if no scorer asked."""
-        return self._shown.get((neuron, concept))
-
-    def _shows(self, neuron: Neuron, renderings: Sequence[Rendering]) -> list[Bool[np.ndarray, " images"]]:
-        found = [self._sample.fit(r, self._vectors[neuron]) >= self.drawing.min_fit for r in renderings]
-        for rendering, shows in zip(renderings, found, strict=True):
-            self._shown[neuron, rendering.concept] = int(shows.sum())
-        return found
+        return self._sample.shown.get((neuron, concept))
 
     def scores(
         self,
@@ -263,6 +262,10 @@ class Evaluator(Protocol):
     def check(self, neurons: Sequence[Neuron], target: Target) -> None:
         """Raises `UsageError`, before any work, for what cannot be evaluated on these neurons."""
 
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError`, before any work, for images that cannot be evaluated on."""
+        return
+
     def truth(self, neurons: Sequence[Neuron], target: Target) -> Mapping[Neuron, str | None]:
         """The known truth of neurons, None for those that detect nothing; empty where nothing is known."""
         return {}
@@ -284,11 +287,12 @@ def _prior(neuron: Neuron, n: int, priors: Priors | None) -> Float[np.ndarray, "
     return np.full(n, np.nan) if known is None else np.asarray(known, float)
 
 
-def _check_retrieved(generator: Retriever, probing: frozenset[str], images_per_concept: int) -> None:
+def _check_retrieved(generator: Retriever, probe: ProbeSet, images_per_concept: int) -> None:
     """Raise `UsageError` unless there are enough images to score on, none of them a probing image."""
-    if shared := len(generator.ids & probing):
+    if shared := generator.ids & frozenset(probe.original_ids):
         raise UsageError(
-            f"{shared} images of the generator are images of the probing set, too: retrieval needs others"
+            f"generator=retrieval: {len(shared)} of its images are images of the probing set, too"
+            f" ({probe.told(shared)}): move them, or choose another folder"
         )
     if len(generator.ids) < 2 * images_per_concept:
         raise UsageError(

@@ -16,6 +16,8 @@ from dnr_bench.protocols import judged_by
 from dnr_bench.session import Evaluator, Session
 
 _DEALS = 20
+#: With fewer pairs a correlation says nothing.
+_FEWEST = 3
 
 
 class Diversity(Evaluator):
@@ -38,7 +40,11 @@ class Diversity(Evaluator):
         shown = session.exemplar_vectors(list(labels))
         pairs = self._pairs([e.neuron for e in description.explanations], session.seed)
         view = _View.of([pair for pair in pairs if all(n in shown for n in pair)][: self.pairs], shown)
-        if len(view.pairs) < 3:
+        if len(view.pairs) < _FEWEST:
+            session.notices.warn(
+                f"diversity is left out: {len(view.pairs)} pairs of labeled neurons are too few for a"
+                f" correlation; it needs {_FEWEST} ({2 * _FEWEST} neurons of a layer)"
+            )
             return []
         values = pseudo_values(view.of_images, view.of_labels(labels, session), view.layers)
         known = view.only(description.truth)

@@ -32,6 +32,7 @@ from dnr_bench.statistics.detection import (
     with_labels_missing,
 )
 from dnr_bench.statistics.intervals import estimate
+from evaluators.text_agreement import able
 
 _UNITS = {
     "cosy_auc": "AUROC",
@@ -57,6 +58,10 @@ class HeldOutScores(Evaluator):
             raise UsageError(f"shown={shown} must lie in 0..1, above 0")
         self.images, self.shown, self.sanity = images, shown, sanity
 
+    def check_images(self, session: Session) -> None:
+        """Its images must not be the run's own."""
+        session.held_out.check(self.images.load(session.seed))
+
     def judged(self, description: Description, session: Session) -> list[Scorecard]:
         """All of its metrics."""
         return self._found(description, session)[0]
@@ -73,9 +78,9 @@ class HeldOutScores(Evaluator):
     ) -> tuple[list[Scorecard], list[_LayerView], list[str]]:
         """The cards, the views of each layer, and the texts of these."""
         labeled = [e for e in description.explanations if e.labels]
-        if not labeled:
-            return [], [], []
         labels = list(dict.fromkeys(e.labels[0] for e in labeled))
+        if not labeled or not able(session.encoder, labels, "held_out", session):
+            return [], [], []
         true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
         views = self._views(labeled, texts, session)

@@ -18,6 +18,7 @@ from dnr_bench.infra.text_files import csv_rows, read_text
 from dnr_bench.protocols import Target, TextEncoder, judged_by
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.statistics.controls import shuffled_mean, word_controls
+from evaluators.text_agreement import able
 
 #: Words that stand in fewer annotations are no candidates for the best single label.
 _MIN_COUNT = 5
@@ -65,7 +66,10 @@ class Milannotations(Evaluator):
             return []
         cards: list[Scorecard | Table] = []
         rows: list[Mapping[str, str | float]] = []
+        texts = [text for e in annotated for text in self.texts[e.neuron]]
         for metric, encoder in (("clip_cos", session.encoder), ("sentence_cos", self.sentence_encoder)):
+            if not able(encoder, texts, f"milannotations.{metric}", session):
+                continue
             card, constant = self._card(metric, encoder, annotated, session)
             cards.append(card)
             found = {
@@ -81,7 +85,7 @@ class Milannotations(Evaluator):
                 for name, value in found.items()
                 if value is not None
             ]
-        return [*cards, Table("milannotations", rows)]
+        return [*cards, Table("milannotations", rows)] if cards else []
 
     def _card(
         self, metric: str, encoder: TextEncoder, annotated: Sequence[Explanation], session: Session

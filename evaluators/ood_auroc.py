@@ -28,6 +28,14 @@ class OodAuroc(Evaluator):
             raise UsageError("datasets={} must name at least one data set with classes")
         self.datasets, self.encoder = datasets, encoder
 
+    def check_images(self, session: Session) -> None:
+        """Its images must have classes, and not be the run's own."""
+        for name, probe in self.datasets.items():
+            images = probe.load(session.seed)
+            if images.classes is None:
+                raise UsageError(f"ood_auroc.datasets.{name}: {images.name} has no classes")
+            session.held_out.check(images)
+
     def judged(self, description: Description, session: Session) -> list[Scorecard]:
         """All of its metrics."""
         return self.evaluate(description, session)

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
-from dnr_bench.infra.fingerprints import checkpoint_path
+from dnr_bench.infra.errors import NothingToJudgeError
+from dnr_bench.infra.shipped import embedded_path
 from dnr_bench.protocols import Scorer, Target
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
@@ -67,14 +68,25 @@ class Planted(Evaluator):
     "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
 
     `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
-    planted unit. `reciprocal_rank` draws images of ten concepts per unit, which `scorer` ranks. Words of a
-    label that name no attribute of the world count neither for nor against it.
+    planted unit; without that file it has nothing to say. `reciprocal_rank` draws images of ten concepts per
+    unit, which `scorer` ranks. Words of a label that name no attribute of the world count neither for nor
+    against it.
     """
 
-    def __init__(self, truth: str, reciprocal_rank: bool, scorer: Scorer) -> None:
-        path = checkpoint_path(truth) / "planted.json"
-        self.units: list[dict[str, Any]] = json.loads(path.read_text())
+    def __init__(self, truth: str | None, reciprocal_rank: bool, scorer: Scorer) -> None:
+        path = embedded_path(truth) / "planted.json" if truth is not None else None
+        known = path is not None and path.is_file()
+        self.units: list[dict[str, Any]] = json.loads(path.read_text()) if path and known else []
         self.with_pools, self.scorer = reciprocal_rank, scorer
+
+    def check(self, neurons: Sequence[Neuron], target: Target) -> None:
+        """Some neuron must be one whose truth is known."""
+        if not set(neurons) & {_neuron(unit) for unit in self.units}:
+            raise NothingToJudgeError(
+                "it knows what the units of the embedded target detect, and none of these. Of a network of"
+                " your own fc_layer judges units that have names (classes), held_out any unit, on pictures"
+                " that explain none, and label_agreement two runs: evaluator=[fc_layer,held_out]"
+            )
 
     def truth(self, neurons: Sequence[Neuron], target: Target) -> dict[Neuron, str | None]:
         """The planted concept of each unit; dead and random units detect nothing."""

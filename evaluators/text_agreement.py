@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.explanation import Explanation
 from dnr_bench.data.scorecard import Scorecard
-from dnr_bench.protocols import TextEncoder, TextMatcher, judged_by
+from dnr_bench.protocols import TextEncoder, TextMatcher, judged_by, knows
 from dnr_bench.session import Session
 from dnr_bench.statistics.controls import dealt_elsewhere, shuffled_mean, word_controls
 
@@ -33,8 +33,22 @@ def agreement(
     cards = [
         _cosine_card(group, metric, encoder, explanations, references, words, session)
         for metric, encoder in (("clip_cos", session.encoder), ("sentence_cos", sentence_encoder))
+        if able(encoder, references, f"{group}.{metric}", session)
     ]
-    return [*cards, _match_card(group, matcher, explanations, references, words, session)]
+    if able(matcher, references, f"{group}.bertscore_f1", session):
+        cards.append(_match_card(group, matcher, explanations, references, words, session))
+    return cards
+
+
+def able(judge: TextEncoder | TextMatcher, texts: Sequence[str], metric: str, session: Session) -> bool:
+    """Whether a judge knows the words of these texts; if not, a warning says what to take instead."""
+    if knows(judge, texts):
+        return True
+    session.notices.warn(
+        f"{metric} is left out: {judge.name} does not know the words of {texts[0]!r}. Take a judge of real"
+        " language: sentence_encoder=mpnet, bert_score=roberta, encoder=open_clip"
+    )
+    return False
 
 
 def _cosine_card(

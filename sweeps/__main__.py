@@ -11,6 +11,7 @@ storage=sqlite:///study.db and worker=1, worker=2 ... several processes share on
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from dnr_bench.app.record import open_tracker
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members
-from dnr_bench.outputs.console import console, print_link
+from dnr_bench.outputs.console import console, escaped, print_link
 from dnr_bench.statistics.intervals import Estimate
 from sweeps.plots import figures
 from sweeps.results import Row, StudyResult
@@ -73,9 +74,8 @@ def main(words: Sequence[str]) -> int:
     result = study.run(config, overrides, Studies(where, config.seed, config.worker), name, config.n_trials)
     out = console()
     out.print(_table(result))
-    out.print(
-        f"  chosen on all neurons: [bold]python -m dnr_bench {' '.join(result.best)}[/bold]", soft_wrap=True
-    )
+    command = shlex.join([*_of_run(overrides, result.best), *result.best])
+    out.print(f"  chosen on all neurons: [bold]python -m dnr_bench {escaped(command)}[/bold]", soft_wrap=True)
     out.print(f"  the study is kept in {shown(where)}\n", soft_wrap=True)
 
     tracker = open_tracker(config)
@@ -113,6 +113,17 @@ def _identity(config: DictConfig, study: Study) -> str:
     """Names what the trials depend on: a study goes on only where that is the same."""
     settings = {name: value for name, value in resolved(config).items() if name not in _ELSEWHERE}
     return digest({"seed": config.seed, "study": study.settings, "run": settings})[:8]
+
+
+def _of_run(overrides: Sequence[str], best: Sequence[str]) -> list[str]:
+    """The overrides that a run needs as well: what it describes, without what the study chose or is told."""
+    chosen = {word.partition("=")[0] for word in best}
+    return [
+        word
+        for word in overrides
+        if (key := word.lstrip("+~").partition("=")[0]) not in chosen
+        and key.partition(".")[0] not in _ELSEWHERE
+    ]
 
 
 def _params(best: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,9 @@ from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.chats.budget import BudgetSpentError
 from dnr_bench.chats.local import LocalChat
 from dnr_bench.chats.openai import OpenAIChat
-from dnr_bench.chats.prompts import filled, read_prompt
-from dnr_bench.chats.sampling import first_line, label_of
-from dnr_bench.data.chat import Question
+from dnr_bench.chats.prompts import examples_in, filled, is_parroted, read_prompt
+from dnr_bench.chats.sampling import LabelSampling, first_line, label_of
+from dnr_bench.data.chat import Answer, Question
 from dnr_bench.data.images import View
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.store import Store
@@ -627,3 +627,37 @@ def test_what_is_no_language_model_is_said(small: SmallModels, tmp_path: Path) -
         local(small.blip)
     with pytest.raises(UsageError, match="sees no images"):
         list(local(small.llama).ask([Question("?", (np.zeros((4, 4, 3), np.uint8),))]))
+
+
+def test_worked_examples_that_come_back_are_no_labels() -> None:
+    prompt = read_prompt("conf/prompts/summarize_small.txt", "summarize", ["captions"])
+    assert examples_in(prompt) == {"knitted violins", "cube shaped ice"}
+    assert is_parroted("Knitted violins", examples_in(prompt), ["a red ring", "a blue star"])
+    assert not is_parroted("knitted violins", examples_in(prompt), ["two violins", "a cello"])
+    assert not is_parroted("red ring", examples_in(prompt), ["a red ring"])
+
+
+@pytest.mark.parametrize("name", ["summarize", "summarize_small"])
+def test_an_answer_that_repeats_an_example_is_asked_for_again(name: str, tmp_path: Path) -> None:
+    prompt = read_prompt(f"conf/prompts/{name}.txt", "summarize", ["captions"])
+    example = min(examples_in(prompt))
+    given = iter([example, "red things", example, example])
+
+    class Parrot:
+        name = fingerprint = "parrot"
+
+        def check(self) -> None: ...
+
+        def ask(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+            for place, _ in enumerate(questions):
+                yield place, Answer(next(given), "stop", 1, 1, 0.0, 0.0, 0.0)
+
+    book = AnswerBook(Parrot(), Store(tmp_path), None)
+    items = [["a red ring", "a red star"]]
+    sampling = LabelSampling(temperature=0.5, max_words=5, attempts=2)
+
+    def show(item: int, order: Sequence[int]) -> tuple[str, tuple[()]]:
+        return prompt, ()
+
+    assert sampling.labels(book, items, show, 1, 0, examples_in(prompt)) == [["red things"]]
+    assert sampling.labels(book, items, show, 1, 1, examples_in(prompt)) == [[]]

@@ -84,5 +84,5 @@ def test_what_labels_are_chosen_by_does_not_judge_them(
 
 def test_images_that_explain_are_not_retrieved(photos: Path, small_run: Callable[..., RunConfig]) -> None:
     config = small_run(*words(photos), "probe=folder", f"probe.path={photos}", "evaluator=[planted]")
-    with pytest.raises(UsageError, match="300 images of the generator are images of the probing set"):
+    with pytest.raises(UsageError, match="300 of its images are images of the probing set"):
         run(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -19,8 +20,9 @@ from dnr_bench.app.command_line import composition_error
 from dnr_bench.app.neurons import NeuronSelection
 from dnr_bench.app.parts import PartBuilder, called
 from dnr_bench.app.run import RunConfig
+from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.devices import Dtype, checked_device
-from dnr_bench.infra.errors import DnrError, UsageError
+from dnr_bench.infra.errors import DnrError, NothingToJudgeError, UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.shipped import CONF, config_members
 from dnr_bench.infra.store import Store
@@ -30,6 +32,7 @@ from dnr_bench.protocols import (
     Generator,
     ImageTextEncoder,
     Metered,
+    OfOneWorld,
     Probe,
     Scorer,
     Target,
@@ -38,6 +41,7 @@ from dnr_bench.session import Evaluator, Method
 from dnr_bench.stages.concept_images import DrawingSettings
 from dnr_bench.stages.exemplars import ExemplarSettings
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -179,11 +183,12 @@ def build_run(
     judges = {**_evaluators(config, parts), **(evaluators or {})}
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
-    for evaluator in judges.values():
-        evaluator.check(neurons, target)
+    judges = _able(judges, neurons, target)
     method = parts.part("method", Method)
     _check_method(method, neurons, target)
     _refuse_unused(overrides, config, parts)
+    encoder, generator = parts.part("encoder", ImageTextEncoder), parts.part("generator", Generator)
+    _warn_of_foreign_images(parts)
     return RunConfig(
         method=method,
         neurons=neurons,
@@ -191,8 +196,8 @@ def build_run(
         target=target,
         layers=layers,
         probe=probe,
-        encoder=parts.part("encoder", ImageTextEncoder),
-        generator=parts.part("generator", Generator),
+        encoder=encoder,
+        generator=generator,
         exemplars=exemplars,
         drawing=drawing,
         seed=top.seed,
@@ -258,6 +263,35 @@ def evaluator_nodes(config: DictConfig) -> dict[str, DictConfig]:
 def _evaluators(config: DictConfig, parts: PartBuilder) -> dict[str, Evaluator]:
     named = evaluator_nodes(config)
     return {name: parts.build(node, Evaluator, f"evaluator.{name}") for name, node in named.items()}
+
+
+def _able(judges: Mapping[str, Evaluator], neurons: Sequence[Neuron], target: Target) -> dict[str, Evaluator]:
+    """The evaluators that have something to hold these neurons against; of the others people are told."""
+    able = {}
+    for name, evaluator in judges.items():
+        try:
+            evaluator.check(neurons, target)
+            able[name] = evaluator
+        except NothingToJudgeError as error:
+            _log.warning("%s is left out: %s", name, error)
+    return able
+
+
+def _warn_of_foreign_images(parts: PartBuilder) -> None:
+    """Tell of models that know images of one world only, and will see others."""
+    world = getattr(parts.part("probe", Probe), "world", None)
+    foreign = [
+        group
+        for group, part in parts.built.items()
+        if isinstance(part, OfOneWorld) and part.world is not None and part.world != world
+    ]
+    if foreign:
+        _log.warning(
+            "%s: small embedded models that know the shapes world alone, and the probing set is another. What"
+            " they make of it means little. For photographs: captioner=dataset or blip_base,"
+            " encoder=open_clip, generator=retrieval or sd_turbo, sentence_encoder=mpnet",
+            ", ".join(foreign),
+        )
 
 
 def _is_evaluator(child: object) -> bool:

@@ -64,7 +64,9 @@ class NeuronSelection:
         if self.sample is None or self.sample >= len(units):
             return units
         stream = int.from_bytes(sha256(layer.name.encode()).digest()[:4], "big")
-        picked = np.random.default_rng([seed, stream]).choice(len(units), self.sample, replace=False)
+        picked = np.random.default_rng([seed, stream]).permutation(len(units))[
+            : self.sample
+        ]  # a larger one has it
         return [units[i] for i in sorted(picked)]
 
     def _listed(self, layer: Layer) -> list[int]:

@@ -88,6 +88,8 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
     """
     start = time.perf_counter()
     session = session or config.session()
+    for evaluator in config.evaluators.values():
+        evaluator.check_images(session)
     session.store.counts = {}
     explanations = config.method.explain(config.neurons, session)
     truths = known_truths(config)
@@ -180,7 +182,7 @@ def metric_result(card: Scorecard, seed: int) -> MetricResult:
     if card.item_kind == "run":
         found = Estimate(float(card.values[0]), np.nan, np.nan, 1)
     else:
-        found = estimate(card.values, card.clusters, seed, card.signed)
+        found = _bounded(estimate(card.values, card.clusters, seed, card.signed), card.unit)
     items = {item: float(value) for item, value in zip(card.items, card.values, strict=True)}
     return MetricResult(
         mean=found.mean,
@@ -202,6 +204,13 @@ def metric_result(card: Scorecard, seed: int) -> MetricResult:
         controls=dict(card.controls),
         items={} if card.item_kind == "neuron" else items,
     )
+
+
+def _bounded(found: Estimate, unit: str) -> Estimate:
+    """Of correlations and cosines an interval within -1 to 1: jackknife values may lie outside."""
+    if unit not in ("correlation", "cosine"):
+        return found
+    return replace(found, low=float(np.clip(found.low, -1, 1)), high=float(np.clip(found.high, -1, 1)))
 
 
 def _neuron_results(

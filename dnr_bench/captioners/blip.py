@@ -21,6 +21,7 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.infra.shipped import world_of
 
 _FAMILIES = {
     "blip": (BlipForConditionalGeneration, BlipProcessor),
@@ -51,7 +52,7 @@ class BlipCaptioner:
             torch_dtype(dtype),
             Batches(batch_size),
         )
-        self.prompt, self.max_new_tokens = prompt, max_new_tokens
+        self.prompt, self.max_new_tokens, self.world = prompt, max_new_tokens, world_of(checkpoint)
         path, weights = model_directory(checkpoint)
         transformers_logging.disable_progress_bar()  # of loading weights, which is quick
         kind, processor = _FAMILIES[family]

@@ -11,6 +11,8 @@ from dnr_bench.infra.shipped import CONF
 from dnr_bench.infra.text_files import read_text
 
 _FIELD = re.compile(r"\{(\w+)\}")
+_EXAMPLE = re.compile(r"^(?:label|short caption|answer):[ \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
 def read_prompt(path: str, key: str, fields: Collection[str]) -> str:
@@ -25,6 +27,21 @@ def read_prompt(path: str, key: str, fields: Collection[str]) -> str:
         wanted = ", ".join(f"{{{name}}}" for name in sorted(fields)) or "none"
         raise UsageError(f"{key}={path!r} must hold the fields {wanted}; it has {sorted(found) or 'none'}")
     return text
+
+
+def examples_in(prompt: str) -> frozenset[str]:
+    """The answers of a prompt's worked examples, in lower case: what stands behind "Label:" and the like."""
+    return frozenset(
+        answer.strip().lower() for answer in _EXAMPLE.findall(prompt) if answer.strip() and "{" not in answer
+    )
+
+
+def is_parroted(answer: str, examples: Collection[str], about: Collection[str]) -> bool:
+    """Whether an answer is that of a worked example, and shares no longer word with what was asked about."""
+    if answer.strip().lower() not in examples:
+        return False
+    asked = {word for text in about for word in _LONG_WORD.findall(text.lower())}
+    return not asked & set(_LONG_WORD.findall(answer.lower()))
 
 
 def filled(prompt: str, **values: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 
 from dnr_bench.chats.answers import AnswerBook
+from dnr_bench.chats.prompts import is_parroted
 from dnr_bench.data.chat import Question
 from dnr_bench.data.images import Image
 from dnr_bench.infra.ranges import check_range
@@ -82,11 +83,13 @@ class LabelSampling:
         show: Callable[[int, Sequence[int]], tuple[str, tuple[Image, ...]]],
         n: int,
         seed: int,
+        examples: Collection[str] = (),
     ) -> list[list[str]]:
         """For each item the distinct labels among `n` samples, in the order of the samples.
 
         An item is named by what it consists of. `show(item, order)` gives the text and the images that ask
-        about it, its parts in another order each time.
+        about it, its parts in another order each time. A label of `examples`, the worked ones of a prompt, is
+        none where nothing of the item has to do with it: small models repeat them.
         """
 
         def question(item: int, sample: int, attempt: int) -> Question:
@@ -101,7 +104,7 @@ class LabelSampling:
             answers = book.answers(asked) if asked else []
             for place, answer in zip(missing, answers, strict=True):
                 label = label_of(answer.text, self.max_words, answer.stopped)
-                if label is not None:
+                if label is not None and not is_parroted(label, examples, items[place[0]]):
                     found[place] = label
             missing = [place for place in missing if place not in found]
         samples = [[found[i, s] for s in range(n) if (i, s) in found] for i in range(len(items))]

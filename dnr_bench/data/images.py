@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -53,7 +53,7 @@ class ProbeSet:
     `ids` name the *content* of the images (equal ids, equal pixels); `captions`, `masks` (of the
     foreground), `classes` (of each image) and `concepts` (where they are) are the data set's own. `skipped`
     are those of its images that could not be read. `unchanged_ids`: of the images before they were blurred or
-    corrupted, None where they were not.
+    corrupted, None where they were not. `names`: of the images, for people; none where they have none.
     """
 
     name: str
@@ -65,6 +65,13 @@ class ProbeSet:
     concepts: ConceptMasks | None = None
     skipped: Sequence[Skipped] = ()
     unchanged_ids: Sequence[str] | None = None
+    names: Sequence[str] = ()
+
+    def told(self, ids: Collection[str], most: int = 3) -> str:
+        """The names (or ids) of the images with these ids, for messages; `most`: so many of them."""
+        names = self.names or self.ids
+        found = [name for name, own in zip(names, self.ids, strict=True) if own in ids]
+        return ", ".join(found[:most]) + (" ..." if len(found) > most else "")
 
     @property
     def original_ids(self) -> Sequence[str]:

@@ -21,6 +21,7 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest, model_digest
 from dnr_bench.infra.hub import short_name
+from dnr_bench.infra.shipped import world_of
 
 _PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -28,7 +29,8 @@ _PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 class ClipEncoder:
     """Unit vectors in CLIP's joint space, with the checkpoint's own preprocessing.
 
-    `model` and `preprocess` are what open_clip gives; `weights` identifies the model's weights.
+    `model` and `preprocess` are what open_clip gives; `weights` identifies the model's weights; `world` is
+    the only one that it knows, if so.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class ClipEncoder:
         device: str,
         dtype: Dtype,
         batch_size: int,
+        world: str | None = None,
     ) -> None:
+        self.world = world
         self.name, self.device, self.batches = name, checked_device(device), Batches(batch_size)
         self.model, self.preprocess, self.tokenizer = model.eval(), preprocess, tokenizer
         self.dtype = open_clip.get_input_dtype(_PRECISION[dtype]) or torch.float32
@@ -93,6 +97,7 @@ def local_clip(checkpoint: str, device: str, dtype: Dtype, batch_size: int) -> C
         open_clip.get_tokenizer(name),
         name=short_name(checkpoint),
         weights=directory_digest(path),
+        world=world_of(checkpoint),
         device=device,
         dtype=dtype,
         batch_size=batch_size,

@@ -22,6 +22,7 @@ from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.hub import fetched, is_local
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.infra.shipped import world_of
 
 _log = logging.getLogger(__name__)
 _INDEX = "model_index.json"
@@ -67,6 +68,7 @@ class DiffusionGenerator:
             raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
         self.device, self.batches = checked_device(device), Batches(batch_size)
         path, weights = _located(checkpoint, revision, variant, safety_checker)
+        self.world = world_of(checkpoint)
         self.pipeline = _loaded(path, variant, dtype, safety_checker)
         if scheduler is not None or scheduler_options:
             changed = _scheduler(self.pipeline.scheduler, scheduler, scheduler_options or {})

@@ -15,5 +15,9 @@ class UsageError(DnrError):
     exit_code = 2
 
 
+class NothingToJudgeError(UsageError):
+    """An evaluator knows nothing that these neurons could be held against; a run goes on without it."""
+
+
 class RunError(DnrError):
     """The request is fine but could not be carried out."""

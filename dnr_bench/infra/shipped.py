@@ -20,6 +20,12 @@ def config_members(group: str) -> list[Path]:
     return sorted((CONF / group).glob("*.yaml")) if plain else []
 
 
+def world_of(checkpoint: str) -> str | None:
+    """The one world that a checkpoint knows: embedded ones that of the shapes, others are not limited."""
+    own = checkpoint.startswith(EMBEDDED) or Path(checkpoint).resolve().is_relative_to(CHECKPOINTS.resolve())
+    return "shapes" if own else None
+
+
 def embedded_path(name: str) -> Path:
     """The path of a file or folder by name; "embedded:concepts.txt" is one that ships with the package."""
     return CHECKPOINTS / name.removeprefix(EMBEDDED) if name.startswith(EMBEDDED) else Path(name)

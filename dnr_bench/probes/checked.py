@@ -205,4 +205,5 @@ def probe_set(
         captions=[captions[number] for number in found.numbers] if captions is not None else None,
         classes=[classes[number] for number in found.numbers] if classes is not None else None,
         skipped=list(found.skipped),
+        names=[source.names[number] for number in found.numbers],
     )

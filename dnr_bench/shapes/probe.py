@@ -25,6 +25,8 @@ class ShapesProbe:
     [texture, shape] gives "striped circle".
     """
 
+    world: str | None = "shapes"
+
     def __init__(
         self,
         n_images: int,

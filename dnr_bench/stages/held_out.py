@@ -59,10 +59,14 @@ class HeldOutImages:
         for first in range(0, len(of_images), _CHUNK):
             yield of_images[first : first + _CHUNK] @ of_texts.T
 
+    def check(self, images: ProbeSet) -> None:
+        """Raises `UsageError` for a set that has an image in common with those that explain neurons."""
+        self._checked(images)
+
     def _checked(self, images: ProbeSet) -> ProbeSet:
         if shared := self.explaining & set(images.ids):
             raise UsageError(
                 f"{len(shared)} of the {len(images.ids)} images of {images.name} explain neurons of this run:"
-                " held-out images must be others"
+                f" held-out images must be others ({images.told(shared)})"
             )
         return images

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.exemplars import Activations
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.store import Store
-from dnr_bench.protocols import ImageTextEncoder
+from dnr_bench.protocols import ImageTextEncoder, knows
 from dnr_bench.stages.embeddings import embed_images
 
 #: Their number, and how many of them are read at a time.
@@ -23,10 +23,14 @@ _HIGHEST = 3
 
 
 class ProbeSample:
-    """A sample of a probing set, drawn by the seed."""
+    """A sample of a probing set, drawn by the seed.
+
+    shown: how many images of a concept that was looked at for a neuron show it.
+    """
 
     def __init__(self, store: Store, encoder: ImageTextEncoder, probe: ProbeSet, seed: int) -> None:
         self.store, self.encoder, self.probe, self.seed = store, encoder, probe, seed
+        self.shown: dict[tuple[Neuron, str], int] = {}
 
     @cached_property
     def places(self) -> Int[np.ndarray, " images"]:
@@ -47,16 +51,32 @@ class ProbeSample:
         """The mean activation of a neuron."""
         return float(activations[neuron.layer].values[self.places, neuron.unit].mean())
 
+    def shows(
+        self,
+        neuron: Neuron,
+        renderings: Sequence[Rendering],
+        exemplars: Float[np.ndarray, "exemplars dim"],
+        min_fit: float,
+    ) -> list[Bool[np.ndarray, " images"]]:
+        """Which images of each concept show it well enough; `exemplars`: the vectors of the neuron's."""
+        found = [self.fit(rendering, exemplars) >= min_fit for rendering in renderings]
+        for rendering, shows in zip(renderings, found, strict=True):
+            self.shown[neuron, rendering.concept] = int(shows.sum())
+        return found
+
     def fit(
         self, rendering: Rendering, exemplars: Float[np.ndarray, "exemplars dim"]
     ) -> Float[np.ndarray, " images"]:
         """How well the images of a concept show it: by the generator's own word, or in CLIP's eyes.
 
-        1 is as well as the probing images that fit best, 0 as well as probing images do on average.
+        1 is as well as the probing images that fit best, 0 as well as probing images do on average, or where
+        CLIP does not know the words.
         `exemplars`: vectors of the neuron's, from which the concept may come: they count as the sample does.
         """
         if rendering.fit is not None:
             return rendering.fit
+        if not knows(self.encoder, [rendering.concept]):
+            return np.zeros(len(rendering.images))
         cosines = self.vectors @ rendering.text_embedding
         return relative_fit(
             rendering.embeddings @ rendering.text_embedding, cosines, exemplars @ rendering.text_embedding

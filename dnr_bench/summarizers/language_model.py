@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from dnr_bench.chats.answers import AnswerBook, Replay
-from dnr_bench.chats.prompts import filled, read_prompt
+from dnr_bench.chats.prompts import examples_in, filled, is_parroted, read_prompt
 from dnr_bench.chats.sampling import LabelSampling, first_line
 from dnr_bench.data.captions import Captions
 from dnr_bench.data.chat import Question
@@ -65,7 +65,9 @@ class LanguageModelSummarizer:
             shuffled = "\n".join(f"- {lists[spoken[item]][i]}" for i in order)
             return filled(self.prompt, captions=shuffled), ()
 
-        found = self.sampling.labels(self.book, [lists[place] for place in spoken], show, n, seed)
+        found = self.sampling.labels(
+            self.book, [lists[place] for place in spoken], show, n, seed, examples_in(self.prompt)
+        )
         labels = dict(zip(spoken, found, strict=True))
         return [labels.get(place, []) for place in range(len(captions))]
 
@@ -79,6 +81,7 @@ class LanguageModelSummarizer:
         answers = self.book.answers([Question(filled(self.simple, caption=plain[c])) for c in asked])
         for caption, answer in zip(asked, answers, strict=True):
             short = first_line(answer.text)
-            if 0 < len(short.split()) <= len(plain[caption].split()) + _LONGER:
+            fits = 0 < len(short.split()) <= len(plain[caption].split()) + _LONGER
+            if fits and not is_parroted(short, examples_in(self.simple), [caption]):
                 plain[caption] = short
         return plain

@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import yaml
@@ -41,6 +42,8 @@ from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
 
+#: The small benchmark of the embedded world.
+_EXPERIMENT = "+experiment=gate"
 #: By how much a headline metric may fall, unless the baseline says otherwise.
 _TOLERANCE = 0.05
 #: Of a fall beyond the tolerance: with the tolerances of conf/baselines it raises no alarm on other seeds and
@@ -53,19 +56,28 @@ _MIN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Baseline:
-    """The values that a run reached for each neuron, with the judge of each metric."""
+    """The values that a run reached for each neuron, with the judge of each metric.
+
+    settings: of the run, as on the command line; without any it is that of +experiment=gate.
+    """
 
     date: str
     versions: Mapping[str, str]
     judges: Mapping[str, str]
     tolerances: Mapping[str, float]
     neurons: Records
+    settings: Sequence[str] = (_EXPERIMENT,)
 
     @staticmethod
-    def of(result: RunResult, tolerances: Mapping[str, float] | None = None) -> Baseline:
+    def of(
+        result: RunResult,
+        tolerances: Mapping[str, float] | None = None,
+        settings: Sequence[str] = (_EXPERIMENT,),
+    ) -> Baseline:
         """The baseline that a result makes: of its headline metrics of neurons that have a direction.
 
-        tolerances: of the baseline that it replaces, which it keeps as far as it has these metrics.
+        tolerances: of the baseline that it replaces, which it keeps as far as it has these metrics. settings:
+        of the run.
         """
         gated = {
             name: (tolerances or {}).get(name, _TOLERANCE)
@@ -86,6 +98,7 @@ class Baseline:
                 )
                 for neuron in result.neurons
             },
+            list(settings),
         )
 
     @staticmethod
@@ -97,6 +110,8 @@ class Baseline:
             baseline = Baseline(**content, neurons=neurons)
             if not baseline.tolerances:
                 raise ValueError("it gates nothing")
+            if not all(isinstance(word, str) for word in baseline.settings):
+                raise ValueError("its settings are no words like key=value")
         except OSError as error:
             known = ", ".join(file.stem for file in config_members("baselines"))
             raise UsageError(
@@ -215,6 +230,8 @@ def main(words: Sequence[str]) -> int:
     """Run the gate; 0: nothing got worse, 1: something did."""
     parser = CommandParser("gate", __doc__)
     parser.add_settings()
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="also write the verdicts as JUnit XML")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables as Markdown")
     arguments = parser.parse_args(words)
     own, overrides = taken_words(arguments.overrides, {"run": "", "update": "false", "baseline": "shapes"})
     if own["update"] not in ("true", "false"):
@@ -224,27 +241,41 @@ def main(words: Sequence[str]) -> int:
         path = CONF / "baselines" / f"{own['baseline']}.yaml"
     updating = own["update"] == "true"
     baseline = Baseline.read(path) if not updating or path.exists() else None  # its errors before any work
+    settings = _settings(baseline, overrides)
     result = (
-        _taken(own["run"], overrides) if own["run"] else _made([*overrides, *searched(arguments.config_dir)])
+        _taken(own["run"], overrides) if own["run"] else _made([*settings, *searched(arguments.config_dir)])
     )
     if updating or baseline is None:
-        made = Baseline.of(result, baseline.tolerances if baseline else None)
+        made = Baseline.of(result, baseline.tolerances if baseline else None, settings)
         if not made.tolerances:
             raise UsageError("the run has no headline metric of neurons: a baseline of it would gate nothing")
         made.write(path)
         console().print(f"wrote {path}: {len(result.neurons)} neurons", soft_wrap=True)
         return 0
     verdicts = verdicts_on(baseline, result)
-    _print(baseline, result, verdicts, console())
+    tables = _print(baseline, result, verdicts, console())
+    summaries = [Path(name) for name in [os.environ.get("GITHUB_STEP_SUMMARY")] if name]
+    for path in (*summaries, *([arguments.markdown] if arguments.markdown else [])):
+        with path.open("a" if path in summaries else "w", encoding="utf-8") as file:
+            file.write(tables)
+    if arguments.junit:
+        _write_junit(arguments.junit, verdicts)
     return int(any(verdict.worse for verdict in verdicts))
 
 
+def _settings(baseline: Baseline | None, overrides: Sequence[str]) -> list[str]:
+    """The settings of the run: those of the baseline, then these; of another target these alone."""
+    if any(word.startswith(("target=", "+experiment=")) for word in overrides):
+        return list(overrides)
+    return [*(baseline.settings if baseline else [_EXPERIMENT]), *overrides]
+
+
 def _made(overrides: Sequence[str]) -> RunResult:
-    """The result of the gate's benchmark with these overrides.
+    """The result of a run with these overrides.
 
     It starts from an empty store, so that no stored item hides a change, unless the overrides name a store.
     """
-    config = load_config("+experiment=gate", *overrides)
+    config = load_config(*overrides)
     folder = Path(config.paths.mlruns) / "runs" / time.strftime("gate-%Y-%m-%d_%H-%M-%S")
     if any(word.lstrip("+").startswith(("paths.store=", "store.")) for word in overrides):
         result = run(build_run(config, overrides))
@@ -252,7 +283,7 @@ def _made(overrides: Sequence[str]) -> RunResult:
         with _empty_store(folder / "store") as config.paths.store:
             result = run(build_run(config, overrides))
     result.write(folder)
-    Outcome(["+experiment=gate", *overrides]).write(folder)
+    Outcome(list(overrides)).write(folder)
     return result
 
 
@@ -283,7 +314,8 @@ def _taken(name: str, overrides: Sequence[str]) -> RunResult:
     return jobs[0].result
 
 
-def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], out: Console) -> None:
+def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], out: Console) -> str:
+    """Print the verdicts and what fell; the same as Markdown is returned."""
     rows = [
         (
             verdict.metric,
@@ -316,9 +348,26 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
     if falls:
         out.print(f"where {worst} fell ({len(falls)} neurons):")
         out.print(changed)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(_markdown(columns, rows) + _markdown(("neuron", "truth", "was", "is"), falls))
+    return _markdown(columns, rows) + _markdown(("neuron", "truth", "was", "is"), falls)
+
+
+def _write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """One test case per metric, as CI services show them."""
+    worse = sum(verdict.worse for verdict in verdicts)
+    suite = ElementTree.Element(
+        "testsuite", name="dnr-bench gate", tests=str(len(verdicts)), failures=str(worse)
+    )
+    for verdict in verdicts:
+        case = ElementTree.SubElement(suite, "testcase", classname="dnr_bench.gate", name=verdict.metric)
+        found = verdict.found
+        told = (
+            f"{found.before:.3f} -> {found.after:.3f} ({found.mean:+.3f}, tolerance {verdict.tolerance:.2f})"
+        )
+        if verdict.worse:
+            ElementTree.SubElement(case, "failure", message=told)
+        else:
+            ElementTree.SubElement(case, "system-out").text = told
+    ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,9 +13,10 @@ from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key, pixels_digest
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
-from dnr_bench.protocols import Captioner, Proposer, Summarizer
+from dnr_bench.protocols import Captioner, Proposer, Quoting, Summarizer
 from dnr_bench.session import Session
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.probe_sample import sample_places
@@ -39,6 +40,16 @@ class ConceptProposer:
 
     def __post_init__(self) -> None:
         check_range(1, 1000, n_candidates=self.n)
+
+    def check(self, session: Session) -> None:
+        """Raises `UsageError` where captions of the data set are asked for, and it has none."""
+        quoting = isinstance(self.captioner, Quoting) and not isinstance(self.summarizer, Proposer)
+        if quoting and session.probe.images and session.probe.words is None:
+            raise UsageError(
+                f"captioner=dataset repeats what the probing set says of its images, and {session.probe.name}"
+                " says nothing: give probe.captions=FILE (a CSV file: file,caption) or probe.labels=folders"
+                " (names of classes), or choose a captioner that is a model (captioner=blip_base)"
+            )
 
     def captions(self, views: Views, session: Session) -> dict[Neuron, tuple[str, ...]]:
         """Step 2A: a caption per view; none where exemplars go straight to a proposer."""
