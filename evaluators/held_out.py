@@ -16,10 +16,12 @@ from jaxtyping import Bool, Float
 
 from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.protocols import Probe, judged_by
+from dnr_bench.protocols import Probe, judged_by, knows
 from dnr_bench.session import Evaluator, Session
+from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.statistics.controls import shuffled_mean, word_controls
 from dnr_bench.statistics.detection import (
     METRICS,
@@ -48,15 +50,17 @@ class HeldOutScores(Evaluator):
     """cosy_auc, cosy_mad, correlation, auprc, f1 and iou of each labeled neuron, and the sanity tests.
 
     An image shows a concept where its CLIP cosine with the concept is at least the one that the share `shown`
-    of the concept's own drawn images reaches; a neuron is active where Otsu's threshold says so.
+    of the concept's own drawn images reaches; where CLIP does not know the labels and images have captions,
+    these say what an image shows; a neuron is active where Otsu's threshold says so.
     chance: labels of other neurons. oracle: true labels of the neurons that have one. best_constant: the one
     label of this run that would do best for all neurons.
     """
 
-    def __init__(self, images: Probe, shown: float, sanity: bool) -> None:
+    def __init__(self, images: Probe, shown: float, sanity: bool, contrast: CaptionContrast) -> None:
         if not 0 < shown <= 1:
             raise UsageError(f"shown={shown} must lie in 0..1, above 0")
         self.images, self.shown, self.sanity = images, shown, sanity
+        self.contrast = contrast
 
     def check_images(self, session: Session) -> None:
         """Its images must not be the run's own."""
@@ -79,17 +83,21 @@ class HeldOutScores(Evaluator):
         """The cards, the views of each layer, and the texts of these."""
         labeled = [e for e in description.explanations if e.labels]
         labels = list(dict.fromkeys(e.labels[0] for e in labeled))
-        if not labeled or not able(session.encoder, labels, "held_out", session):
+        images = self.images.load(session.seed)
+        by_clip = knows(session.encoder, labels)
+        if not labeled or (images.words is None and not able(session.encoder, labels, "held_out", session)):
             return [], [], []
         true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
-        views = self._views(labeled, texts, session)
+        seen = self._seen(images, texts, session) if by_clip else self._said(images, texts, session)
+        views = self._views(labeled, texts, images, seen, session)
         tables = {
             name: np.concatenate([view.tables()[name] for view in views], axis=0)
             for name in views[0].tables()
         }
         in_order = [e for view in views for e in view.explanations]
-        clip, drawn = judged_by(session.encoder), session.drawn_by
+        drawn = session.drawn_by
+        clip = judged_by(session.encoder) if by_clip else "captions of the images"
         judges = {"cosy_auc": drawn, "cosy_mad": drawn, "correlation": clip}
         cards = [
             _card(
@@ -106,20 +114,38 @@ class HeldOutScores(Evaluator):
         return cards, views, texts
 
     def _views(
-        self, labeled: Sequence[Explanation], texts: Sequence[str], session: Session
+        self,
+        labeled: Sequence[Explanation],
+        texts: Sequence[str],
+        images: ProbeSet,
+        seen: tuple[Float[np.ndarray, "images texts"], Bool[np.ndarray, "images texts"]],
+        session: Session,
     ) -> list[_LayerView]:
-        images = self.images.load(session.seed)
-        outputs = session.held_out.activations(images)
-        cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
-        drawn = session.draw(texts, fresh=True)
-        own = [drawn[text].embeddings @ drawn[text].text_embedding for text in texts]
-        present = cosines >= np.asarray([np.quantile(of_text, 1 - self.shown) for of_text in own])
+        outputs, drawn = session.held_out.activations(images), session.draw(texts, fresh=True)
+        cosines, present = seen
         views = []
         for layer in dict.fromkeys(e.neuron.layer for e in labeled):
             members = tuple(e for e in labeled if e.neuron.layer == layer)
             values = outputs[layer].values[:, [e.neuron.unit for e in members]].astype(float)
             views.append(_LayerView(members, values, cosines, present, [drawn[text] for text in texts]))
         return views
+
+    def _seen(
+        self, images: ProbeSet, texts: Sequence[str], session: Session
+    ) -> tuple[Float[np.ndarray, "images texts"], Bool[np.ndarray, "images texts"]]:
+        """CLIP's cosine of each image and text, and whether the image shows it."""
+        cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
+        drawn = session.draw(texts, fresh=True)
+        own = [drawn[text].embeddings @ drawn[text].text_embedding for text in texts]
+        return cosines, cosines >= np.asarray([np.quantile(of_text, 1 - self.shown) for of_text in own])
+
+    def _said(
+        self, images: ProbeSet, texts: Sequence[str], session: Session
+    ) -> tuple[Float[np.ndarray, "images texts"], Bool[np.ndarray, "images texts"]]:
+        """How far the caption of each image says each text, and whether it says it well enough."""
+        assert images.words is not None, "asked for captions only where there are some"
+        said = self.contrast.said(texts, images.words).T
+        return said, said >= session.drawing.min_fit
 
 
 @dataclass(frozen=True)

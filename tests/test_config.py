@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from dnr_bench import protocols
 from dnr_bench.app.configuration import build_run, load_config
 from dnr_bench.app.neurons import NeuronSelection
+from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
@@ -388,3 +390,14 @@ def test_neurons_that_do_not_exist_are_refused(layers: list[str], units, message
     selection = NeuronSelection(layers, units, None)
     with pytest.raises(UsageError, match=message):
         selection.choose(selection.choose_layers(LAYERS), seed=0)
+
+
+def test_equal_parts_are_built_once_but_for_those_with_a_budget() -> None:
+    config = load_config("summarizer=openai")
+    own = OmegaConf.create(OmegaConf.to_container(config.sentence_encoder, resolve=True))
+    parts = PartBuilder(config)
+    shared = parts.part("sentence_encoder", protocols.TextEncoder)
+    assert parts.build(own, protocols.TextEncoder, "mine") is shared
+    assert parts.build(OmegaConf.merge(own, {"batch_size": 7}), protocols.TextEncoder, "mine") is not shared
+    chats = [parts.build(config.summarizer.chat, protocols.Chat, "summarizer.chat") for _ in range(2)]
+    assert chats[0] is not chats[1]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,7 +15,9 @@ import pytest
 
 from dnr_bench.app.config_reference import PAGE, reference
 from dnr_bench.results.schema import RunResult
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Completed
+
+CommandLine = Callable[[Sequence[str]], Completed]
 
 
 def test_the_reference_is_that_of_the_configs() -> None:
@@ -62,3 +66,25 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_every_command_of_the_worked_example_runs(tmp_path: Path, command_line: CommandLine) -> None:
+    page = (ROOT / "docs" / "your_network.md").read_text()
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "make_pictures.py").write_text(script)
+    subprocess.run([sys.executable, "make_pictures.py"], cwd=tmp_path, check=True)
+    lines = page.replace("\\\n", " ").splitlines()
+    commands = [line for line in lines if line.startswith("dnr-bench ")]
+    assert len(commands) == 4
+    outputs = []
+    for command in commands:
+        done = command_line(shlex.split(command)[1:])
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout + done.stderr)
+    labels, comparison, written, verdict = outputs
+    assert "held_out.correlation" in labels
+    assert "know the shapes world alone" in labels
+    assert "Differences to scorer=posterior" in comparison
+    assert "wrote" in written
+    assert "fine" in verdict
+    assert {"gate.md", "gate.xml", "mine.yaml"} <= {path.name for path in tmp_path.iterdir()}

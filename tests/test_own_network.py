@@ -191,13 +191,16 @@ def test_overlaps_are_found_before_work_and_named(mine: BuildRun, photographs: P
         mine(f"generator.images.path={photographs / 'photos'}", "generator.images.captions=null").session()
 
 
-def test_a_clip_that_does_not_know_the_labels_is_no_judge(
+def test_a_clip_that_does_not_know_the_labels_is_no_judge_of_them(
     mine: BuildRun, photographs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder_of(photographs / "more", range(400, 410))
-    config = mine("evaluator=[held_out]", "held_out=folder", f"held_out.path={photographs / 'more'}")
-    assert not run(config).metrics
+    folder_of(photographs / "more", range(400, 440))
+    words = ["evaluator=[held_out]", "held_out=folder", f"held_out.path={photographs / 'more'}"]
+    assert not run(mine(*words)).metrics
     assert "held_out is left out: embedded:clip does not know the words of" in caplog.text
+    result = run(mine(*words, f"held_out.captions={photographs / 'more.csv'}"))
+    assert result.metrics["held_out.correlation"].judge == "captions of the images"
+    assert result.metrics["held_out.f1"].n + result.metrics["held_out.f1"].unscored == 10
 
 
 def test_a_larger_sample_has_the_smaller_one(mine: BuildRun) -> None:

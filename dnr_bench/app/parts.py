@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import abc
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from dnr_bench.infra.errors import DnrError, UsageError
 from dnr_bench.infra.shipped import CONF, config_members
 from dnr_bench.infra.text_files import shortened
+from dnr_bench.protocols import Chat, Metered
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class PartBuilder:
     """Builds the parts that a config names, each top-level part once, however many others refer to it.
 
     A value like ${encoder} stands for the part of that group, and not for another one with its settings.
+    Parts with equal settings are one, wherever they stand, but for those that ask a chat model.
 
     Args:
         config: the composed config.
@@ -47,6 +50,7 @@ class PartBuilder:
         self.built: dict[str, object] = dict(given or {})
         self.used: set[str] = set(self.built)
         self.within: dict[str, set[str]] = {}
+        self._equal: dict[str, object] = {}
 
     def part(self, group: str, protocol: type[T]) -> T:
         """The part of a group.
@@ -81,7 +85,13 @@ class PartBuilder:
         target = _located(str(node[_TARGET]), where)
         values = {str(key): self._value(node, key, where) for key in node if key != _TARGET}
         names = {key: _reference(node, key) or f"{where}.{key}" for key in values}
-        return called(target, values, where, names)
+        settings = json.dumps(OmegaConf.to_container(node, resolve=True), sort_keys=True, default=str)
+        if settings not in self._equal:
+            made = called(target, values, where, names)
+            if isinstance(made, Chat | Metered):  # each has a budget of its own
+                return made
+            self._equal[settings] = made
+        return self._equal[settings]
 
     def _value(self, node: DictConfig | ListConfig, key: Any, where: str) -> object:
         if OmegaConf.is_missing(node, key):

@@ -12,8 +12,8 @@ _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _PAUSE = re.compile(r"[,.;:!?()\[\]\"/]+")
 #: A phrase has at most so many words that say something, and so many words at all.
 _MOST_TERMS, _MOST_WORDS = 4, 6
-#: A caption with more words is no label.
-_LONGEST_LABEL = 12
+#: A caption with more words, or a phrase with more characters, is no label.
+_LONGEST_LABEL, _MOST_CHARACTERS = 12, 80
 
 
 class Wording:
@@ -26,6 +26,7 @@ class Wording:
 
     def __init__(self, stopwords: Sequence[str], heads: Sequence[str]) -> None:
         self.stopwords, self.heads = frozenset(stopwords), frozenset(heads)
+        self._terms: dict[str, tuple[str, ...]] = {}
 
     def words(self, text: str) -> list[str]:
         """The distinct words of a text in order, without stop words; heads with the word before."""
@@ -40,7 +41,11 @@ class Wording:
 
     def terms(self, text: str) -> tuple[str, ...]:
         """The stems of a text's words: "striped rings" and "ring with stripes" have the same."""
-        return tuple(dict.fromkeys(" ".join(map(_stem, word.split())) for word in self.words(text)))
+        known = self._terms.get(text)  # the same captions are held against many neurons
+        if known is None:
+            known = tuple(dict.fromkeys(" ".join(map(_stem, word.split())) for word in self.words(text)))
+            self._terms[text] = known
+        return known
 
     def alternatives(self, text: str) -> list[tuple[str, ...]]:
         """The terms of each side of "A or B"; of any other text its terms alone."""
@@ -58,7 +63,7 @@ class Wording:
             whole = whole[1:]
         if 0 < len(whole) <= _LONGEST_LABEL:
             found.append(" ".join(whole))
-        return list(dict.fromkeys(found))
+        return [phrase for phrase in dict.fromkeys(found) if len(phrase) <= _MOST_CHARACTERS]
 
     def _runs(self, words: Sequence[str]) -> Iterator[str]:
         for start, first in enumerate(words):

@@ -139,7 +139,8 @@ class ConsensusSummarizer:
     ) -> list[str]:
         """ "A or B" for the pair that never meets, together fits nearly all exemplars, and has most support.
 
-        Where the captions of each side share more, the second form names it: "red circle or blue star".
+        Where the captions of each side share more, and naming it gains support, that form comes first:
+        "red circle or blue star".
         """
         places = list(order[:_SIDES])
         presence = contrast.presence([phrases[i] for i in places])
@@ -167,7 +168,9 @@ class ConsensusSummarizer:
             for group in groups
         ]
         forms = [[phrases[places[side]] for side in best], fuller]
-        return [self._joined(sides, contrast.captions.texts) for sides in forms if all(sides)]
+        plain, *fuller = [self._joined(sides, contrast.captions.texts) for sides in forms if all(sides)]
+        rated = contrast.rated(contrast.presence([plain, *fuller], with_vectors=False))
+        return [*fuller, plain] if fuller and rated[1] > rated[0] else [plain]
 
     def _joined(self, sides: Sequence[str], captions: Sequence[str]) -> str:
         """Both sides, first the one whose last word comes last: "red or blue circle" would be misread."""
