@@ -46,8 +46,11 @@ def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
     for neuron in of_run.neurons:
         assert neuron.name in html
     assert of_run.metrics
-    for name in of_run.metrics:
+    for name, metric in of_run.metrics.items():
         assert name in html
+        for control in ("best_constant", "copy"):
+            assert control not in metric.controls or f"{metric.controls[control]:.3f}" in html
+    assert any("copy" in metric.controls for metric in of_run.metrics.values())
     assert "dead: the same activation on every probing image" in html
     assert not re.search(r"https?://", html)
     assert HOSTILE not in html
