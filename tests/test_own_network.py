@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,9 +16,11 @@ from PIL import Image as PILImage
 from dnr_bench.app.commands import gate
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
+from tests.conftest import Completed
 from tests.helpers.small_models import SmallModels
 
 BuildRun = Callable[..., RunConfig]
+CommandLine = Callable[[Sequence[str]], Completed]
 
 THINGS = [
     "ostrich",
@@ -227,3 +230,24 @@ def test_the_gate_of_a_network_of_ones_own(settings: list[str], tmp_path: Path) 
     assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
     assert suite.find("testcase/failure") is not None
     assert "| fc_layer.sentence_cos |" in (tmp_path / "gate.md").read_text()
+
+
+def test_a_dry_run_shows_the_plan_and_what_earlier_runs_took(
+    settings: list[str], command_line: CommandLine, tmp_path: Path
+) -> None:
+    words = [*settings, f"paths.mlruns={tmp_path / 'mlruns'}", "evaluator=[fc_layer]", "report=false"]
+    first = command_line([*words, "dry=true"])
+    assert first.returncode == 0, first.stderr
+    assert "120 probing images; neurons: 10 of fc" in first.stdout
+    assert "not measured here yet" in first.stdout
+    assert not list(tmp_path.glob("mlruns/*.db"))  # nothing was run or logged
+    assert command_line(words).returncode == 0
+    assert "this very run has been done" in command_line([*words, "dry=true"]).stdout
+    other = command_line([*words, "dry=true", "neurons.units=0-4"]).stdout
+    assert re.search(r"candidates +5 +neurons +\d", other)
+    wrong = command_line([*words, "dry=true", "probe.captions=null"])
+    assert wrong.returncode == 2
+    assert "captioner=dataset repeats what the probing set says" in wrong.stderr
+    many = command_line(["-m", *words, "dry=true", "seed=0,1"])
+    assert many.returncode == 2
+    assert "leave out -m" in many.stderr

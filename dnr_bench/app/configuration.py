@@ -57,6 +57,7 @@ class TopLevel:
     experiment_name: str
     report: bool
     debug: bool
+    dry: bool
 
     def __post_init__(self) -> None:
         check_range(0, 2**53, seed=self.seed)

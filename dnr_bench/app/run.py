@@ -19,6 +19,7 @@ from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.store import Store
+from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.protocols import Generator, ImageTextEncoder, Metered, Probe, Target
 from dnr_bench.results.schema import (
     CallRecord,
@@ -88,8 +89,7 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
     """
     start = time.perf_counter()
     session = session or config.session()
-    for evaluator in config.evaluators.values():
-        evaluator.check_images(session)
+    check_images(config, session)
     session.store.counts = {}
     explanations = config.method.explain(config.neurons, session)
     truths = known_truths(config)
@@ -123,6 +123,14 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
         seconds=time.perf_counter() - start,
         calls=tuple(CallRecord(part, call) for part, used in usage.items() for call in used.calls),
     )
+
+
+def check_images(config: RunConfig, session: Session) -> None:
+    """Raises `UsageError`, before any work, for images that lack what somebody will ask of them."""
+    if isinstance(config.method, DescribeAndDissect):
+        config.method.concepts.check(session)
+    for evaluator in config.evaluators.values():
+        evaluator.check_images(session)
 
 
 def known_truths(config: RunConfig) -> dict[Neuron, str | None]:

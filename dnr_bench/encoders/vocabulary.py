@@ -14,4 +14,5 @@ def has_unknown_words(tokenizer: Any, texts: Sequence[str]) -> list[bool]:
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None or not texts:
         return [False] * len(texts)
-    return [unknown in ids for ids in tokenizer(list(texts))["input_ids"]]
+    tokens = tokenizer(list(texts), truncation=True, verbose=False)["input_ids"]
+    return [unknown in ids for ids in tokens]

@@ -47,7 +47,8 @@ class _Job:
     def run(self) -> None:
         """Describe, evaluate, write, print, log."""
         from dnr_bench.app.configuration import build_run
-        from dnr_bench.app.run import run
+        from dnr_bench.app.plan import Ledger, plan_of, print_plan
+        from dnr_bench.app.run import check_images, run
         from dnr_bench.outputs.console import (
             console,
             escaped,
@@ -62,9 +63,17 @@ class _Job:
         out, config, folder = console(), self.config, self.folder
         out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
         settings = build_run(config, self.overrides)
+        if config.dry:
+            if self.parent is not None:
+                raise UsageError("dry=true shows the plan of one run: leave out -m")
+            session = settings.session()
+            check_images(settings, session)
+            print_plan(plan_of(settings, session), self.choices, out)
+            return
         self.record = RunRecord(config, self.title, self.started, self.parent)
         session = settings.session()
         result = run(settings, session)
+        Ledger.of(settings).noted(settings, session, result.stages)
         result.write(folder)  # on disk before the tracking database is told
         Outcome(self.overrides, self.choices).write(folder)
         if config.report:

@@ -88,7 +88,6 @@ class DescribeAndDissect:
 
     def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
         """One explanation per neuron, in order; dead neurons are unscored with that reason."""
-        self.concepts.check(session)
         views = _views(neurons, session)  # step 1: what excites each neuron most
         captions = self.concepts.captions(views, session)  # step 2A
 
