@@ -92,7 +92,7 @@ class Ledger:
         rates = dict(self.rates)
         for stage, items in _items(config, session).items():
             count = stages.get(stage)
-            if count is not None and items and count.misses > count.hits:
+            if count is not None and items and count.misses >= count.hits / 2:
                 rates[_name(stage, config)] = count.seconds / items
         done = [*dict.fromkeys([*self.done, _run_name(config)])][-1000:]
         with suppress(OSError):  # a note that cannot be written costs no result
