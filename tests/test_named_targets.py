@@ -174,7 +174,7 @@ def test_a_function_of_ones_own_in_the_working_directory(
         "    return nn.Sequential(nn.Conv2d(3, width, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),\n"
         "                         nn.Flatten(), nn.Linear(width, 3))\n"
     )
-    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    (tmp_path / "names.txt").write_text("circle\nstar\nring\n")
     monkeypatch.chdir(tmp_path)
     words = [
         "target=custom",

@@ -158,6 +158,8 @@ def test_without_captions_the_response_decides_and_without_images_nothing() -> N
     given = evidence([[1.0], [2.0], [np.nan]], prior=[np.nan] * 3, typical=0.0, exemplar_activation=2.0)
     assert Posterior(weight=0.5, halfway=2).score(given) == pytest.approx([0.5, 1.0, np.nan], nan_ok=True)
     assert Prior().score(given).tolist() == [0.0, 0.0, 0.0]
+    unseen = evidence([[1.0], [2.0]], prior=[np.nan] * 2, shows=[[False], [False]], exemplar_activation=2.0)
+    assert Posterior(weight=0.5, halfway=2).score(unseen) == pytest.approx([0.5, 1.0])
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "first"])  # it looks at the order alone

@@ -48,6 +48,9 @@ def case(unit: int, seed: int = 0, candidates: int = 4, images: int = 6) -> Case
         rng.normal(size=candidates),
         1.0,
         rng.normal(size=candidates),
+        rng.random(candidates),
+        rng.random((candidates, images)) < 0.7,
+        0.1,
     )
     texts = tuple(f"concept {unit}.{i}" for i in range(candidates))
     return Case(seed, Neuron("layer", unit), texts, evidence, rng.random(candidates))

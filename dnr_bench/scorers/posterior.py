@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
@@ -17,7 +19,7 @@ class Posterior:
     activation on the images that show the candidate, 0 at the neuron's typical activation, 1 at that of its
     exemplars. r grows from 0 with the number n of images that show the candidate: weight * n / (n + halfway).
     So a candidate without images keeps its prior, and one whose images leave the neuron cold falls behind.
-    Where captions say nothing of any candidate, the response alone counts.
+    Where nothing is known from captions of any candidate, the response alone counts, on all its images.
     """
 
     needs: frozenset[Need] = frozenset({"prior", "shows"})
@@ -29,9 +31,10 @@ class Posterior:
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
         assert evidence.prior is not None, "the pipeline fills it for scorers that need it"
-        n, response = _response(evidence)
         if np.isnan(evidence.prior).all():
+            n, response = _response(replace(evidence, shows=~np.isnan(evidence.activations)))
             return np.where(n > 0, response, np.nan)
+        n, response = _response(evidence)
         prior = np.clip(np.where(np.isnan(evidence.prior), 0.0, evidence.prior), 0, None)
         prior = prior / max(float(prior.max()), 1e-9)
         trust = self.weight * n / np.maximum(n + self.halfway, 1e-9)
