@@ -205,22 +205,22 @@ class Session:
         drawn = self.draw([text for texts in known.values() for text in texts], fresh=fresh)
         vectors = self.exemplar_vectors(list(known))
         correlations = self.probe_correlations(known) if "probe_correlation" in needs else {}
+        renderings = {neuron: [drawn[text] for text in texts] for neuron, texts in known.items() if texts}
+        asked = renderings if "shows" in needs else {}
+        min_fit = self.drawing.min_fit
+        shows = {n: self._sample.shows(n, of_n, self._vectors[n], min_fit) for n, of_n in asked.items()}
+        typical = {n: self._sample.mean_activation(self._activations, n) for n in asked}
         return {
             neuron: gather_evidence(
                 exemplars[neuron],
                 vectors[neuron],
-                [drawn[text] for text in texts],
+                of_neuron,
                 probe_correlation=correlations.get(neuron),
-                prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
-                shows=self._sample.shows(
-                    neuron, [drawn[text] for text in texts], self._vectors[neuron], self.drawing.min_fit
-                )
-                if "shows" in needs
-                else None,
-                typical_activation=self._sample.mean_activation(self._activations, neuron),
+                prior=_prior(neuron, len(of_neuron), priors) if "prior" in needs else None,
+                shows=shows.get(neuron),
+                typical_activation=typical.get(neuron),
             )
-            for neuron, texts in known.items()
-            if texts
+            for neuron, of_neuron in renderings.items()
         }
 
     def shown(self, neuron: Neuron, concept: str) -> int | None:

@@ -152,18 +152,12 @@ def _questions(config: RunConfig) -> dict[str, int]:
 def _name(stage: str, config: RunConfig) -> str:
     """A stage with the settings that its speed depends on."""
     settings = {group: config.resolved.get(group) for group in (*_STAGES[stage][1], "device", "dtype")}
-    return f"{stage} {digest({'settings': _without_sizes(_plain(settings))})[:16]}"
+    return f"{stage} {digest({'settings': _without_sizes(settings)})[:16]}"
 
 
 def _run_name(config: RunConfig) -> str:
     """What names a run's results: all settings that change what is computed."""
-    return digest(_plain({k: v for k, v in config.resolved.items() if k not in _ELSEWHERE}))[:16]
-
-
-def _plain(settings: Mapping[str, object]) -> dict[str, object]:
-    """The same as JSON has it."""
-    found: dict[str, object] = json.loads(json.dumps(settings, default=str))
-    return found
+    return digest({k: v for k, v in config.resolved.items() if k not in _ELSEWHERE})[:16]
 
 
 def _without_sizes(settings: object) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image as PILImage
 from PIL import ImageOps
 
@@ -82,7 +82,7 @@ class RetrievalGenerator:
                 f" them), and {self.set.name} has {len(self.set.ids)}; lower images_per_concept"
             )
         distinct = list(dict.fromkeys(prompts))
-        order = dict(zip(distinct, self._order(distinct), strict=True))
+        order = dict(zip(distinct, self._order(distinct, self._said(distinct)), strict=True))
         return [self._cut(int(order[p][number])) for p, number in zip(prompts, wanted, strict=True)]
 
     def fit(
@@ -92,19 +92,20 @@ class RetrievalGenerator:
         said = self._said(concepts)
         if said is None:
             return None
-        order = np.stack(self._order(concepts))[:, list(numbers)]
+        order = self._order(concepts, said)[:, list(numbers)]
         found: np.ndarray = np.take_along_axis(said, order, axis=1)
         return found
 
-    def _order(self, concepts: Sequence[str]) -> list[np.ndarray]:
-        """For each concept the numbers of all images, nearest first."""
+    def _order(
+        self, concepts: Sequence[str], said: Float[np.ndarray, "concepts images"] | None
+    ) -> Int[np.ndarray, "concepts images"]:
+        """For each concept the numbers of all images, nearest first; `said`: how far captions say it."""
         scores = np.zeros((len(concepts), len(self.set.ids)))
         if self.by_clip:
             scores += _standard(self._cosines(concepts))
-        said = self._said(concepts)
         if said is not None:
             scores += _standard(said)
-        return list(np.argsort(-scores, axis=1, kind="stable"))
+        return np.argsort(-scores, axis=1, kind="stable")
 
     def _cosines(self, concepts: Sequence[str]) -> Float[np.ndarray, "concepts images"]:
         texts = embed_texts(

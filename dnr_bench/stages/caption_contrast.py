@@ -178,13 +178,8 @@ class Contrast:
         return Presence(by_words, _highest(mine @ captions.T, owners, len(texts)))
 
     def likeness(self, texts: Sequence[str]) -> Float[np.ndarray, "texts texts"]:
-        """Cosines of texts with each other: of sentence vectors, else of their rarity-weighted words."""
-        if self.vectors:
-            mine = np.stack([_mean([self.vectors[side] for side in sides(text)]) for text in texts])
-        else:
-            rows = [{t: self._rarity.get(t, self._unheard) for t in self.wording.terms(x)} for x in texts]
-            mine = np.asarray(self._matrix(rows).todense())
-            mine = mine / np.maximum(np.linalg.norm(mine, axis=1, keepdims=True), 1e-9)
+        """Cosines of the sentence vectors of texts with each other."""
+        mine = np.stack([_mean([self.vectors[side] for side in sides(text)]) for text in texts])
         cosines: np.ndarray = mine @ mine.T
         return cosines
 

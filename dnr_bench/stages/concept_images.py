@@ -103,8 +103,7 @@ class ConceptImages:
         """The images [Q, height, width, 3] of each concept; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
         retrieved = isinstance(self.generator, Retriever)
-        template = _FIELD if retrieved else self.settings.prompt
-        prompts = [template.replace(_FIELD, concept) for concept in concepts]
+        prompts = [c if retrieved else self.settings.prompt.replace(_FIELD, c) for c in concepts]
         # what is drawn follows the seed, what is retrieved the number
         start = {"first": self.first} if retrieved else {}
         code = code_of(__name__, self.generator)

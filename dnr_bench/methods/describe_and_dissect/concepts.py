@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -37,6 +37,7 @@ class ConceptProposer:
     summarizer: Summarizer | Proposer
     contrast: CaptionContrast
     n: int
+    _known: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_range(1, 1000, n_candidates=self.n)
@@ -109,11 +110,7 @@ class ConceptProposer:
         """The captions of each neuron with its activations, and those of other images if asked for."""
         spoken = any(captions[neuron] for neuron in views)
         places = sample_places(len(session.probe.images), self.contrast.n_images, session.seed)
-        others: list[str] = []
-        if with_others and spoken:
-            for start in range(0, len(places), _BATCH):  # so that few images are in memory at once
-                (more,) = self._captioned([_plain_views(session, places[start : start + _BATCH])], session)
-                others += more
+        others = self._others(places, session) if with_others and spoken else []
         return [
             Captions(
                 tuple(captions[neuron]),
@@ -123,6 +120,17 @@ class ConceptProposer:
             )
             for neuron in views
         ]
+
+    def _others(self, places: Int[np.ndarray, " drawn"], session: Session) -> list[str]:
+        """The captions of these probing images, which are read once in a run."""
+        name = f"{session.probe.digest} {session.seed}"
+        if name not in self._known:
+            found: list[str] = []
+            for start in range(0, len(places), _BATCH):  # so that few images are in memory at once
+                (more,) = self._captioned([_plain_views(session, places[start : start + _BATCH])], session)
+                found += more
+            self._known[name] = found
+        return self._known[name]
 
     def _from_captions(
         self, summarizer: Summarizer, said: Sequence[Captions], session: Session
