@@ -41,8 +41,8 @@ class Superclasses:
         if len(names) == 1:
             raise UsageError(f"superclasses={list(names)} must name at least two, or none")
         self.names, self.book = list(names), book
-        self.prompt = read_prompt(prompt, "prompt", [["label", "classes"], ["descriptions"],
-                                                     ["descriptions", "classes"]])  # fmt: skip
+        in_one = ["descriptions"]
+        self.prompt = read_prompt(prompt, "prompt", ["label", "classes"], in_one, [*in_one, "classes"])
         self.in_one_answer = "{descriptions}" in self.prompt
 
     def of_groups(

@@ -30,7 +30,7 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members
 from dnr_bench.outputs.console import console, escaped, print_link
-from sweeps.results import FOUND, StudyResult
+from sweeps.results import StudyResult
 from sweeps.storage import Studies, shown
 
 #: Trials, workers, seeds.
@@ -86,7 +86,7 @@ def main(words: Sequence[str]) -> int:
         typed,
         started,
         params={"study": kind, "metric": result.metric, "n_trials": config.n_trials, **_params(result.best)},
-        metrics=_metrics(result),
+        metrics={"trials": float(len(result.trials)), **result.metrics},
         tables={
             "held_out": [row.flat() for row in result.rows],
             "trials": result.trials,
@@ -134,18 +134,6 @@ def _of_run(overrides: Sequence[str], best: Sequence[str]) -> list[str]:
 
 def _params(best: Sequence[str]) -> dict[str, str]:
     return {f"best.{name}": value for name, value in (word.split("=", 1) for word in best)}
-
-
-def _metrics(result: StudyResult) -> dict[str, float]:
-    """The metrics by which studies are compared in MLflow."""
-    first = next((row for row in result.rows if row.name == FOUND), None)
-    held_out = {}
-    if first is not None:
-        found = first.quality
-        held_out = {"held_out": found.mean, "held_out.low": found.low, "held_out.high": found.high}
-    gains = {f"gain_over.{row.name}": row.gain.mean for row in result.rows if row.gain and first is not None}
-    named = held_out | {"trials": float(len(result.trials))} | dict(result.metrics) | gains
-    return {name.replace(" ", "_"): value for name, value in named.items()}
 
 
 def _value(trial: Mapping[str, object]) -> float:

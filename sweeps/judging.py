@@ -14,7 +14,7 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members
 from dnr_bench.protocols import Scorer
 from dnr_bench.statistics.paired import Records, ScoredItem
-from sweeps.evidence import Case, Outcome, cases_of, outcome
+from sweeps.evidence import Case, cases_of, outcome
 from sweeps.space import Value
 
 T = TypeVar("T")
@@ -97,16 +97,12 @@ def built_scorer(scorer: str, node: DictConfig, settings: Mapping[str, Value]) -
     return PartBuilder(OmegaConf.create({"scorer": node})).build(node, Scorer, f"scorer={scorer}")
 
 
-def records_of(metric: str, cases: Sequence[Case], found: Outcome) -> Records:
-    """As runs have neurons, so that they are compared as runs are."""
+def answered(metric: str, cases: Sequence[Case], scorer: Scorer) -> Records:
+    """The answers of a scoring function, as runs have neurons, so that they are compared as runs are."""
+    found = outcome(cases, scorer)
     return {
         (case.seed, case.neuron): ScoredItem(
             str(case.neuron), [label] if label else [], {metric: float(quality)}
         )
         for case, quality, label in zip(cases, found.quality, found.labels, strict=True)
     }
-
-
-def answered(metric: str, cases: Sequence[Case], scorer: Scorer) -> Records:
-    """The answers of a scoring function as records."""
-    return records_of(metric, cases, outcome(cases, scorer))

@@ -8,7 +8,7 @@ one of neurons that had no say, and the grid is also the response curve (or surf
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -25,7 +25,7 @@ from sweeps.evidence import Case, outcome
 from sweeps.judging import answered, built_scorer, folds_of, gathered, scorer_node
 from sweeps.plots import response_figure
 from sweeps.results import Recommendation, Row, StudyResult, quality_of, trial_rows
-from sweeps.space import Range, Value, grid, scorer_space, told
+from sweeps.space import Range, Value, grid, scorer_overrides, scorer_space, told
 from sweeps.storage import Studies, distinct, done, fill_grid
 from sweeps.tables import tuned_table
 
@@ -67,7 +67,7 @@ class Tuned:
     @property
     def command(self) -> tuple[str, ...]:
         """The recommended settings as overrides of a run."""
-        return f"scorer={self.scorer}", *(f"scorer.{n}={told(v)}" for n, v in self.recommended.items())
+        return scorer_overrides(self.scorer, self.recommended)
 
 
 class PapersStudy:
@@ -145,7 +145,7 @@ class PapersStudy:
             quality = outcome(cases, built_scorer(scorer, node, chosen)).quality
             by_fold = [float(quality[folds == fold].sum()) for fold in range(self.folds)]
             return float(quality.mean()), {
-                "command": " ".join(_overrides(scorer, chosen)),
+                "command": " ".join(scorer_overrides(scorer, chosen)),
                 "by_fold": by_fold,
             }
 
@@ -163,15 +163,16 @@ class PapersStudy:
         trials = distinct(study)
         tried = [dict(trial.params) for trial in trials]
         by_fold = np.asarray([trial.user_attrs["by_fold"] for trial in trials])
+        whole = by_fold.sum(axis=1)
         papers = {name: OmegaConf.select(node, name) for name in points}
         far = [_distance(settings, papers, points) for settings in tried]
         held_out: dict[Any, Any] = {}
         for fold in range(self.folds):
-            chosen = tried[_best(by_fold.sum(axis=1) - by_fold[:, fold], far)]
+            chosen = tried[_best(whole - by_fold[:, fold], far)]
             mine = [case for case in cases if fold_of[case.neuron] == fold]
             held_out |= answered(self.metric, mine, built_scorer(scorer, node, chosen))
         given = answered(self.metric, cases, built_scorer(scorer, node, papers))
-        best = tried[_best(by_fold.sum(axis=1), far)]
+        best = tried[_best(whole, far)]
         gain = difference(self.metric, given, held_out)
         row = Row(
             _named(scorer, best),
@@ -230,8 +231,7 @@ def _adjusted(tuned: Sequence[Tuned]) -> list[Tuned]:
     """With P values that allow for the number of scoring functions."""
     adjusted = holm([found.row.p_holm for found in tuned])
     return [
-        Tuned(**{**vars(found), "row": Row(**{**vars(found.row), "p_holm": p})})
-        for found, p in zip(tuned, adjusted, strict=True)
+        replace(found, row=replace(found.row, p_holm=p)) for found, p in zip(tuned, adjusted, strict=True)
     ]
 
 
@@ -255,18 +255,12 @@ def _distance(settings: Settings, papers: Settings, points: Mapping[str, Sequenc
 
 def _nearest(value: Value, values: Sequence[Value]) -> int:
     """The place of a value in a grid, or of the number next to it."""
-    if isinstance(value, str) or isinstance(values[0], str):
-        return list(values).index(value) if value in values else 0
     return int(np.argmin([abs(float(other) - float(value)) for other in values]))
 
 
 def _ends(points: Mapping[str, Sequence[Value]]) -> list[tuple[Value, ...]]:
     """The corners of a grid."""
     return list(product(*((values[0], values[-1]) for values in points.values())))
-
-
-def _overrides(scorer: str, settings: Settings) -> list[str]:
-    return [f"scorer={scorer}", *(f"scorer.{name}={told(value)}" for name, value in settings.items())]
 
 
 def _named(scorer: str, settings: Settings) -> str:

@@ -28,7 +28,7 @@ from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
 from sweeps.judging import folds_of, judging, with_evaluators
 from sweeps.plots import front_figure, search_figures
-from sweeps.results import Recommendation, Rows, StudyResult, quality_of, rows_of, trial_rows
+from sweeps.results import Recommendation, Rows, StudyResult, metrics_of, quality_of, rows_of, trial_rows
 from sweeps.space import Space, check_space, suggest_overrides
 from sweeps.storage import FINISHED, Direction, Objective, Studies, finish, together
 from sweeps.tables import front_table, held_out_table
@@ -261,10 +261,10 @@ class PipelineStudy:
         return StudyResult(
             name=name,
             metric=self.metric,
-            recommended=self._recommended(best, front, halves.quality(given)),
+            recommended=_recommended(best, front, halves.quality(given)),
             rows=rows,
             tables={"front": [_flat(row) for row in front]} if self.costs else {},
-            metrics={"tuning": tuning},
+            metrics={"tuning": tuning, **metrics_of(rows)},
             trials=trial_rows([study]),
             figures=figures | self._front_figures(study, front, given, quality_of(self.metric, as_given)),
             shown=tuple(shown),
@@ -305,24 +305,24 @@ class PipelineStudy:
         ]
         return {"front": front_figure(self.metric, cost, points, front, (given.cost(cost), quality))}
 
-    def _recommended(
-        self, best: optuna.trial.FrozenTrial, front: Rows, given: float
-    ) -> tuple[Recommendation, ...]:
-        """The best trial, and the cheapest one as good as the settings as given, without held-out items."""
-        first = Recommendation(f"best on the items that choose (trial {best.number})", _words(best))
-        for row in front:  # the cheapest one first
-            if float(str(row["tuning"])) >= given:
-                purpose = f"the cheapest that is as good as the settings as given there (trial {row['name']})"
-                return first, Recommendation(purpose, tuple(str(row["command"]).split()))
-        return (first,)
-
 
 #: A trial is held against so many of the best finished ones.
 _HELD_AGAINST = 5
 
 
-def _words(trial: optuna.trial.FrozenTrial) -> tuple[str, ...]:
-    return tuple(str(trial.user_attrs["command"]).split())
+def _recommended(best: optuna.trial.FrozenTrial, front: Rows, given: float) -> tuple[Recommendation, ...]:
+    """The best trial, and the cheapest one as good as the settings as given, without held-out items."""
+    purpose = f"best on the items that choose (trial {best.number})"
+    first = Recommendation(purpose, _words(best.user_attrs["command"]))
+    for row in front:  # the cheapest one first
+        if float(str(row["tuning"])) >= given:
+            purpose = f"the cheapest that is as good as the settings as given there (trial {row['name']})"
+            return first, Recommendation(purpose, _words(row["command"]))
+    return (first,)
+
+
+def _words(command: object) -> tuple[str, ...]:
+    return tuple(str(command).split())
 
 
 def _flat(row: Mapping[str, object]) -> dict[str, object]:

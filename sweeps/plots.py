@@ -41,7 +41,7 @@ def search_figures(study: optuna.Study, aims: Sequence[str]) -> dict[str, Figure
 def response_figure(scorer: str, metric: str, response: Rows) -> Figure:
     """The metric over a scoring function's settings, with its interval, the papers' setting and the best.
 
-    Of two settings a surface, and beside it curves over the first one. Further settings are not drawn.
+    Of two settings a surface, and beside it curves over the first one.
     """
     names = [name for name in response[0] if name not in _NO_SETTINGS]
     figure = Figure(figsize=(12, 4.5) if len(names) > 1 else (7, 4.5), layout="constrained")
@@ -117,7 +117,7 @@ def _marks(axes: Axes, name: str, rows: Rows) -> None:
 
 
 def _surface(figure: Figure, axes: Axes, names: Sequence[str], rows: Rows) -> None:
-    xs, ys = (sorted({row[name] for row in rows}, key=lambda v: float(str(v))) for name in names[:2])
+    xs, ys = (sorted({row[name] for row in rows}, key=lambda v: float(str(v))) for name in names)
     heights = np.full((len(ys), len(xs)), np.nan)
     for row in rows:
         heights[ys.index(row[names[1]]), xs.index(row[names[0]])] = float(str(row["mean"]))

@@ -89,6 +89,13 @@ def rows_of(metric: str, found: Records, others: Mapping[str, Records]) -> tuple
     )
 
 
+def metrics_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Rows of `rows_of` as metrics by which studies are compared in MLflow."""
+    found = rows[0].quality
+    gains = {f"gain_over.{row.name.replace(' ', '_')}": row.gain.mean for row in rows if row.gain}
+    return {"held_out": found.mean, "held_out.low": found.low, "held_out.high": found.high, **gains}
+
+
 def quality_of(metric: str, records: Records) -> Estimate:
     """The mean over neurons and seeds; neurons that share a label, and a neuron's seeds, are one cluster."""
     of_all = list(records.values())

@@ -21,10 +21,19 @@ from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Scorer
 from dnr_bench.statistics.paired import Records
 from sweeps.evidence import Case, outcome
-from sweeps.judging import answered, built_scorer, folds_of, gathered, records_of, scorer_node
+from sweeps.judging import answered, built_scorer, folds_of, gathered, scorer_node
 from sweeps.plots import search_figures
-from sweeps.results import Recommendation, StudyResult, quality_of, rows_of, trial_rows
-from sweeps.space import Range, Value, check_search_range, rounded, scorer_space, suggest, suggest_all, told
+from sweeps.results import Recommendation, StudyResult, metrics_of, quality_of, rows_of, trial_rows
+from sweeps.space import (
+    Range,
+    Value,
+    check_search_range,
+    rounded,
+    scorer_overrides,
+    scorer_space,
+    suggest,
+    suggest_all,
+)
 from sweeps.storage import FINISHED, Direction, Objective, Studies, best_of, done, finish, together
 from sweeps.tables import held_out_table
 
@@ -43,8 +52,8 @@ class Choice:
     @property
     def overrides(self) -> tuple[str, ...]:
         """The choice as overrides of a run."""
-        settings = [f"scorer.{name}={told(value)}" for name, value in self.settings.items()]
-        return f"scorer={self.scorer}", *settings, *(f"{name}={value}" for name, value in self.budget.items())
+        budget = (f"{name}={value}" for name, value in self.budget.items())
+        return *scorer_overrides(self.scorer, self.settings), *budget
 
     @property
     def images(self) -> int:
@@ -170,7 +179,7 @@ class ScoringStudy:
             ),
             rows=rows,
             tables={"curve": curve},
-            metrics={"tuning": tuning_quality},
+            metrics={"tuning": tuning_quality, **metrics_of(rows)},
             trials=trial_rows(studies),
             figures=search_figures(together(studies), ["quality", "images"]),
             shown=(
@@ -189,7 +198,7 @@ class ScoringStudy:
         records: dict[Any, Any] = {}
         for fold, choice in enumerate(choices):
             mine = [case for case in cases if fold_of[case.neuron] == fold]
-            records |= records_of(self.metric, mine, outcome(_cut(mine, choice), _scorer(choice, scorers)))
+            records |= answered(self.metric, _cut(mine, choice), _scorer(choice, scorers))
         return records
 
     def _overall(

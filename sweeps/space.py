@@ -58,6 +58,11 @@ def told(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def scorer_overrides(scorer: str, settings: Mapping[str, Value]) -> tuple[str, ...]:
+    """A scoring function with settings of its own as overrides of a run."""
+    return f"scorer={scorer}", *(f"scorer.{name}={told(value)}" for name, value in settings.items())
+
+
 def rounded(value: Value) -> Value:
     """A number as it is printed, so that the printed settings are those that were tried."""
     return float(told(value)) if isinstance(value, float) else value

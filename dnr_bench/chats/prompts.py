@@ -15,20 +15,18 @@ _EXAMPLE = re.compile(r"^(?:label|short caption|answer):[ \t]*(\S.*)$", re.IGNOR
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 
 
-def read_prompt(path: str, key: str, fields: Sequence[str] | Sequence[Sequence[str]]) -> str:
-    """The text of a prompt file, which must hold exactly these {fields}; `key`: the setting that names it.
+def read_prompt(path: str, key: str, *fields: Sequence[str]) -> str:
+    """The text of a prompt file; `key`: the setting that names it.
 
-    Of several lists of fields it must hold those of one.
+    fields: the {fields} that it must hold, and no others; of several lists those of one.
 
     A path is looked for in the working directory; conf/prompts/summarize.txt and its like ship with us.
     """
     own = CONF.parent / path
     text = read_text(own if not Path(path).exists() and own.exists() else path, key).strip()
     found = set(_FIELD.findall(text))
-    choices = [[field for field in fields if isinstance(field, str)]]
-    choices = [list(choice) for choice in fields if not isinstance(choice, str)] or choices
-    if all(found != set(choice) for choice in choices):
-        told = (", ".join(f"{{{name}}}" for name in sorted(choice)) or "none" for choice in choices)
+    if all(found != set(choice) for choice in fields):
+        told = (", ".join(f"{{{name}}}" for name in sorted(choice)) or "none" for choice in fields)
         wanted = ", or ".join(told)
         raise UsageError(f"{key}={path!r} must hold the fields {wanted}; it has {sorted(found) or 'none'}")
     return text

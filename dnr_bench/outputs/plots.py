@@ -23,12 +23,12 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     Numbers on the x axis stand in order and to scale, other values side by side. Rows without y are left out.
     """
     shown = [row for row in rows if row.get(plot.x) is not None and row.get(plot.y) is not None]
+    names = [", ".join(_drawable(row.get(column)) for column in plot.series) for row in shown]
     if plot.kind == "bars":
-        return _bars(shown, plot)
+        return _bars(shown, names, plot)
     to_scale = all(is_number(row[plot.x]) for row in shown)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    names = [", ".join(_drawable(row.get(column)) for column in plot.series) for row in shown]
     for name in dict.fromkeys(names):
         of_series = [row for row, of_row in zip(shown, names, strict=True) if of_row == name]
         if to_scale:
@@ -54,12 +54,12 @@ def _drawable(value: object) -> str:
     return re.sub("^_", "\u2009_", text.replace("$", r"\$"))
 
 
-def _bars(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
-    """A bar per row, the largest first, with a color for each value of the series."""
-    shown = sorted(rows, key=lambda row: -float(row[plot.y]))[:_MOST_BARS]
+def _bars(rows: Sequence[Mapping[str, Any]], of_rows: Sequence[str], plot: Plot) -> Figure:
+    """A bar per row, the largest first, with a color for each of the rows' names."""
+    highest = sorted(range(len(rows)), key=lambda place: -float(rows[place][plot.y]))[:_MOST_BARS]
+    shown, names = [rows[place] for place in highest], [of_rows[place] for place in highest]
     figure = Figure(figsize=(max(7, 0.28 * len(shown)), 5), layout="constrained")
     axes = figure.subplots()
-    names = [", ".join(_drawable(row.get(column)) for column in plot.series) for row in shown]
     for number, name in enumerate(sorted(set(names))):
         places = [place for place, of_row in enumerate(names) if of_row == name]
         heights = [float(shown[place][plot.y]) for place in places]
