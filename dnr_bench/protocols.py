@@ -28,10 +28,16 @@ class Target(Protocol):
     def layers(self) -> Sequence[Layer]:
         """Every layer that can be described."""
 
-    def run(
-        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None = None
-    ) -> dict[str, Float[np.ndarray, "images _"]]:
-        """Pooled activations of whole layers, with some units set to 0; images may be of any size."""
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
+        """Pooled activations of whole layers; images may be of any size."""
+
+    def stream(
+        self, images: Sequence[Image], layers: Sequence[str], prunings: Sequence[Pruning] = ({},)
+    ) -> Iterator[list[dict[str, Float[np.ndarray, "batch _"]]]]:
+        """The same batch by batch, once for each pruning, whose units are set to 0.
+
+        Images may be decoded when they are asked for, from several threads, each of them once.
+        """
 
     def maps(
         self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from dnr_bench.data.evidence import Evidence, Need, Rendering
 from dnr_bench.data.exemplars import Activations, Exemplars
@@ -31,7 +31,7 @@ from dnr_bench.protocols import (
 from dnr_bench.stages.activations import probe_activations
 from dnr_bench.stages.concept_images import ConceptImages, DrawingSettings
 from dnr_bench.stages.correlations import probe_correlations
-from dnr_bench.stages.embeddings import embed_images, embed_texts, match_texts, probe_embeddings
+from dnr_bench.stages.embeddings import embed_texts, embed_views, match_texts, probe_embeddings
 from dnr_bench.stages.evidence import gather_evidence
 from dnr_bench.stages.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
 from dnr_bench.stages.held_out import HeldOutImages
@@ -39,6 +39,9 @@ from dnr_bench.stages.probe_sample import ProbeSample
 
 #: For each neuron how well the captions of its exemplars support each of its concepts.
 Priors = Mapping[Neuron, Sequence[float]]
+
+#: Neurons whose exemplars and images of concepts are looked at together.
+_BLOCK = 32
 
 #: Added to the run's seed for images that no label was chosen by.
 _FRESH = 2**32
@@ -79,7 +82,7 @@ class Session:
         self.exemplar_settings, self.drawing = exemplars, drawing
         self.seed, self.store = seed, store
         self._exemplars: dict[Neuron, Exemplars | None] = {}
-        self._vectors: dict[Neuron, np.ndarray] = {}
+        self._means: dict[Neuron, np.ndarray] = {}
         self.notices = Notices()
         self._sample = ProbeSample(store, encoder, probe, seed)
         self._generator = generator
@@ -132,11 +135,16 @@ class Session:
         Its product with a text's vector is CLIP(n) of DnR.
         """
         exemplars = self.exemplars(neurons)
-        unknown = [neuron for neuron in exemplars if neuron not in self._vectors]
-        views = [self.views(exemplars[neuron]) for neuron in unknown]
-        vectors = embed_images(self.store, self.encoder, [[v.pixels for v in shown] for shown in views])
-        self._vectors |= dict(zip(unknown, vectors, strict=True))
-        return {neuron: self._vectors[neuron].mean(axis=0) for neuron in exemplars}
+        unknown = [neuron for neuron in exemplars if neuron not in self._means]
+        for block in blocks(unknown):
+            self._means |= {neuron: v.mean(axis=0) for neuron, v in self._vectors(block).items()}
+        return {neuron: self._means[neuron] for neuron in exemplars}
+
+    def _vectors(self, neurons: Sequence[Neuron]) -> dict[Neuron, Float[np.ndarray, "exemplars dim"]]:
+        """The CLIP vectors of the exemplars of a few neurons."""
+        exemplars = self.exemplars(neurons)
+        views = [self.views(of_neuron) for of_neuron in exemplars.values()]
+        return dict(zip(exemplars, embed_views(self.store, self.encoder, views), strict=True))
 
     # texts
 
@@ -174,9 +182,20 @@ class Session:
         generator = self._images[True].generator
         return f"{type(generator).__name__} ({generator.fingerprint[:8]})"
 
-    def draw(self, concepts: Sequence[str], *, fresh: bool = False) -> dict[str, Rendering]:
-        """Images of each concept and what they evoke; fresh ones are others than those that choose labels."""
+    def draw(self, concepts: Sequence[str], *, fresh: bool = False) -> Iterator[Rendering]:
+        """Of each distinct concept, in order, what images of it evoke; few are in memory at a time.
+
+        Fresh images are others than those that choose labels.
+        """
         return self._images[fresh].render(concepts)
+
+    def image_names(self, concept: str) -> list[str]:
+        """Of each image that was drawn of a concept what names its content."""
+        return self._images[False].names(concept)
+
+    def images_of(self, concept: str) -> UInt8[np.ndarray, "images height width 3"]:
+        """The images that were drawn of a concept."""
+        return self._images[False].pixels(concept)
 
     def probe_correlations(
         self, concepts: Mapping[Neuron, Sequence[str]]
@@ -200,28 +219,39 @@ class Session:
             priors: how well captions support each concept, where that is known.
             fresh: on images that no label was chosen by.
         """
-        exemplars = self.exemplars(list(concepts))
-        known = {neuron: concepts[neuron] for neuron in exemplars}
-        drawn = self.draw([text for texts in known.values() for text in texts], fresh=fresh)
-        vectors = self.exemplar_vectors(list(known))
+        known = {neuron: concepts[neuron] for neuron in self.exemplars(list(concepts))}
         correlations = self.probe_correlations(known) if "probe_correlation" in needs else {}
-        renderings = {neuron: [drawn[text] for text in texts] for neuron, texts in known.items() if texts}
-        asked = renderings if "shows" in needs else {}
-        min_fit = self.drawing.min_fit
-        shows = {n: self._sample.shows(n, of_n, self._vectors[n], min_fit) for n, of_n in asked.items()}
-        typical = {n: self._sample.mean_activation(self._activations, n) for n in asked}
-        return {
-            neuron: gather_evidence(
-                exemplars[neuron],
-                vectors[neuron],
-                of_neuron,
-                probe_correlation=correlations.get(neuron),
-                prior=_prior(neuron, len(of_neuron), priors) if "prior" in needs else None,
-                shows=shows.get(neuron),
-                typical_activation=typical.get(neuron),
-            )
-            for neuron, of_neuron in renderings.items()
-        }
+        found: dict[Neuron, Evidence] = {}
+        for block in blocks([neuron for neuron, texts in known.items() if texts]):
+            drawn = self.draw([text for neuron in block for text in known[neuron]], fresh=fresh)
+            by_text = {rendering.concept: rendering for rendering in drawn}
+            vectors = self._vectors(block)
+            for neuron in block:
+                renderings = [by_text[text] for text in known[neuron]]
+                found[neuron] = self._evidence(
+                    neuron, renderings, vectors[neuron], correlations.get(neuron), needs, priors
+                )
+        return found
+
+    def _evidence(
+        self,
+        neuron: Neuron,
+        renderings: Sequence[Rendering],
+        vectors: Float[np.ndarray, "exemplars dim"],
+        correlation: Float[np.ndarray, " concepts"] | None,
+        needs: frozenset[Need],
+        priors: Priors | None,
+    ) -> Evidence:
+        sees, sample = "shows" in needs, self._sample
+        return gather_evidence(
+            self.exemplars([neuron])[neuron],
+            vectors.mean(axis=0),
+            renderings,
+            probe_correlation=correlation,
+            prior=_prior(neuron, len(renderings), priors) if "prior" in needs else None,
+            shows=sample.shows(neuron, renderings, vectors, self.drawing.min_fit) if sees else None,
+            typical_activation=sample.mean_activation(self._activations, neuron) if sees else None,
+        )
 
     def shown(self, neuron: Neuron, concept: str) -> int | None:
         """How many images of a concept that was scored for a neuron show it; None if no scorer asked."""
@@ -280,6 +310,12 @@ class Evaluator(Protocol):
     @abstractmethod
     def evaluate(self, description: Description, session: Session) -> Sequence[Scorecard | Table]:
         """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""
+
+
+def blocks(neurons: Sequence[Neuron]) -> Iterator[Sequence[Neuron]]:
+    """Neurons in blocks: memory holds what belongs to a few of them, and these share batches."""
+    for start in range(0, len(neurons), _BLOCK):
+        yield neurons[start : start + _BLOCK]
 
 
 def _prior(neuron: Neuron, n: int, priors: Priors | None) -> Float[np.ndarray, " concepts"]:

@@ -8,13 +8,12 @@ label, as CLIP sees it, against activations (Oikarinen and Weng 2024, "Linear Ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zlib import crc32
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.scorecard import Scorecard, Table
@@ -89,8 +88,7 @@ class HeldOutScores(Evaluator):
             return [], [], []
         true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
         texts = list(dict.fromkeys([*labels, *true]))
-        seen = self._seen(images, texts, session) if by_clip else self._said(images, texts, session)
-        views = self._views(labeled, texts, images, seen, session)
+        views = self._views(labeled, texts, images, by_clip, session)
         tables = {
             name: np.concatenate([view.tables()[name] for view in views], axis=0)
             for name in views[0].tables()
@@ -118,26 +116,29 @@ class HeldOutScores(Evaluator):
         labeled: Sequence[Explanation],
         texts: Sequence[str],
         images: ProbeSet,
-        seen: tuple[Float[np.ndarray, "images texts"], Bool[np.ndarray, "images texts"]],
+        by_clip: bool,
         session: Session,
     ) -> list[_LayerView]:
-        outputs, drawn = session.held_out.activations(images), session.draw(texts, fresh=True)
-        cosines, present = seen
-        views = []
-        for layer in dict.fromkeys(e.neuron.layer for e in labeled):
-            members = tuple(e for e in labeled if e.neuron.layer == layer)
-            values = outputs[layer].values[:, [e.neuron.unit for e in members]].astype(float)
-            views.append(_LayerView(members, values, cosines, present, [drawn[text] for text in texts]))
-        return views
-
-    def _seen(
-        self, images: ProbeSet, texts: Sequence[str], session: Session
-    ) -> tuple[Float[np.ndarray, "images texts"], Bool[np.ndarray, "images texts"]]:
-        """CLIP's cosine of each image and text, and whether the image shows it."""
-        cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
-        drawn = session.draw(texts, fresh=True)
-        own = [drawn[text].embeddings @ drawn[text].text_embedding for text in texts]
-        return cosines, cosines >= np.asarray([np.quantile(of_text, 1 - self.shown) for of_text in own])
+        outputs = session.held_out.activations(images)
+        layers = list(dict.fromkeys(e.neuron.layer for e in labeled))
+        members = {layer: tuple(e for e in labeled if e.neuron.layer == layer) for layer in layers}
+        values = {
+            layer: outputs[layer].values[:, [e.neuron.unit for e in of_layer]].astype(float)
+            for layer, of_layer in members.items()
+        }
+        shown, cosy = [], {layer: _Cosy() for layer in layers}
+        for rendering in session.draw(texts, fresh=True):
+            own = rendering.embeddings @ rendering.text_embedding
+            shown.append(np.quantile(own, 1 - self.shown))
+            for layer, of_layer in members.items():
+                units = [e.neuron.unit for e in of_layer]
+                cosy[layer].add(rendering.activations[layer][:, units], values[layer])
+        if by_clip:
+            cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
+            present = cosines >= np.asarray(shown)
+        else:
+            cosines, present = self._said(images, texts, session)
+        return [_LayerView(members[layer], values[layer], cosines, present, cosy[layer]) for layer in layers]
 
     def _said(
         self, images: ProbeSet, texts: Sequence[str], session: Session
@@ -149,6 +150,21 @@ class HeldOutScores(Evaluator):
 
 
 @dataclass(frozen=True)
+class _Cosy:
+    """What the drawn images of each text say of all units of a layer."""
+
+    auc: list[Float[np.ndarray, " units"]] = field(default_factory=list)
+    mad: list[Float[np.ndarray, " units"]] = field(default_factory=list)
+
+    def add(
+        self, drawn: Float[np.ndarray, "drawn units"], control: Float[np.ndarray, "images units"]
+    ) -> None:
+        """Look at the images of one more text."""
+        self.auc.append(cosy_auc(drawn, control))
+        self.mad.append(cosy_mad(drawn, control))
+
+
+@dataclass(frozen=True)
 class _LayerView:
     """The labeled neurons of one layer on real images and on the drawn ones of every text."""
 
@@ -156,7 +172,7 @@ class _LayerView:
     values: Float[np.ndarray, "images units"]
     cosines: Float[np.ndarray, "images texts"]
     present: Bool[np.ndarray, "images texts"]
-    drawn: Sequence[Rendering]
+    cosy: _Cosy
 
     @property
     def active(self) -> Bool[np.ndarray, "images units"]:
@@ -164,12 +180,10 @@ class _LayerView:
 
     def tables(self) -> dict[str, Float[np.ndarray, "units texts"]]:
         """Every metric of every unit with every text."""
-        layer, units = self.explanations[0].neuron.layer, [e.neuron.unit for e in self.explanations]
-        of_texts = [rendering.activations[layer][:, units] for rendering in self.drawn]
         active = self.active
         return {
-            "cosy_auc": np.stack([cosy_auc(drawn, self.values) for drawn in of_texts], axis=1),
-            "cosy_mad": np.stack([cosy_mad(drawn, self.values) for drawn in of_texts], axis=1),
+            "cosy_auc": np.stack(self.cosy.auc, axis=1),
+            "cosy_mad": np.stack(self.cosy.mad, axis=1),
             "correlation": correlation(self.values, self.cosines),
             "auprc": average_precision(self.values, self.present),
             "f1": f1(active, self.present),

@@ -17,7 +17,7 @@ from dnr_bench.methods.network_dissection import concept_masks, overlaps, thresh
 from dnr_bench.methods.similarities import SIMILARITIES, Similarity
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.probe import ShapesProbe
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 
 BuildRun = Callable[..., RunConfig]
 
@@ -107,7 +107,7 @@ def test_similarities_do_not_depend_on_chunks_or_on_the_order_of_images(name: Si
 
 
 def test_thresholds_are_the_quantile_of_all_places() -> None:
-    target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=32)
+    target = hooked_network("embedded:target", pool="mean", device="cpu", batch_size=32)
     probe = ShapesProbe(70).load(0)
     images = list(probe.images)
     pairs = [(row, unit) for unit in range(64) for row in range(len(images))]
@@ -123,7 +123,7 @@ def test_thresholds_are_the_quantile_of_all_places() -> None:
 
 
 def test_overlaps_are_ious_of_masks_with_the_places_above_the_threshold() -> None:
-    target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=32)
+    target = hooked_network("embedded:target", pool="mean", device="cpu", batch_size=32)
     probe = ShapesProbe(9).load(0)
     masks = concept_masks(probe)
     high = thresholds(target, probe, "concepts", 64, quantile=0.05)

@@ -17,7 +17,7 @@ from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.shapes.concepts import Concept, parse
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 from dnr_bench.shapes.world import CLASSES, planted_units
 from evaluators.fc_layer import FcLayer
 from evaluators.planted import POOL_SIZE, Planted, concept_pool, exact, too_narrow, too_wide, wrong
@@ -67,7 +67,7 @@ def planted() -> Planted:
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory):
-    target = shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
+    target = hooked_network("embedded:target", pool="mean", device="cpu", batch_size=64)
     encoder = local_clip("embedded:clip", device="cpu", dtype="float32", batch_size=64)
     store = tmp_path_factory.mktemp("evaluators")
 

@@ -13,7 +13,7 @@ from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Table
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.console import print_result
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
 from tests.conftest import built_run
 from tests.helpers.sessions import LabelSession
@@ -53,7 +53,7 @@ def found(tmp_path: Path) -> Callable[..., Table]:
     def call(rank: NeuronRank, labels: dict[int, str], values: np.ndarray = VALUES) -> Table:
         units = values.shape[1]
         session = LabelSession(
-            shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64),
+            hooked_network("embedded:target", pool="mean", device="cpu", batch_size=64),
             AllAlike(),
             tmp_path / "store",
             values={"layer": values},
@@ -126,7 +126,7 @@ def test_a_number_spreads_over_the_neurons_and_an_unknown_one_is_named(found) ->
         NeuronRank(
             ["layer:0", "layer:7"], None, "descending", k=2, alpha=0.7, clip=True, as_printed=False
         ).check(
-            [Neuron("layer", 0)], shapes_target("embedded:target", pool="mean", device="cpu", batch_size=64)
+            [Neuron("layer", 0)], hooked_network("embedded:target", pool="mean", device="cpu", batch_size=64)
         )
     with pytest.raises(UsageError, match="'seven' is no neuron"):
         NeuronRank(["seven"], None, "descending", k=2, alpha=0.7, clip=True, as_printed=False)

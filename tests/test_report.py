@@ -83,7 +83,7 @@ def test_a_page_runs_nothing_that_a_received_result_names(
 
 
 def test_pictures_of_others_are_read_with_care(page: Path) -> None:
-    file, folder = page.parent / "pictures.safetensors", page.parent
+    file, folder = page.parent / "pictures.zip", page.parent
     whole, known = file.read_bytes(), Pictures.read(folder)
     assert known.strips
     for damaged in (b"", whole[:100], b"nonsense" * 99, whole.replace(b"exemplars", b"exemplarz")):

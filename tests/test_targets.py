@@ -8,7 +8,7 @@ from torchvision.models import VisionTransformer, resnet18
 
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.shapes.probe import ShapesProbe
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 from dnr_bench.targets.hooked import HookedTarget, untrain
 from dnr_bench.targets.preprocessing import Preprocessing
 
@@ -18,7 +18,7 @@ IMAGES = [ShapesProbe(12).load(0).images[i] for i in range(12)]
 
 @pytest.fixture(scope="module")
 def shapes() -> HookedTarget:
-    return shapes_target("embedded:target", pool="mean", device="cpu", batch_size=5)
+    return hooked_network("embedded:target", pool="mean", device="cpu", batch_size=5)
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +123,12 @@ def test_values_that_are_not_finite_end_the_run() -> None:
 
 def test_an_unknown_checkpoint_lists_the_embedded_ones() -> None:
     with pytest.raises(UsageError, match=r"no checkpoint directory 'embedded:nope'; .*embedded:target"):
-        shapes_target("embedded:nope", pool="mean", device="cpu", batch_size=5)
+        hooked_network("embedded:nope", pool="mean", device="cpu", batch_size=5)
 
 
 def test_random_weights_follow_their_seed_and_are_a_target_of_their_own(shapes: HookedTarget) -> None:
     def untrained(seed: int) -> HookedTarget:
-        return shapes_target(
+        return hooked_network(
             "embedded:target", pool="mean", device="cpu", batch_size=5, random_weights=True, seed=seed
         )
 

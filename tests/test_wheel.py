@@ -36,7 +36,7 @@ import numpy as np
 
 from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.session import Evaluator
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 
 
 class Highest:
@@ -59,7 +59,7 @@ class Brevity(Evaluator):
 
 
 def my_target(device: str):
-    return shapes_target("embedded:target", pool="max", device=device, batch_size=64)
+    return hooked_network("embedded:target", pool="max", device=device, batch_size=64)
 """,
     "my_parts/conf/scorer/highest.yaml": "_target_: my_parts.parts.Highest\nweight: 1.0\n",
     "my_parts/conf/evaluator/brevity.yaml": "_target_: my_parts.parts.Brevity\n",

@@ -53,7 +53,7 @@ class LiveResult(RunResult):
         assert self.session is not None
         folder = Path(path)
         self.write(folder)
-        return write_report(self, take_pictures(self, self.session), folder)
+        return write_report(self, take_pictures(self, self.session, folder), folder)
 
 
 def describe(

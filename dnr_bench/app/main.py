@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ COMMANDS = {
 _GROUP = "dnr_bench.commands"
 #: Seconds that an interrupted process has for closing what is open.
 _GRACE = 45
+#: Imports make many objects that stay: looking through them as often as by default takes a fourth of their time.
+_COLLECTED = (50_000, 20, 20)
 #: What other libraries are told before they are imported.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,6 +57,7 @@ def prepare_process() -> None:
     """
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
+    gc.set_threshold(*_COLLECTED)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for number in (signal.SIGINT, signal.SIGTERM):

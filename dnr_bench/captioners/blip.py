@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Literal
-
-import torch
-import transformers
-from transformers import (
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    BlipForConditionalGeneration,
-    BlipProcessor,
-)
-from transformers.utils import logging as transformers_logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.data.images import View
-from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.shipped import world_of
 
-_FAMILIES = {
-    "blip": (BlipForConditionalGeneration, BlipProcessor),
-    "blip-2": (Blip2ForConditionalGeneration, Blip2Processor),
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Family = Literal["blip", "blip-2"]
+
+
+@dataclass(frozen=True)
+class Blip:
+    """A model of transformers and its processor; `repeats_prompt`: its answers begin with the question."""
+
+    model: Any
+    processor: Any
+    repeats_prompt: bool
 
 
 class BlipCaptioner:
@@ -38,7 +43,7 @@ class BlipCaptioner:
 
     def __init__(
         self,
-        family: Literal["blip", "blip-2"],
+        family: Family,
         checkpoint: str,
         prompt: str | None,
         max_new_tokens: int,
@@ -47,24 +52,11 @@ class BlipCaptioner:
         batch_size: int,
     ) -> None:
         check_range(1, 4096, max_new_tokens=max_new_tokens)
-        self.device, self.dtype, self.batches = (
-            checked_device(device),
-            torch_dtype(dtype),
-            Batches(batch_size),
-        )
+        self.device, self.dtype, self.batches = checked_device(device), dtype, Batches(batch_size, device)
         self.prompt, self.max_new_tokens, self.world = prompt, max_new_tokens, world_of(checkpoint)
         path, weights = model_directory(checkpoint)
-        transformers_logging.disable_progress_bar()  # of loading weights, which is quick
-        kind, processor = _FAMILIES[family]
-        try:
-            self.processor = processor.from_pretrained(path)
-            self.model = kind.from_pretrained(path, dtype=self.dtype).eval()
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UsageError(f"checkpoint={checkpoint!r} is no {kind.__name__}: {reason}") from error
-        # BLIP-2 on a decoder gives the question back, on an encoder and decoder (T5) only its answer
-        is_decoder = family == "blip-2" and not self.model.language_model.config.is_encoder_decoder
-        self.repeats_prompt = prompt is not None and is_decoder
+        _check_family(path, family, checkpoint)
+        self._blip = OnDemand(lambda: _loaded(path, family, dtype, checkpoint))
         self.fingerprint = digest(
             {
                 "weights": weights,
@@ -72,29 +64,74 @@ class BlipCaptioner:
                 "prompt": prompt,
                 "max_new_tokens": max_new_tokens,
                 "dtype": dtype,
-                "transformers": transformers.__version__,
+                "transformers": version("transformers"),
             }
         )
 
     def caption(self, views: Sequence[View]) -> list[str]:
-        """One caption per view, in order."""
-        return [caption for part in self.batches.over(views, self._captions) for caption in part]
+        """One caption per view, in order; views are decoded and resized ahead of the model."""
+        processor = self._blip().processor
 
-    @torch.inference_mode()
-    def _captions(self, views: Sequence[View]) -> list[str]:
-        take_turn(self.model, self.device)
-        asked = {} if self.prompt is None else {"text": [self.prompt] * len(views)}
-        inputs = self.processor(
-            images=[view.pixels for view in views],
-            input_data_format="channels_last",
-            return_tensors="pt",
-            **asked,
-        ).to(self.device)
-        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        if self.prompt is None:
-            inputs = {"pixel_values": inputs["pixel_values"]}
-        tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
-        if self.repeats_prompt:
+        def pixels(view: View) -> Tensor:
+            found = processor.image_processor(
+                images=view.pixels, input_data_format="channels_last", return_tensors="pt"
+            )
+            values: Tensor = found["pixel_values"][0]
+            return values
+
+        parts = self.batches.over_prepared(views, pixels, self._collated, self._captions)
+        return [caption for part in parts for caption in part]
+
+    def _collated(self, pixels: Sequence[Tensor]) -> Tensor:
+        import torch
+
+        batch = torch.stack(list(pixels))
+        return batch.pin_memory() if is_cuda(self.device) else batch
+
+    def _captions(self, pixels: Tensor) -> list[str]:
+        import torch
+
+        blip = self._blip()
+        take_turn(blip.model, self.device)
+        inputs: dict[str, Tensor] = {}
+        if self.prompt is not None:
+            asked = [self.prompt] * len(pixels)
+            inputs = dict(blip.processor(text=asked, return_tensors="pt").to(self.device))
+        values = pixels.to(self.device, non_blocking=True).to(torch_dtype(self.dtype))
+        with torch.inference_mode():
+            tokens = blip.model.generate(
+                pixel_values=values, **inputs, max_new_tokens=self.max_new_tokens, do_sample=False
+            )
+        if self.prompt is not None and blip.repeats_prompt:
             tokens = tokens[:, inputs["input_ids"].shape[1] :]
-        captions = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        captions = blip.processor.batch_decode(tokens, skip_special_tokens=True)
         return [" ".join(caption.split()) for caption in captions]
+
+
+def _check_family(path: Path, family: Family, checkpoint: str) -> None:
+    """Raises `UsageError`, before anything is loaded, for a folder of another kind of model."""
+    try:
+        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"checkpoint={checkpoint!r} is no captioner: {error!r}") from error
+    if kind != family:
+        raise UsageError(f"checkpoint={checkpoint!r} is a model of type {kind!r}, not {family!r}")
+
+
+def _loaded(path: Path, family: Family, dtype: Dtype, checkpoint: str) -> Blip:
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # of loading weights, which is quick
+    kind, processor = {
+        "blip": (transformers.BlipForConditionalGeneration, transformers.BlipProcessor),
+        "blip-2": (transformers.Blip2ForConditionalGeneration, transformers.Blip2Processor),
+    }[family]
+    try:
+        ready = processor.from_pretrained(path)
+        model = kind.from_pretrained(path, dtype=torch_dtype(dtype)).eval()
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"checkpoint={checkpoint!r} is no {kind.__name__}: {reason}") from error
+    # BLIP-2 on a decoder gives the question back, on an encoder and decoder (T5) only its answer
+    repeats = family == "blip-2" and not model.language_model.config.is_encoder_decoder
+    return Blip(model, ready, repeats)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnr_bench.data.images import View
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.shipped import embedded_path
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.protocols import ImageTextEncoder
@@ -25,7 +27,8 @@ class ClipConcepts:
         self.concepts = read_concepts(concepts)
         if not 1 <= top <= len(self.concepts):
             raise UsageError(f"top={top} must lie in 1..{len(self.concepts)}, the number of concepts")
-        self.vectors = encoder.embed_texts(in_template(self.concepts, template))
+        texts = in_template(self.concepts, template)
+        self._vectors = OnDemand(lambda: encoder.embed_texts(texts))
         self.fingerprint = fingerprint_of(
             "clip_concepts",
             {
@@ -40,7 +43,8 @@ class ClipConcepts:
         """One caption per view, in order."""
         if not views:
             return []
-        cosines = self.encoder.embed_images([view.pixels for view in views]) @ self.vectors.T
+        images = Lazy(len(views), lambda place: views[place].pixels)
+        cosines = self.encoder.embed_images(images) @ self._vectors().T
         nearest = np.argsort(-cosines, axis=1, kind="stable")[:, : self.top]
         return [", ".join(self.concepts[index] for index in row) for row in nearest]
 

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import file_digest
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
-from transformers.utils import logging as transformers_logging
-
 from dnr_bench.data.chat import Answer, Question
-from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import Dtype, checked_device, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory, short_name
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model of transformers and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        known = ends if isinstance(ends, list) else [ends]
+        return {*known, self.tokenizer.eos_token_id}
 
 
 class LocalChat:
@@ -31,25 +44,16 @@ class LocalChat:
 
     def __init__(self, checkpoint: str, max_tokens: int, device: str, dtype: Dtype, batch_size: int) -> None:
         check_range(1, 65536, max_tokens=max_tokens)
-        self.device, self.batches = checked_device(device), Batches(batch_size)
+        self.device, self.batches = checked_device(device), Batches(batch_size, device)
         self.name, self.max_tokens = short_name(checkpoint), max_tokens
-        transformers_logging.disable_progress_bar()  # of loading
         path, options, weights = _located(checkpoint)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", **options)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UsageError(f"checkpoint={checkpoint!r} is no causal language model: {reason}") from error
-        self.model = model.eval()
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self._loaded = OnDemand(lambda: _loaded(path, options, dtype, checkpoint))
         self.fingerprint = digest(
             {
                 "weights": weights,
                 "max_tokens": max_tokens,
                 "dtype": dtype,
-                "transformers": transformers.__version__,
+                "transformers": version("transformers"),
             }
         )
 
@@ -68,41 +72,48 @@ class LocalChat:
             yield from found
 
     def _prompt(self, question: Question) -> str:
-        if self.tokenizer.chat_template is None:
+        tokenizer = self._loaded().tokenizer
+        if tokenizer.chat_template is None:
             return question.text
         message = [{"role": "user", "content": question.text}]
-        prompt: str = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        prompt: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         return prompt
 
-    @torch.inference_mode()
     def _answered(
         self, block: Sequence[int], prompts: Sequence[str], questions: Sequence[Question]
     ) -> list[tuple[int, Answer]]:
-        take_turn(self.model, self.device)
+        import torch
+        from transformers import LogitsProcessorList
+
+        from dnr_bench.chats.noise import Sampling
+
+        loaded = self._loaded()
+        tokenizer, ends = loaded.tokenizer, loaded.ends
+        take_turn(loaded.model, self.device)
         started = time.time()
         # a chat template writes the special tokens itself
-        special = self.tokenizer.chat_template is None
-        inputs = self.tokenizer(
+        special = tokenizer.chat_template is None
+        inputs = tokenizer(
             [prompts[i] for i in block], return_tensors="pt", padding=True, add_special_tokens=special
         ).to(self.device)
         length = inputs["input_ids"].shape[1]
-        output = self.model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            max_new_tokens=self.max_tokens,
-            do_sample=False,  # the noise below samples
-            logits_processor=LogitsProcessorList([_Sampling([questions[i] for i in block])]),
-            pad_token_id=self.tokenizer.pad_token_id,
-        )[:, length:].cpu()
+        with torch.inference_mode():
+            output = loaded.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.max_tokens,
+                do_sample=False,  # the noise samples
+                logits_processor=LogitsProcessorList([Sampling([questions[i] for i in block])]),
+                pad_token_id=tokenizer.pad_token_id,
+            )[:, length:].cpu()
         seconds = (time.time() - started) / len(block)
-        ends = self._ends()
         found = []
         for row, index in enumerate(block):
             tokens = output[row].tolist()
             stop = next((place for place, token in enumerate(tokens) if token in ends), None)
             kept = tokens if stop is None else tokens[:stop]
             answer = Answer(
-                text=self.tokenizer.decode(kept, skip_special_tokens=True),
+                text=tokenizer.decode(kept, skip_special_tokens=True),
                 stopped="length" if stop is None else "stop",
                 prompt_tokens=int(inputs["attention_mask"][row].sum()),
                 completion_tokens=len(kept),
@@ -113,27 +124,20 @@ class LocalChat:
             found.append((index, answer))
         return found
 
-    def _ends(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        known = ends if isinstance(ends, list) else [ends]
-        return {*known, self.tokenizer.eos_token_id}
 
+def _loaded(path: Path, options: dict[str, Any], dtype: Dtype, checkpoint: str) -> LanguageModel:
+    import transformers
 
-class _Sampling(LogitsProcessor):  # type: ignore[misc]
-    """Sampling at each row's temperature by Gumbel noise from a stream of its own: the highest sum wins."""
-
-    def __init__(self, questions: Sequence[Question]) -> None:
-        self.temperatures = [question.temperature for question in questions]
-        self.streams = [torch.Generator().manual_seed(question.seed) for question in questions]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        noisy = scores.float()
-        for row, (temperature, stream) in enumerate(zip(self.temperatures, self.streams, strict=True)):
-            if temperature > 0:
-                uniform = torch.rand(scores.shape[1], generator=stream).clamp_min(1e-20)
-                gumbel = -torch.log(-torch.log(uniform))
-                noisy[row] = noisy[row] / temperature + gumbel.to(noisy.device)
-        return noisy
+    transformers.utils.logging.disable_progress_bar()  # of loading
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, padding_side="left", **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"checkpoint={checkpoint!r} is no causal language model: {reason}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LanguageModel(model.eval(), tokenizer)
 
 
 def _located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:

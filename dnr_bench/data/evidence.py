@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 #: Where a concept came from: captions of exemplars, captions of generated images, another method, the user,
 #: or from the user and one of the others.
@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Rendering:
-    """The images that were generated for one concept, and what they evoke.
+    """What the images that were generated for one concept evoke.
 
     `activations` holds every layer of the run: {layer: [images, units]}; `embeddings` have length 1; `fit`:
     how well each image shows the concept, where the generator itself knows: 1 as well as can be, 0 as any
@@ -46,7 +46,6 @@ class Rendering:
     """
 
     concept: str
-    images: UInt8[np.ndarray, "images height width 3"]
     activations: Mapping[str, Float[np.ndarray, "images _"]]
     embeddings: Float[np.ndarray, "images dim"]
     text_embedding: Float[np.ndarray, " dim"]

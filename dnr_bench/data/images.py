@@ -93,9 +93,23 @@ class ProbeSet:
 class View:
     """An exemplar as the captioner sees it: its pixels, and its image's own caption if there is one.
 
-    activation: the neuron's on it, which captioners do not look at; None for images of no neuron.
+    name: names the content of the pixels: equal names, equal pixels. load: decodes them, each time anew, so
+    that views of many neurons wait in little memory. activation: the neuron's on it, which captioners do not
+    look at; None for images of no neuron.
     """
 
-    pixels: Image
+    name: str
+    load: Callable[[], Image]
     caption: str | None
     activation: float | None = None
+
+    @classmethod
+    def of(cls, image: Image, caption: str | None = None) -> View:
+        """The view of an image that is in memory."""
+        content = f"{image.dtype}{image.shape}".encode() + np.ascontiguousarray(image).tobytes()
+        return cls(sha256(content).hexdigest(), lambda: image, caption)
+
+    @property
+    def pixels(self) -> Image:
+        """The pixels, decoded now."""
+        return self.load()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import bert_score
 import numpy as np
-import transformers
-from bert_score import BERTScorer
-from bert_score.utils import model2layers
 from jaxtyping import Float
-from transformers import AutoConfig
 
-from dnr_bench.encoders.vocabulary import has_unknown_words
-from dnr_bench.infra.devices import Batches, checked_device, take_turn
+from dnr_bench.encoders.vocabulary import Vocabulary
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import checked_device, take_turn
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory, short_name
+from dnr_bench.infra.on_demand import OnDemand
 
 
 class BertScore:
@@ -31,33 +31,23 @@ class BertScore:
 
     def __init__(self, checkpoint: str, layer: int | None, device: str, batch_size: int) -> None:
         path, weights = model_directory(checkpoint)
-        if layer is None:
-            layer = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
-        self.name, self.device, self.batches = (
-            short_name(checkpoint),
-            checked_device(device),
-            Batches(batch_size),
-        )
-        transformers.utils.logging.disable_progress_bar()  # of loading
-        layer = _checked(layer, checkpoint, path)
-        with _plain_name(path) as plain:
-            self.scorer = BERTScorer(str(plain), num_layers=layer, device="cpu")
-        self.scorer.device = str(self.device)  # its model goes there when it is its turn
-        self.scorer._model.float()
-        self.scorer._tokenizer.model_max_length = min(self.scorer._tokenizer.model_max_length, 512)
+        self.name, self.device = short_name(checkpoint), checked_device(device)
+        self.batches, self.vocabulary = Batches(batch_size, device), Vocabulary(path)
+        known = _checked(_best_layer(checkpoint) if layer is None else layer, checkpoint, path)
+        self._scorer = OnDemand(lambda: _loaded(path, known, device))
         self.fingerprint = digest(
             {
                 "weights": weights,
-                "layer": layer,
+                "layer": known,
                 "dtype": "float32",
-                "bert-score": bert_score.__version__,
-                "transformers": transformers.__version__,
+                "bert-score": version("bert-score"),
+                "transformers": version("transformers"),
             }
         )
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
         """For each text whether it has a word that the model does not know."""
-        return has_unknown_words(self.scorer._tokenizer, texts)
+        return self.vocabulary.unknown(texts)
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> Float[np.ndarray, " pairs"]:
         """F1 of each text against the reference at its place; no text may be empty."""
@@ -67,15 +57,40 @@ class BertScore:
         return np.concatenate(list(self.batches.over(pairs, self._f1)))
 
     def _f1(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        take_turn(self.scorer._model, self.device)
+        scorer = self._scorer()
+        take_turn(scorer._model, self.device)
         texts, references = zip(*pairs, strict=True)
-        _, _, f1 = self.scorer.score(list(texts), list(references), batch_size=len(pairs))
+        _, _, f1 = scorer.score(list(texts), list(references), batch_size=len(pairs))
         found: np.ndarray = f1.numpy().astype(float)
         return found
 
 
+def _loaded(path: Path, layer: int, device: str) -> Any:
+    import transformers
+    from bert_score import BERTScorer
+
+    transformers.utils.logging.disable_progress_bar()  # of loading
+    with _plain_name(path) as plain:
+        scorer = BERTScorer(str(plain), num_layers=layer, device="cpu")
+    scorer.device = device  # its model goes there when it is its turn
+    scorer._model.float()
+    scorer._tokenizer.model_max_length = min(scorer._tokenizer.model_max_length, 512)
+    return scorer
+
+
+def _best_layer(checkpoint: str) -> int | None:
+    """The layer that bert-score holds best for a model that it knows by name."""
+    from bert_score.utils import model2layers
+
+    known: int | None = model2layers.get(checkpoint, model2layers.get(checkpoint.split("/")[-1]))
+    return known
+
+
 def _checked(layer: int | None, checkpoint: str, path: Path) -> int:
-    n_layers = AutoConfig.from_pretrained(path).num_hidden_layers
+    try:
+        n_layers = int(json.loads((path / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"checkpoint={checkpoint!r} is no BERT: {error!r}") from error
     if layer is None or not 1 <= layer <= n_layers:
         raise UsageError(f"layer={layer} must lie in 1..{n_layers} for checkpoint={checkpoint!r}")
     return layer

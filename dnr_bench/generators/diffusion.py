@@ -6,21 +6,20 @@ import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
-import torch
-import transformers
-from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
 from dnr_bench.data.images import Image
-from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.hub import fetched, is_local
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.shipped import world_of
 
@@ -66,13 +65,11 @@ class DiffusionGenerator:
             raise UsageError(f"size={size} must be a multiple of 8")
         if negative_prompt is not None and guidance is not None and guidance <= 1:
             raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
-        self.device, self.batches = checked_device(device), Batches(batch_size)
+        self.device, self.batches = checked_device(device), Batches(batch_size, device)
         path, weights = _located(checkpoint, revision, variant, safety_checker)
+        if safety_checker and not _has_checker(path):
+            raise UsageError(f"safety_checker=true, but {str(path)!r} has none")
         self.world = world_of(checkpoint)
-        self.pipeline = _loaded(path, variant, dtype, safety_checker)
-        if scheduler is not None or scheduler_options:
-            changed = _scheduler(self.pipeline.scheduler, scheduler, scheduler_options or {})
-            self.pipeline.scheduler = changed
         options = {
             "num_inference_steps": steps,
             "guidance_scale": guidance,
@@ -81,22 +78,37 @@ class DiffusionGenerator:
             "width": size,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
-        _check_options(self.pipeline, self.options)
-        _speed_up(self.pipeline, self.device, compile)
-        schedule = self.pipeline.scheduler.config  # its hidden keys are in the order of a set
+        changes = dict(scheduler_options or {})
+
+        def load() -> Any:
+            pipeline = _loaded(path, variant, dtype, safety_checker)
+            if scheduler is not None or changes:
+                pipeline.scheduler = _scheduler(pipeline.scheduler, scheduler, changes)
+            _check_options(pipeline, self.options)
+            _speed_up(pipeline, self.device, compile)
+            return pipeline
+
+        self._pipeline = OnDemand(load)
+        if scheduler is not None or changes:  # names of diffusers', which it alone can check
+            self._pipeline()
         self.fingerprint = digest(
             {
                 "weights": weights,
                 "variant": variant,
-                "scheduler": type(self.pipeline.scheduler).__name__,
-                "schedule": {key: value for key, value in schedule.items() if not key.startswith("_")},
+                "scheduler": scheduler,
+                "scheduler_options": changes,
                 "options": self.options,
                 "safety_checker": safety_checker,
                 "dtype": dtype,
-                "diffusers": diffusers.__version__,
-                "transformers": transformers.__version__,
+                "diffusers": version("diffusers"),
+                "transformers": version("transformers"),
             }
         )
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline of diffusers, loaded when something is to be drawn."""
+        return self._pipeline()
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
@@ -124,19 +136,22 @@ class DiffusionGenerator:
             )
         return [image for image in images if image is not None]
 
-    @torch.inference_mode()
     def _drawn(self, requests: Sequence[tuple[str, int]]) -> list[Image | None]:
         """At most one batch of images; None where the safety checker objects."""
-        take_turn(self.pipeline, self.device)
+        import torch
+
+        pipeline = self._pipeline()
+        take_turn(pipeline, self.device)
         n, missing = len(requests), self.batches.size - len(requests)
         prompts, seeds = [prompt for prompt, _ in requests], [seed for _, seed in requests]
         options: dict[str, Any] = dict(self.options)
         if "negative_prompt" in options:
             options["negative_prompt"] = [options["negative_prompt"]] * self.batches.size
         generators = [torch.Generator().manual_seed(seed) for seed in seeds + seeds[-1:] * missing]
-        output = self.pipeline(
-            prompts + prompts[-1:] * missing, generator=generators, output_type="np", **options
-        )
+        with torch.inference_mode():
+            output = pipeline(
+                prompts + prompts[-1:] * missing, generator=generators, output_type="np", **options
+            )
         if not np.isfinite(output.images).all():
             raise RunError("the generator gave images that are not numbers; try generator.dtype=float32")
         flags = getattr(output, "nsfw_content_detected", None) or [False] * n
@@ -144,10 +159,12 @@ class DiffusionGenerator:
         return [None if flag else image for image, flag in zip(pixels, flags[:n], strict=True)]
 
 
-def _speed_up(pipeline: Any, device: torch.device, compile: bool) -> None:
+def _speed_up(pipeline: Any, device: str, compile: bool) -> None:
     """Speed settings that leave the images the same: memory format, and torch.compile of the denoiser."""
+    import torch
+
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    if device.type == "cuda":
+    if is_cuda(device):
         denoiser.to(memory_format=torch.channels_last)
     if compile:
         denoiser.compile()
@@ -169,6 +186,8 @@ def _located(
             )
         path = checkpoint_path(checkpoint)
         return path, directory_digest(path, _index(path).keys() | {_INDEX})
+    from diffusers import DiffusionPipeline
+
     without = {} if safety_checker else {"safety_checker": None}
     snapshot = fetched(
         checkpoint,
@@ -188,20 +207,24 @@ def _index(path: Path) -> dict[str, Any]:
     return content
 
 
-def _loaded(path: Path, variant: str | None, dtype: str, safety_checker: bool) -> Any:
-    has_checker = _index(path).get("safety_checker", [None, None]) != [None, None]
-    if safety_checker and not has_checker:
-        raise UsageError(f"safety_checker=true, but {str(path)!r} has none")
+def _has_checker(path: Path) -> bool:
+    return bool(_index(path).get("safety_checker", [None, None]) != [None, None])
+
+
+def _loaded(path: Path, variant: str | None, dtype: Dtype, safety_checker: bool) -> Any:
+    import diffusers
+    import transformers
+
     without = {"safety_checker": None, "requires_safety_checker": False}
     diffusers.utils.logging.disable_progress_bar()  # of loading
     transformers.utils.logging.disable_progress_bar()
     try:
-        pipeline = AutoPipelineForText2Image.from_pretrained(
+        pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(
             path,
-            dtype=getattr(torch, dtype),
+            dtype=torch_dtype(dtype),
             variant=variant,
             use_safetensors=True,
-            **(without if has_checker and not safety_checker else {}),
+            **(without if _has_checker(path) and not safety_checker else {}),
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"checkpoint={str(path)!r}: {error}") from error
@@ -211,6 +234,8 @@ def _loaded(path: Path, variant: str | None, dtype: str, safety_checker: bool) -
 
 def _scheduler(saved: Any, name: str | None, options: Mapping[str, Any]) -> Any:
     """The saved scheduler, or another on the same noise schedule, with some options changed."""
+    import diffusers
+
     name = name or type(saved).__name__
     kind: Any = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     if kind is None:

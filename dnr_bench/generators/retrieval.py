@@ -13,6 +13,7 @@ from PIL import ImageOps
 from dnr_bench.data.images import Image, ProbeSet
 from dnr_bench.infra.digests import digest, fingerprint_of
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, Probe, knows
@@ -53,18 +54,35 @@ class RetrievalGenerator:
         check_range(8, 8192, size=size)
         self.encoder, self.contrast, self.prompt = encoder, contrast, prompt
         self.size, self.store = size, store
-        self.set: ProbeSet = images.load(seed)
-        self.ids = frozenset(self.set.ids)
-        self.by_clip = self.set.words is None or knows(encoder, self.set.words)
-        self.fingerprint = fingerprint_of(
+        self._set = OnDemand(lambda: images.load(seed))
+
+    @property
+    def set(self) -> ProbeSet:
+        """The data set, which is read when somebody asks for it."""
+        return self._set()
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """The ids of all of its images."""
+        return frozenset(self.set.ids)
+
+    @cached_property
+    def by_clip(self) -> bool:
+        """Whether CLIP has a say: it knows the words of the captions, or there are none."""
+        return self.set.words is None or knows(self.encoder, self.set.words)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names what is retrieved: the images with their captions, and all that finds them."""
+        return fingerprint_of(
             "retrieval",
             {
                 "images": self.set.digest,
                 "words": digest({"words": list(self.set.words or ())}),
-                "encoder": encoder.fingerprint,
-                "contrast": contrast.fingerprint,
-                "prompt": prompt,
-                "size": size,
+                "encoder": self.encoder.fingerprint,
+                "contrast": self.contrast.fingerprint,
+                "prompt": self.prompt,
+                "size": self.size,
             },
         )
 

@@ -1,30 +1,31 @@
-"""Where models compute: devices, number formats, batch sizes, and whose turn it is in a GPU's memory."""
+"""Where models compute: devices, number formats, and which models lie in a GPU's memory.
+
+PyTorch is imported where it is used: a run that finds everything in the store needs none of it.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import ref
 
-import torch
-
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.infra.ranges import check_range
+
+if TYPE_CHECKING:
+    import torch
 
 #: Number formats that models compute in.
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-T = TypeVar("T")
-R = TypeVar("R")
-_log = logging.getLogger(__name__)
-
-#: Whose turn it is on each device other than the CPU; only one model lies there at a time.
-_present: dict[torch.device, ref[Any]] = {}
+#: What lies on each device other than the CPU, the one used last at the end.
+_present: dict[str, list[ref[Any]]] = {}
 
 
-def checked_device(name: str) -> torch.device:
-    """The device of this name; one that this machine does not have raises `UsageError`."""
+def checked_device(name: str) -> str:
+    """The name of a device; one that this machine does not have raises `UsageError`."""
+    if name == "cpu":
+        return name
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -33,63 +34,61 @@ def checked_device(name: str) -> torch.device:
         raise UsageError(f"device={name!r}: there are {torch.cuda.device_count()} CUDA devices here; use cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device={name!r} does not exist here; use cpu")
-    return device
+    return name
+
+
+def is_cuda(device: str) -> bool:
+    """Whether a device is a GPU of NVIDIA's or AMD's."""
+    return device.partition(":")[0] == "cuda"
 
 
 def torch_dtype(name: Dtype) -> torch.dtype:
     """PyTorch's own object for a number format."""
+    import torch
+
     found: torch.dtype = getattr(torch, name)
     return found
 
 
-def take_turn(model: Any, device: torch.device) -> None:
-    """Bring a model (or a pipeline of models) to its device; what was there goes back to main memory.
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch says with this error that a device's memory does not suffice."""
+    return type(error).__name__ == "OutOfMemoryError"
 
-    Stages of a run use one large model after the other. Each is loaded from disk once, and no two need
-    the GPU's memory at a time.
+
+def take_turn(model: Any, device: str) -> None:
+    """Bring a model (or a pipeline of models) to its device.
+
+    Models stay there while memory suffices, so that stages can alternate in chunks. Where it does not, the
+    others go back to main memory.
     """
-    if device.type == "cpu":
+    if device == "cpu":
         return
-    before = _present.get(device, lambda: None)()
-    if before is model:
+    present = [other for other in _present.get(device, []) if other() is not None]
+    if any(other() is model for other in present):
+        _present[device] = [other for other in present if other() is not model] + [ref(model)]
         return
-    _present.pop(device, None)  # nobody is there, should the next line fail
-    if before is not None:
-        before.to("cpu")
-        torch.cuda.empty_cache()
-    model.to(device)
-    _present[device] = ref(model)
-
-
-class Batches:
-    """Cuts work into batches of `size`, which is halved for good where memory does not suffice."""
-
-    def __init__(self, size: int) -> None:
-        check_range(1, 65536, batch_size=size)
-        self.size = size
-
-    def over(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[R]:
-        """The result of `work` for each batch, in order."""
-        start = 0
-        while start < len(items):
-            block = items[start : start + self.size]
-            result = self._tried(work, block)
-            if result:
-                yield result[0]
-                start += len(block)
-
-    def _tried(self, work: Callable[[Sequence[T]], R], block: Sequence[T]) -> tuple[R] | tuple[()]:
-        """The result alone, or nothing where the batch was too large and a smaller one may do."""
+    _present[device] = present
+    for _ in range(2):
         try:
-            return (work(block),)
-        except torch.OutOfMemoryError as error:
-            if self.size == 1:
-                raise RunError(
-                    "the device's memory does not even suffice for a batch of one; dtype=bfloat16 takes half,"
-                    " device=cpu uses the main memory"
-                ) from error
-        # outside of the handler, whose traceback would hold on to what fills the memory
-        before, self.size = self.size, self.size // 2  # some fill a batch up, however few items it has
+            model.to(device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not make_room(device, but_for=model):
+                raise
+        else:
+            _present[device].append(ref(model))
+            return
+    raise RunError(f"the memory of {device} does not hold this model; dtype=bfloat16 takes half")
+
+
+def make_room(device: str, but_for: Any = None) -> bool:
+    """Send models back to main memory, all but one; False where there is none to send."""
+    import torch
+
+    present = [other() for other in _present.get(device, [])]
+    leaving = [model for model in present if model is not None and model is not but_for]
+    for model in leaving:
+        model.to("cpu")
+    _present[device] = [ref(model) for model in present if model is not None and model is but_for]
+    if is_cuda(device):
         torch.cuda.empty_cache()
-        _log.warning("out of memory with a batch of %d: going on with %d", before, self.size)
-        return ()
+    return bool(leaving)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from hashlib import file_digest, sha256
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CHECKPOINTS, EMBEDDED, embedded_path
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def checkpoint_path(name: str) -> Path:
@@ -24,6 +25,8 @@ def checkpoint_path(name: str) -> Path:
 
 def model_digest(model: nn.Module) -> str:
     """SHA-256 over the structure and all weights of a model."""
+    import torch
+
     total = sha256(repr(model).encode())
     for name, value in sorted(model.state_dict().items()):
         total.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.shipped import EMBEDDED
@@ -36,6 +34,8 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
 
 def _downloaded(checkpoint: str) -> str:
     """Weights as safetensors; where a model has none, its .bin files, which are read with weights_only."""
+    from huggingface_hub import snapshot_download
+
     found: str = snapshot_download(checkpoint, ignore_patterns=[*_LEFT_OUT, "*.bin"])
     if not any(Path(found).rglob("*.safetensors")):
         found = snapshot_download(checkpoint, ignore_patterns=list(_LEFT_OUT))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +18,12 @@ from tqdm import tqdm
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.arrays import ArrayFolder
 from dnr_bench.infra.digests import Key, digest
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.items import ItemFolder, Value
 
 T = TypeVar("T")
+#: What is kept of images that were drawn.
+Kept = Literal["all", "thumbnails", "none"]
 
 #: Items whose names share so many letters share a lock: 4,096 locks per stage, however many items.
 _SLOT = 3
@@ -57,10 +60,16 @@ class _Clock:
 
 
 class Store:
-    """Stage results under `root`, and the count of hits and misses since this object was made."""
+    """Stage results under `root`, and the count of hits and misses since this object was made.
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    images: what is kept of images that were drawn: all pixels, thumbnails for reports, or nothing; what is
+    not kept is drawn again when somebody asks.
+    """
+
+    def __init__(self, root: Path | str, images: Kept = "all") -> None:
+        if images not in get_args(Kept):
+            raise UsageError(f"images={images!r} must be one of {', '.join(get_args(Kept))}")
+        self.root, self.images = Path(root), images
         self.items = ItemFolder(self.root)
         self.arrays = ArrayFolder(self.items)
         self.counts: dict[str, StageCount] = {}
@@ -115,6 +124,19 @@ class Store:
         return self._fill(
             _Request(stage, _digests(keys), lambda indices, _: compute(indices), lambda value: True, batch)
         )
+
+    def read(self, stage: str, key: Key) -> Value | None:
+        """What is stored under a key, without counting; None where nothing is."""
+        return self.items.read(stage, digest(key))
+
+    def write(self, stage: str, key: Key, value: Value) -> None:
+        """Store a value that another stage has made on its way."""
+        self.items.write(stage, digest(key), value)
+
+    def forget(self, stage: str, keys: Sequence[Key]) -> None:
+        """Leave nothing of these items, so that they are computed anew."""
+        for name in _digests(keys):
+            self.items.path(stage, name).unlink(missing_ok=True)
 
     def missing(self, stage: str, keys: Sequence[Key]) -> list[int]:
         """The places of the keys that have no value here, the first one of equal keys."""

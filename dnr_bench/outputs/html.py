@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import RunError
-from dnr_bench.outputs.pictures import SIZE, Pictures
+from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.results.comparison import (
     ComparisonRow,
     Job,
@@ -24,14 +25,16 @@ from dnr_bench.results.comparison import (
     varied_names,
 )
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
+from dnr_bench.stages.thumbnails import SIZE
 
 _SURE = 0.05
+#: Pieces of a page that are written together.
+_TOGETHER = 100
 
 
 def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
     """Write report.html beside result.json in the folder of a run."""
     right = next((name for name, metric in result.metrics.items() if metric.unit == "correct"), None)
-    neurons = [_shown_neuron(neuron, pictures, right) for neuron in result.neurons]
     metrics = [_shown_metric(name, metric) for name, metric in result.metrics.items()]
     names = [name for name, metric in result.metrics.items() if metric.item_kind == "neuron"]
     return _write(
@@ -39,7 +42,9 @@ def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
         "run.html.j2",
         title=_title(folder),
         size=SIZE,
-        neurons=neurons,
+        neurons=Lazy(
+            len(result.neurons), lambda place: _shown_neuron(result.neurons[place], pictures, right)
+        ),
         layers=list(dict.fromkeys(neuron.layer for neuron in result.neurons)),
         sortable=names,
         metrics=metrics,
@@ -189,9 +194,10 @@ def _write(path: Path, template: str, **content: object) -> Path:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = _number
-    page = environment.get_template(template).render(**content)
+    page = environment.get_template(template).stream(**content)
+    page.enable_buffering(_TOGETHER)
     try:
-        path.write_text(page, encoding="utf-8")
+        page.dump(str(path), encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -6,57 +6,36 @@ anything that it names.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile
 
 import cattrs
 import cv2
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from dnr_bench.data.exemplars import Exemplars
+from dnr_bench.data.exemplars import Exemplar
 from dnr_bench.data.images import Box, Image
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.batches import n_workers
+from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.files import check_regular
+from dnr_bench.infra.source import code_of
 from dnr_bench.results.schema import NeuronResult, RunResult
-from dnr_bench.session import Session
+from dnr_bench.session import Session, blocks
+from dnr_bench.stages.thumbnails import MOST, SIZE, Strip, small, stored_strip
 
-_NAME = "pictures.safetensors"
-#: Width and height of the pictures, in pixels.
-SIZE = 64
-#: A WebP is at most 16,383 pixels wide.
-MOST = 255
-_QUALITY = 80
-_SPATIAL_COLOR = (255, 60, 0)
+_NAME, _TILES = "pictures.zip", "tiles.json"
+_BOX_COLOR = (255, 60, 0)
 _STRIP = re.compile(r"[a-z][0-9]{1,9}")
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Pictures side by side in one WebP, and how many: a page of a thousand neurons stays light."""
-
-    webp: bytes
-    n: int
-
-    @classmethod
-    def of(cls, images: Sequence[Image]) -> Strip:
-        """The first `MOST` images, each brought to `SIZE`."""
-        row = np.concatenate([_square(image) for image in images[:MOST]], axis=1)
-        done, encoded = cv2.imencode(".webp", row[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
-        if not done:
-            raise RunError("OpenCV cannot write WebP")
-        return cls(encoded.tobytes(), min(len(images), MOST))
-
-    @property
-    def data(self) -> str:
-        """For an address within a page."""
-        return base64.b64encode(self.webp).decode()
 
 
 @dataclass(frozen=True)
@@ -80,25 +59,15 @@ class Pictures:
 
     def write(self, folder: Path) -> None:
         """Keep them beside result.json."""
-        tiles = {
-            "lengths": {name: strip.n for name, strip in self.strips.items()},
-            "exemplars": {name: [asdict(tile) for tile in of_one] for name, of_one in self.exemplars.items()},
-            "concepts": {
-                name: {text: [asdict(tile) for tile in tiles] for text, tiles in of_one.items()}
-                for name, of_one in self.concepts.items()
-            },
-        }
-        bytes_of = {name: np.frombuffer(strip.webp, np.uint8) for name, strip in self.strips.items()}
-        partial = folder / f"{_NAME}.partial"
-        try:
-            save_file(bytes_of, partial, {"tiles": json.dumps(tiles)})
-            partial.replace(folder / _NAME)
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"cannot write {folder / _NAME}: {error}") from error
+        with _writing(folder) as archive:
+            for name, strip in self.strips.items():
+                archive.writestr(f"{name}.webp", strip.webp)
+            lengths = {name: strip.n for name, strip in self.strips.items()}
+            archive.writestr(_TILES, _listed(lengths, self.exemplars, self.concepts))
 
     @classmethod
     def read(cls, folder: Path) -> Pictures:
-        """Those beside a result; none where none were kept.
+        """Those beside a result, strips being read when they are looked at; none where none were kept.
 
         Raises:
             UsageError: the file holds something else.
@@ -108,12 +77,13 @@ class Pictures:
             return cls()
         try:
             check_regular(path)
-            with safe_open(path, "numpy") as file:
-                tiles = json.loads((file.metadata() or {})["tiles"])
-                lengths = {name: int(n) for name, n in tiles["lengths"].items() if _STRIP.fullmatch(name)}
-                strips = {name: Strip(file.get_tensor(name).tobytes(), n) for name, n in lengths.items()}
+            archive = ZipFile(path)
+            tiles = json.loads(_content(archive, _TILES))
+            lengths = {name: int(n) for name, n in tiles["lengths"].items() if _STRIP.fullmatch(name)}
+            for name in lengths:
+                archive.getinfo(f"{name}.webp")
             found = cls(
-                strips,
+                _Strips(archive, lengths),
                 cattrs.structure(tiles["exemplars"], dict[str, tuple[Tile, ...]]),
                 cattrs.structure(tiles["concepts"], dict[str, dict[str, tuple[Tile, ...]]]),
             )
@@ -123,102 +93,237 @@ class Pictures:
             ) from error
         listed = [tile for of_one in found.exemplars.values() for tile in of_one]
         listed += [tile for of_one in found.concepts.values() for tiles in of_one.values() for tile in tiles]
-        if any({tile.strip, tile.where or tile.strip} - strips.keys() for tile in listed):
+        if any({tile.strip, tile.where or tile.strip} - lengths.keys() for tile in listed):
             raise UsageError(f"{path} holds no pictures of a run: it lacks some that it names")
         return found
 
 
-def take_pictures(result: RunResult, session: Session) -> Pictures:
-    """The pictures of a result, from its probing set and from the store.
+class _Strips(Mapping[str, Strip]):
+    """The strips of a file, one of them in memory at a time."""
+
+    def __init__(self, archive: ZipFile, lengths: Mapping[str, int]) -> None:
+        self.archive, self.lengths = archive, lengths
+
+    def __getitem__(self, name: str) -> Strip:
+        return Strip(_content(self.archive, f"{name}.webp"), self.lengths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def _content(archive: ZipFile, name: str) -> bytes:
+    """A file of an archive; one that would grow when it is read is refused."""
+    if archive.getinfo(name).compress_type != ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[ZipFile]:
+    """A file of pictures that is there when it is whole."""
+    partial = folder / f"{_NAME}.partial"
+    try:
+        with ZipFile(partial, "w") as archive:  # stored: WebP does not shrink
+            yield archive
+        partial.replace(folder / _NAME)
+    except OSError as error:
+        raise RunError(f"cannot write {folder / _NAME}: {error}") from error
+
+
+def _listed(
+    lengths: Mapping[str, int],
+    exemplars: Mapping[str, Sequence[Tile]],
+    concepts: Mapping[str, Mapping[str, Sequence[Tile]]],
+) -> str:
+    return json.dumps(
+        {
+            "lengths": dict(lengths),
+            "exemplars": {name: [asdict(tile) for tile in of_one] for name, of_one in exemplars.items()},
+            "concepts": {
+                name: {text: [asdict(tile) for tile in tiles] for text, tiles in of_one.items()}
+                for name, of_one in concepts.items()
+            },
+        }
+    )
+
+
+def take_pictures(result: RunResult, session: Session, folder: Path) -> Pictures:
+    """Write the pictures of a result into its folder, a few neurons at a time.
+
+    They are made from the probing set and from images of concepts once, and stored: of a run that finds all
+    of them no image is decoded and no model is loaded.
 
     Args:
         result: of the run.
         session: of the run.
+        folder: where result.json lies.
     """
-    strips: dict[str, Strip] = {}
-    shown = [n for n in result.neurons if n.exemplars] if "exemplars" in result.stages else []
-    drawn = (
-        session.draw(sorted({c.text for n in shown for c in n.candidates}))
-        if "images" in result.stages
-        else {}
-    )
-    concepts = {text: f"c{number}" for number, text in enumerate(drawn)}
-    for text, name in concepts.items():
-        strips[name] = Strip.of(list(drawn[text].images))
-
-    def tiles_of(text: str, neuron: Neuron) -> tuple[Tile, ...]:
-        """A concept's images, those first that activate the neuron most."""
-        activations = drawn[text].activations[neuron.layer][:, neuron.unit]
-        order = np.argsort(-activations[:MOST], kind="stable")
-        return tuple(Tile(concepts[text], int(i), text, float(activations[i])) for i in order)
-
-    return Pictures(
-        strips,
-        _exemplars(shown, session, strips),
-        {
-            n.name: {
-                c.text: tiles_of(c.text, Neuron(n.layer, n.unit)) for c in n.candidates if c.text in drawn
-            }
-            for n in shown
-        },
-    )
+    with_exemplars = [n for n in result.neurons if n.exemplars] if "exemplars" in result.stages else []
+    shown = {Neuron(n.layer, n.unit): n for n in with_exemplars}
+    with _writing(folder) as archive:
+        album = _Album(session, archive, {}, {})
+        exemplars: dict[str, tuple[Tile, ...]] = {}
+        concepts: dict[str, dict[str, tuple[Tile, ...]]] = {}
+        for block in blocks(list(shown)):
+            of_block = [shown[neuron] for neuron in block]
+            exemplars |= album.exemplars(of_block)
+            if "images" in result.stages:
+                concepts |= album.concepts(of_block)
+        archive.writestr(_TILES, _listed(album.lengths, exemplars, concepts))
+    return Pictures.read(folder)
 
 
-def _exemplars(
-    shown: Sequence[NeuronResult], session: Session, strips: dict[str, Strip]
-) -> dict[str, tuple[Tile, ...]]:
-    """Each neuron's exemplars, as the captioner saw them and where in its image the neuron fires."""
-    seen = {n.name: Exemplars(Neuron(n.layer, n.unit), n.exemplars) for n in shown}
-    maps = _maps(session, list(seen.values())) if seen else {}
-    found = {}
+@dataclass(frozen=True)
+class _Album:
+    """Strips as they are taken. lengths: of all of them by name. of_concepts: the name of each concept's."""
+
+    session: Session
+    archive: ZipFile
+    lengths: dict[str, int]
+    of_concepts: dict[str, str]
+
+    def exemplars(self, shown: Sequence[NeuronResult]) -> dict[str, tuple[Tile, ...]]:
+        """Each neuron's exemplars, as the captioner saw them and where in its image the neuron fires."""
+        session = self.session
+        settings = {"code": code_of(__name__, session.target), "target": session.target.fingerprint}
+        keys: list[Key] = [{**settings, "neuron": n.name, **_seen(n, session)} for n in shown]
+
+        def compute(indices: list[int]) -> Iterable[dict[str, np.ndarray]]:
+            return _strips_of([shown[index] for index in indices], session)
+
+        found = {}
+        stored = session.store.fill("thumbnails", keys, compute, batch=len(keys))
+        for neuron, strips in zip(shown, stored, strict=True):
+            n = min(len(neuron.exemplars), MOST)
+            name = self._added("e", Strip(strips["exemplars"].tobytes(), n))
+            where = self._added("w", Strip(strips["where"].tobytes(), n)) if len(strips["where"]) else None
+            said = zip(neuron.exemplars, neuron.captions or ("",) * len(neuron.exemplars), strict=True)
+            tiles = [Tile(name, place, text, i.activation, where) for place, (i, text) in enumerate(said)]
+            found[neuron.name] = tuple(tiles[:MOST])
+        return found
+
+    def concepts(self, shown: Sequence[NeuronResult]) -> dict[str, dict[str, tuple[Tile, ...]]]:
+        """Each neuron's candidates with their images, those first that activate the neuron most."""
+        found: dict[str, dict[str, tuple[Tile, ...]]] = {neuron.name: {} for neuron in shown}
+        having: dict[str, list[NeuronResult]] = {}
+        for neuron in shown:
+            for candidate in neuron.candidates:
+                having.setdefault(candidate.text, []).append(neuron)
+        for rendering in self.session.draw(list(having)):
+            text = rendering.concept
+            if text not in self.of_concepts:
+                self.of_concepts[text] = self._added("c", self._strip_of(text))
+            for neuron in having[text]:
+                values = rendering.activations[neuron.layer][:, neuron.unit]
+                order = np.argsort(-values[:MOST], kind="stable")
+                tiles = [Tile(self.of_concepts[text], int(i), text, float(values[i])) for i in order]
+                found[neuron.name][text] = tuple(tiles)
+        return found
+
+    def _strip_of(self, concept: str) -> Strip:
+        session = self.session
+        names = session.image_names(concept)
+        return stored_strip(session.store, names, lambda: session.images_of(concept))
+
+    def _added(self, kind: str, strip: Strip) -> str:
+        name = f"{kind}{len(self.lengths)}"
+        self.archive.writestr(f"{name}.webp", strip.webp)
+        self.lengths[name] = strip.n
+        return name
+
+
+def _seen(neuron: NeuronResult, session: Session) -> dict[str, object]:
+    """What the pictures of a neuron's exemplars depend on, beside the target."""
+    ids = session.probe.ids
+    return {"exemplars": [[ids[item.index], item.box and list(item.box)] for item in neuron.exemplars]}
+
+
+def _strips_of(shown: Sequence[NeuronResult], session: Session) -> Iterator[dict[str, np.ndarray]]:
+    """The exemplars of neurons, and the same images bright where each neuron fires.
+
+    Every image is decoded once, for the network, for itself and for its crops.
+    """
+    boxes: dict[int, set[Box]] = {}
+    for item in (item for neuron in shown for item in neuron.exemplars):
+        boxes.setdefault(item.index, set()).update([] if item.box is None else [item.box])
+    seen: dict[int, _Small] = {}
+
+    def load(index: int) -> Image:
+        image = session.probe.images[index]
+        seen[index] = _Small.of(image, boxes[index])
+        return image
+
+    maps = _maps(shown, session, load)
+    rest = [index for index in boxes if index not in seen]
+    with ThreadPoolExecutor(n_workers()) as pool:
+        for _ in pool.map(lambda index: load(index).shape, rest):
+            pass
     for neuron in shown:
-        exemplars, name = seen[neuron.name], f"e{len(strips)}"
-        strips[name], where = Strip.of([view.pixels for view in session.views(exemplars)]), None
-        if exemplars.neuron in maps:
-            where, images = f"w{len(strips)}", session.probe.images
-            overlays = zip(exemplars.items, maps[exemplars.neuron], strict=True)
-            strips[where] = Strip.of([_overlay(images[i.index], heat, i.box) for i, heat in overlays])
-        said = zip(exemplars.items, neuron.captions or ("",) * len(exemplars.items), strict=True)
-        tiles = [Tile(name, place, caption, i.activation, where) for place, (i, caption) in enumerate(said)]
-        found[neuron.name] = tuple(tiles[:MOST])
-    return found
+        items, heats = neuron.exemplars, maps.get(neuron.name, [])
+        where = [seen[i.index].lit(heat, i.box) for i, heat in zip(items, heats, strict=bool(heats))]
+        yield {
+            "exemplars": _bytes_of(Strip.of([seen[item.index].shown(item) for item in items])),
+            "where": _bytes_of(Strip.of(where)) if where else np.zeros(0, np.uint8),
+        }
 
 
-def _maps(session: Session, seen: Sequence[Exemplars]) -> dict[Neuron, list[np.ndarray]]:
+@dataclass(frozen=True)
+class _Small:
+    """An image and its crops at the size of pictures; height and width are those of the image itself."""
+
+    whole: Image
+    crops: Mapping[Box, Image]
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, image: Image, boxes: Iterable[Box]) -> _Small:
+        """Of an image that is let go afterwards."""
+        crops = {box: small(image[box[1] : box[3], box[0] : box[2]]) for box in boxes}
+        return cls(small(image), crops, *image.shape[:2])
+
+    def shown(self, item: Exemplar) -> Image:
+        """The image of an exemplar, or its crop."""
+        return self.whole if item.box is None else self.crops[item.box]
+
+    def lit(self, heat: np.ndarray, box: Box | None) -> Image:
+        """The image, brighter where the neuron fires, with the crop's box."""
+        strength = np.maximum(heat, 0).astype(np.float32)
+        strength = cv2.resize(strength / max(float(strength.max()), 1e-9), (SIZE, SIZE))[..., None]
+        shown: Image = (self.whole * (0.35 + 0.65 * strength)).astype(np.uint8)
+        if box is not None:
+            x, y = SIZE / self.width, SIZE / self.height
+            left, top, right, bottom = (
+                round(edge * scale) for edge, scale in zip(box, (x, y) * 2, strict=True)
+            )
+            cv2.rectangle(shown, (left, top), (max(right - 1, left), max(bottom - 1, top)), _BOX_COLOR, 1)
+        return shown
+
+
+def _maps(
+    shown: Sequence[NeuronResult], session: Session, load: Callable[[int], Image]
+) -> dict[str, list[np.ndarray]]:
     """Where in the images of its exemplars each neuron of a spatial layer fires."""
-    found: dict[Neuron, list[np.ndarray]] = {}
-    shown = {exemplars.neuron: exemplars for exemplars in seen}
+    found: dict[str, list[np.ndarray]] = {}
     spatial = {layer.name for layer in session.layers if layer.spatial}
     for layer in dict.fromkeys(neuron.layer for neuron in shown if neuron.layer in spatial):
         members = [neuron for neuron in shown if neuron.layer == layer]
-        items = [(neuron, item.index) for neuron in members for item in shown[neuron].items]
+        items = [(neuron, item.index) for neuron in members for item in neuron.exemplars]
         needed = sorted({index for _, index in items})
         place = {index: number for number, index in enumerate(needed)}
-        maps = session.target.maps(
-            [session.probe.images[index] for index in needed],
-            layer,
-            [(place[index], neuron.unit) for neuron, index in items],
-        )
+        images = Lazy(len(needed), partial(_numbered, load, needed))
+        maps = session.target.maps(images, layer, [(place[index], neuron.unit) for neuron, index in items])
         for (neuron, _), heat in zip(items, maps, strict=True):
-            found.setdefault(neuron, []).append(heat)
+            found.setdefault(neuron.name, []).append(heat)
     return found
 
 
-def _overlay(image: Image, heat: np.ndarray, box: Box | None) -> Image:
-    """The image, brighter where the neuron fires, with the crop's box."""
-    height, width = image.shape[:2]
-    strength = np.maximum(heat, 0).astype(np.float32)
-    strength = cv2.resize(strength / max(float(strength.max()), 1e-9), (width, height))[..., None]
-    shown: Image = (image * (0.35 + 0.65 * strength)).astype(np.uint8)
-    if box is not None:
-        left, top, right, bottom = box
-        cv2.rectangle(shown, (left, top), (right - 1, bottom - 1), _SPATIAL_COLOR, max(1, width // 64))
-    return shown
+def _numbered(load: Callable[[int], Image], numbers: Sequence[int], place: int) -> Image:
+    return load(numbers[place])
 
 
-def _square(image: Image) -> Image:
-    smaller = image.shape[0] > SIZE or image.shape[1] > SIZE
-    resized: Image = cv2.resize(
-        image, (SIZE, SIZE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    )
-    return resized
+def _bytes_of(strip: Strip) -> np.ndarray:
+    return np.frombuffer(strip.webp, np.uint8)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dnr_bench.data.scorecard import Plot
 from dnr_bench.results.comparison import is_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Bars of a plot, and characters of a bar's or a line's name.
 _MOST_BARS, _LONGEST_NAME = 60, 40
@@ -27,7 +29,7 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     if plot.kind == "bars":
         return _bars(shown, names, plot)
     to_scale = all(is_number(row[plot.x]) for row in shown)
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = _figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name in dict.fromkeys(names):
         of_series = [row for row, of_row in zip(shown, names, strict=True) if of_row == name]
@@ -47,6 +49,12 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     return figure
 
 
+def _figure(**settings: Any) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(**settings)
+
+
 def _drawable(value: object) -> str:
     """Text of others for a plot: short, no formula ($), and shown in a legend (which hides names with _)."""
     text = str(value)
@@ -58,7 +66,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], of_rows: Sequence[str], plot: Plot)
     """A bar per row, the largest first, with a color for each of the rows' names."""
     highest = sorted(range(len(rows)), key=lambda place: -float(rows[place][plot.y]))[:_MOST_BARS]
     shown, names = [rows[place] for place in highest], [of_rows[place] for place in highest]
-    figure = Figure(figsize=(max(7, 0.28 * len(shown)), 5), layout="constrained")
+    figure = _figure(figsize=(max(7, 0.28 * len(shown)), 5), layout="constrained")
     axes = figure.subplots()
     for number, name in enumerate(sorted(set(names))):
         places = [place for place, of_row in enumerate(names) if of_row == name]

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.data.images import ProbeSet
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import read_text
-from dnr_bench.probes.lazy import Lazy
 from dnr_bench.probes.subset import check_n_images, subset
 
 _PIXELS = 3 * 32 * 32

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from dnr_bench.data.images import Image, ProbeSet
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.probes.lazy import Lazy
 from dnr_bench.protocols import Corruption, Probe
 
 BlurRegion = Literal["all", "foreground", "background"]

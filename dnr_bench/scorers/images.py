@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from dnr_bench.data.evidence import NOTHING_MORE, Evidence
 from dnr_bench.scorers.ranking import positive_count, row_means
@@ -41,7 +41,7 @@ class TopKSquaredImageProducts:
     def score(self, evidence: Evidence) -> Float[np.ndarray, " candidates"]:
         """One score per candidate."""
         products = self.image_products.score(evidence)
-        ranks = rankdata(-self.topk_squared.score(evidence), nan_policy="omit")
+        ranks = scipy.stats.rankdata(-self.topk_squared.score(evidence), nan_policy="omit")
         n = int(np.sum(~np.isnan(ranks)))
         if not self.as_printed:
             n, products = n + 1, np.maximum(products, 0)

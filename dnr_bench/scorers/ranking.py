@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from dnr_bench.infra.ranges import check_range
 
@@ -13,7 +13,9 @@ def mid_ranks(
     activations: Float[np.ndarray, "candidates images"],
 ) -> Float[np.ndarray, "candidates images"]:
     """Ranks among all generated images of a neuron, 1 for the highest; rows ascending, NaN last."""
-    return np.sort(rankdata(-activations, axis=None, nan_policy="omit").reshape(activations.shape), axis=1)
+    return np.sort(
+        scipy.stats.rankdata(-activations, axis=None, nan_policy="omit").reshape(activations.shape), axis=1
+    )
 
 
 def largest(values: Float[np.ndarray, "candidates images"], k: int) -> Float[np.ndarray, "candidates k"]:

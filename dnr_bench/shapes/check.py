@@ -38,7 +38,7 @@ from dnr_bench.shapes.fidelity import (
 )
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.render import sample_scene
-from dnr_bench.shapes.target import shapes_target
+from dnr_bench.shapes.target import hooked_network
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.sentences import shared_attributes
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units, scene_rng
@@ -57,7 +57,7 @@ class Figure:
 def check_target(checkpoint: str, n: int = 4000) -> list[Figure]:
     """Class accuracy, and the AUROC of every planted unit against its concept."""
     data = draw_scenes("evaluation", n, SEEN_SHAPES)
-    target = shapes_target(checkpoint, pool="mean", device="cpu", batch_size=256)
+    target = hooked_network(checkpoint, pool="mean", device="cpu", batch_size=256)
     outputs = target.run(list(data.images), ["concepts", "fc"])
     right = outputs["fc"].argmax(axis=1) == [class_index(scene) for scene in data.scenes]
     aurocs = {
@@ -115,7 +115,7 @@ def check_captioner(checkpoint: str, n: int = 2000) -> list[Figure]:
     )
     figures = []
     for kind, at_least, images, truth in _captioner_images(n):
-        said = [parse(text) for text in captioner.caption([View(image, None) for image in images])]
+        said = [parse(text) for text in captioner.caption([View.of(image) for image in images])]
         right = [Concept.of(shown) == concept for shown, concept in zip(truth, said, strict=True)]
         figures.append(
             Figure(f"captions{kind} with all attributes right", float(np.mean(right)), at_least, len(right))

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.data.images import ConceptMasks, ProbeSet
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.probes.lazy import Lazy
 from dnr_bench.shapes import render
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, ORDER, SHAPES
 from dnr_bench.shapes.render import Scene, sample_scene

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.fingerprints import checkpoint_path
-from dnr_bench.shapes.network import load_network
-from dnr_bench.targets.hooked import HookedTarget, untrain
+from dnr_bench.infra.store import Store
+from dnr_bench.targets.noted import NotedTarget, settings_of
 from dnr_bench.targets.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from dnr_bench.targets.hooked import HookedTarget
 
 
 def shapes_target(
@@ -16,15 +19,33 @@ def shapes_target(
     pool: Literal["mean", "max"],
     device: str,
     batch_size: int,
-    random_weights: bool = False,
-    seed: int = 0,
-    dtype: Dtype = "float32",
-) -> HookedTarget:
+    random_weights: bool,
+    seed: int,
+    dtype: Dtype,
+    store: Store,
+) -> NotedTarget:
     """The network in `checkpoint` (config.json and model.safetensors).
 
     `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
     what they say of nothing.
     """
+    checkpoint_path(checkpoint)
+    return NotedTarget(hooked_network, settings_of(hooked_network, locals()), store)
+
+
+def hooked_network(
+    checkpoint: str,
+    pool: Literal["mean", "max"] = "mean",
+    device: str = "cpu",
+    batch_size: int = 128,
+    random_weights: bool = False,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+) -> HookedTarget:
+    """The network itself, loaded."""
+    from dnr_bench.shapes.network import load_network
+    from dnr_bench.targets.hooked import HookedTarget, untrain
+
     model, config = load_network(checkpoint_path(checkpoint))
     if random_weights:
         untrain(model, seed)

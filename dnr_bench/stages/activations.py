@@ -15,8 +15,6 @@ from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
 
-_BATCH = 256
-
 
 def probe_activations(
     store: Store, target: Target, probe: ProbeSet, layers: Sequence[Layer]
@@ -29,7 +27,7 @@ def probe_activations(
 def pruned_activations(
     store: Store, target: Target, images: ProbeSet, layer: Layer, prunings: Sequence[Pruning]
 ) -> list[Activations]:
-    """Those of one layer, once for each pruning; every image is loaded once for all of them."""
+    """Those of one layer, once for each pruning; every image is decoded once for all of them."""
     passes = [{} if set(pruning) <= {layer.name} else pruning for pruning in prunings]
     found = _activations(store, target, images, [(layer, pruning) for pruning in passes])
     return [
@@ -53,19 +51,17 @@ def _activations(
     keys = [_key(target, probe, layer, pruning) for layer, pruning in wanted]
 
     def rows(missing: list[int], start: int) -> Iterator[list[np.ndarray]]:
-        passes = _passes([(wanted[i][0].name, wanted[i][1]) for i in missing])
+        layers = list(dict.fromkeys(wanted[i][0].name for i in missing))
+        prunings = _distinct([wanted[i][1] for i in missing])
+        places = [(prunings.index(wanted[i][1]), wanted[i][0].name) for i in missing]
         n_images = len(probe.images)
         with tqdm(
             total=n_images, initial=start, desc="activations", unit="image", leave=False, disable=None
         ) as bar:
-            for first in range(start, n_images, _BATCH):
-                images = [probe.images[i] for i in range(first, min(first + _BATCH, n_images))]
-                blocks: dict[int, np.ndarray] = {}
-                for pruning, of_pass in passes:
-                    outputs = target.run(images, list(of_pass.values()), pruning)
-                    blocks |= {place: outputs[name] for place, name in of_pass.items()}
-                bar.update(len(images))
-                yield [blocks[place] for place in range(len(missing))]
+            for outputs in target.stream(probe.images[start:], layers, prunings):
+                blocks = [outputs[pruning][name] for pruning, name in places]
+                bar.update(len(blocks[0]))
+                yield blocks
 
     widths = [layer.units for layer, _ in wanted]
     arrays = store.fill_arrays("activations", keys, len(probe.images), widths, rows)
@@ -86,13 +82,9 @@ def _key(target: Target, probe: ProbeSet, layer: Layer, pruning: Pruning) -> Key
     return {**key, "pruned": pruned} if pruned else key
 
 
-def _passes(wanted: Sequence[tuple[str, Pruning]]) -> list[tuple[Pruning, dict[int, str]]]:
-    """The network runs once for all layers of one pruning: each with their places among what is wanted."""
-    passes: list[tuple[Pruning, dict[int, str]]] = []
-    for place, (name, pruning) in enumerate(wanted):
-        mine = next((places for other, places in passes if other == pruning), None)
-        if mine is None:
-            passes.append((pruning, {place: name}))
-        else:
-            mine[place] = name
-    return passes
+def _distinct(prunings: Sequence[Pruning]) -> list[Pruning]:
+    found: list[Pruning] = []
+    for pruning in prunings:
+        if pruning not in found:
+            found.append(pruning)
+    return found

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.sparse import csr_matrix
 
 from dnr_bench.data.captions import Captions
 from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.infra.store import Store
 from dnr_bench.protocols import TextEncoder, knows
+from dnr_bench.stages.embeddings import embed_texts
 from dnr_bench.statistics.contrast import correlations, excess
 from dnr_bench.statistics.wording import Wording
 
@@ -33,15 +35,22 @@ class CaptionContrast:
         n_images: how many probing images are captioned for contrast; 0: none, and the presence itself counts.
         stopwords: words that say nothing about a picture.
         heads: words that mean something only together with the word before ("blue background").
+        store: keeps the vectors of sentences.
     """
 
     def __init__(
-        self, encoder: TextEncoder, n_images: int, stopwords: Sequence[str], heads: Sequence[str]
+        self,
+        encoder: TextEncoder,
+        n_images: int,
+        stopwords: Sequence[str],
+        heads: Sequence[str],
+        store: Store,
     ) -> None:
         if isinstance(stopwords, str) or isinstance(heads, str):
             raise UsageError("stopwords and heads must be lists of words")
         check_range(0, 1_000_000, n_images=n_images)
-        self.encoder, self.n_images, self.wording = encoder, n_images, Wording(stopwords, heads)
+        self.encoder, self.n_images, self.store = encoder, n_images, store
+        self.wording = Wording(stopwords, heads)
         self.fingerprint = fingerprint_of(
             "caption_contrast",
             {
@@ -54,7 +63,7 @@ class CaptionContrast:
 
     def with_all_words(self) -> CaptionContrast:
         """The same where every word counts, as captions are read that nothing simplified."""
-        return CaptionContrast(self.encoder, self.n_images, [], sorted(self.wording.heads))
+        return CaptionContrast(self.encoder, self.n_images, [], sorted(self.wording.heads), self.store)
 
     def supports(
         self, captions: Sequence[Captions], texts: Sequence[Sequence[str]]
@@ -91,7 +100,7 @@ class CaptionContrast:
         unique = list(
             said | dict.fromkeys(side for of_neuron in texts for t in of_neuron for side in sides(t))
         )
-        return dict(zip(unique, self.encoder.embed_texts(unique), strict=True))
+        return dict(zip(unique, embed_texts(self.store, self.encoder, unique), strict=True))
 
 
 def sides(text: str) -> list[str]:
@@ -187,7 +196,7 @@ class Contrast:
         cosines: np.ndarray = mine @ mine.T
         return cosines
 
-    def _matrix(self, rows: Sequence[Mapping[str, float]]) -> csr_matrix:
+    def _matrix(self, rows: Sequence[Mapping[str, float]]) -> scipy.sparse.csr_matrix:
         """One row per text, one column per term; terms that no caption says have none."""
         found = [
             (row, self._column[t], v)
@@ -196,7 +205,7 @@ class Contrast:
             if t in self._column
         ]
         row, column, value = zip(*found, strict=True) if found else ((), (), ())
-        return csr_matrix((value, (row, column)), shape=(len(rows), max(len(self._column), 1)))
+        return scipy.sparse.csr_matrix((value, (row, column)), shape=(len(rows), max(len(self._column), 1)))
 
 
 def _normalized(weights: Mapping[str, float]) -> dict[str, float]:

@@ -1,34 +1,41 @@
 """Step 3 of the method, first half: images of every concept, and what they evoke.
 
 A concept that several neurons share is drawn once, and its images go through the target and CLIP once, for
-all layers and neurons of the run."""
+all layers and neurons of the run. Images are drawn, shown to the models, stored and let go in chunks; what
+is handed on are activations and vectors. Whoever wants pixels asks for those of a concept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
 from hashlib import sha256
+from typing import Protocol
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.images import Image
-from dnr_bench.infra.digests import Key, pixels_digest
+from dnr_bench.infra.batches import n_workers
+from dnr_bench.infra.digests import Key, digest, pixels_digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
+from dnr_bench.stages.thumbnails import stored_strip
 
 _FIELD = "{concept}"
 
-#: Concepts per batch: their images pass through a model together.
-_BATCH = 32
-
-
-#: Images that are drawn before they are stored: drawing is slow, and a killed run loses these.
-_DRAWN = 160
+#: Images that are in memory at a time: drawn, and shown to the target and CLIP together.
+_TOGETHER = 160
+#: Of PNG's levels the one that is nearly as small as the smallest and takes a third of the time.
+_PNG_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -72,26 +79,40 @@ class ConceptImages:
         self.layers, self.settings = tuple(layers), settings
         self.seed, self.first = seed, first
 
-    def render(self, concepts: Sequence[str]) -> dict[str, Rendering]:
-        """Each distinct concept with its images, their activations and embeddings."""
+    @cached_property
+    def _codes(self) -> list[str]:
+        """Of generator, target and encoder what their results depend on: the fingerprint and the code."""
+        parts = (self.generator, self.target, self.encoder)
+        return [f"{part.fingerprint} {code_of(__name__, part)}" for part in parts]
+
+    def render(self, concepts: Sequence[str]) -> Iterator[Rendering]:
+        """Each distinct concept with what its images evoke, a chunk at a time."""
         unique = list(dict.fromkeys(concepts))
-        if not unique:
-            return {}
-        images = self._drawn(unique)
+        size = max(_TOGETHER // self.settings.images_per_concept, 1)
+        for start in range(0, len(unique), size):
+            yield from self._rendered(unique[start : start + size])
+
+    def names(self, concept: str) -> list[str]:
+        """Of each image of a concept what names its content."""
+        (of_concept,) = self._drawn([concept])
+        return _spelled(of_concept.names)
+
+    def pixels(self, concept: str) -> UInt8[np.ndarray, "images height width 3"]:
+        """The images of a concept; those that are not kept are drawn again from their seeds."""
+        (of_concept,) = self._drawn([concept])
+        return of_concept.pixels
+
+    def _rendered(self, concepts: Sequence[str]) -> list[Rendering]:
+        drawn = self._drawn(concepts)
         if isinstance(self.generator, Retriever):  # several concepts have images in common: each goes once
-            single = [[_Shown(image[None], pixels_digest(image)) for image in found] for found in images]
-            activations, embeddings = self._of_single_images(single)
+            activations, embeddings = self._of_single_images([of_one.singles for of_one in drawn])
         else:
-            shown = [_Shown(of_concept, pixels_digest(of_concept)) for of_concept in images]
-            activations, embeddings = self._activations(shown), self._embeddings(shown)
-        texts = embed_texts(self.store, self.encoder, unique)
-        fit = self._fit(unique)
-        return {
-            concept: Rendering(
-                concept, images[i], activations[i], embeddings[i], texts[i], None if fit is None else fit[i]
-            )
-            for i, concept in enumerate(unique)
-        }
+            activations, embeddings = self._activations(drawn), self._embeddings(drawn)
+        texts, fit = embed_texts(self.store, self.encoder, concepts), self._fit(concepts)
+        return [
+            Rendering(concept, activations[i], embeddings[i], texts[i], None if fit is None else fit[i])
+            for i, concept in enumerate(concepts)
+        ]
 
     def _fit(self, concepts: Sequence[str]) -> np.ndarray | None:
         if not isinstance(self.generator, Retriever):
@@ -99,35 +120,72 @@ class ConceptImages:
         numbers = range(self.first, self.first + self.settings.images_per_concept)
         return self.generator.fit(concepts, numbers)
 
-    def _drawn(self, concepts: Sequence[str]) -> list[np.ndarray]:
-        """The images [Q, height, width, 3] of each concept; more images extend a stored entry."""
+    def _drawn(self, concepts: Sequence[str]) -> list[_Drawn]:
+        """The images of each concept by name; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
         retrieved = isinstance(self.generator, Retriever)
         prompts = [c if retrieved else self.settings.prompt.replace(_FIELD, c) for c in concepts]
         # what is drawn follows the seed, what is retrieved the number
         start = {"first": self.first} if retrieved else {}
-        code = code_of(__name__, self.generator)
-        settings = {"code": code, "generator": self.generator.fingerprint, "seed": self.seed, **start}
+        settings = {"generator": self._codes[0], "seed": self.seed, **start}
         keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
+        now: dict[int, list[Image]] = {}
 
         def compute(indices: list[int], have: list[int]) -> Iterator[dict[str, np.ndarray]]:
             requests = [
                 (row, image) for row, n in zip(indices, have, strict=True) for image in range(n, wanted)
             ]
-            drawn = self.generator.generate(
+            taken = iter(self._made(prompts, requests))
+            for row, n in zip(indices, have, strict=True):
+                images = [next(taken) for _ in range(n, wanted)]
+                if n == 0:
+                    now[row] = images
+                names = np.stack([_name(image) for image in images])
+                if self.store.images == "thumbnails" and not n:
+                    stored_strip(self.store, _spelled(names), partial(_stacked, images))
+                self._keep(keys[row], images, n)
+                yield {"names": names}
+
+        entries = self.store.extend("images", keys, "names", wanted, compute, batch=len(keys))
+        return [
+            _Drawn(self, prompts[row], keys[row], entry["names"][:wanted], now.get(row))
+            for row, entry in enumerate(entries)
+        ]
+
+    def _made(self, prompts: Sequence[str], requests: Sequence[tuple[int, int]]) -> Iterator[Image]:
+        """The images with these (place of the prompt, number)."""
+        return iter(
+            self.generator.generate(
                 [prompts[row] for row, _ in requests],
                 [image_seed(self.seed, prompts[row], image) for row, image in requests],
                 [self.first + image for _, image in requests],
             )
-            taken = iter(drawn)
-            for n in have:
-                yield {"images": _stacked([next(taken) for _ in range(n, wanted)])}
+        )
 
-        entries = self.store.extend("images", keys, "images", wanted, compute, batch=max(_DRAWN // wanted, 1))
-        return [entry["images"][:wanted] for entry in entries]
+    def _keep(self, key: Key, images: Sequence[Image], first: int) -> None:
+        """Store the pixels of images from number `first` on, where pixels are kept."""
+        if self.store.images != "all" or isinstance(self.generator, Retriever):
+            return
+        with ThreadPoolExecutor(n_workers()) as pool:
+            encoded = list(pool.map(_as_png, images))
+        before = self.store.read("pixels", key) or {} if first else {}
+        new = {str(first + number): png for number, png in enumerate(encoded)}
+        self.store.write("pixels", key, {**before, **new})
+
+    def read(self, drawn: _Drawn) -> UInt8[np.ndarray, "images height width 3"]:
+        """The pixels of images that are named: from the store, else drawn again."""
+        wanted = self.settings.images_per_concept
+        kept = self.store.read("pixels", drawn.key) or {}
+        found = [kept.get(str(number)) for number in range(wanted)]
+        known = [png for png in found if png is not None]
+        if len(known) == wanted:
+            return _stacked([_decoded(png) for png in known])
+        images = list(self._made([drawn.prompt], [(0, number) for number in range(wanted)]))
+        self._keep(drawn.key, images, 0)
+        return _stacked(images)
 
     def _of_single_images(
-        self, groups: Sequence[Sequence[_Shown]]
+        self, groups: Sequence[Sequence[_Images]]
     ) -> tuple[list[dict[str, np.ndarray]], list[np.ndarray]]:
         """Activations and embeddings of each group, every distinct image passing through the models once."""
         distinct = {image.name: image for group in groups for image in group}
@@ -144,15 +202,16 @@ class ConceptImages:
             [np.concatenate([embeddings[image.name] for image in group]) for group in groups],
         )
 
-    def _activations(self, shown: Sequence[_Shown]) -> list[dict[str, np.ndarray]]:
-        """Of each concept's images all layers, from one pass of the target per batch of concepts."""
-        settings = {"code": code_of(__name__, self.target), "target": self.target.fingerprint}
+    def _activations(self, shown: Sequence[_Images]) -> list[dict[str, np.ndarray]]:
+        """Of each concept's images all layers, from one pass of the target over the chunk."""
+        settings = {"target": self._codes[1]}
 
-        def compute(wanted: list[tuple[_Shown, str]]) -> Iterator[dict[str, np.ndarray]]:
+        def compute(wanted: list[tuple[_Images, str]]) -> Iterator[dict[str, np.ndarray]]:
             concepts = list(dict.fromkeys(of_concept for of_concept, _ in wanted))
             layers = list(dict.fromkeys(layer for _, layer in wanted))
-            outputs = self.target.run([image for concept in concepts for image in concept.images], layers)
-            lengths = [len(concept.images) for concept in concepts]
+            images = [of_concept.pixels for of_concept in concepts]
+            outputs = self.target.run([image for of_one in images for image in of_one], layers)
+            lengths = [len(of_one) for of_one in images]
             parts = {
                 layer: dict(zip(concepts, _split(outputs[layer], lengths), strict=True)) for layer in layers
             }
@@ -163,36 +222,84 @@ class ConceptImages:
             [[(of_concept, layer) for layer in self.layers] for of_concept in shown],
             lambda item: {**settings, "images": item[0].name, "layer": item[1]},
             compute,
-            batch=_BATCH * len(self.layers),
+            batch=len(shown) * len(self.layers),
         )
         return [
             {layer: entry["activations"] for layer, entry in zip(self.layers, of_concept, strict=True)}
             for of_concept in found
         ]
 
-    def _embeddings(self, shown: Sequence[_Shown]) -> list[np.ndarray]:
-        settings = {"code": code_of(__name__, self.encoder), "encoder": self.encoder.fingerprint}
+    def _embeddings(self, shown: Sequence[_Images]) -> list[np.ndarray]:
+        settings = {"encoder": self._codes[2]}
 
-        def compute(concepts: list[_Shown]) -> Iterator[dict[str, np.ndarray]]:
-            vectors = self.encoder.embed_images([image for concept in concepts for image in concept.images])
-            return ({"vectors": part} for part in _split(vectors, [len(c.images) for c in concepts]))
+        def compute(concepts: list[_Images]) -> Iterator[dict[str, np.ndarray]]:
+            images = [of_concept.pixels for of_concept in concepts]
+            vectors = self.encoder.embed_images([image for of_one in images for image in of_one])
+            return ({"vectors": part} for part in _split(vectors, [len(of_one) for of_one in images]))
 
         (found,) = self.store.fill_groups(
             "image_embeddings",
             [shown],
             lambda concept: {**settings, "images": concept.name},
             compute,
-            batch=_BATCH,
+            batch=len(shown),
         )
         return [entry["vectors"] for entry in found]
 
 
-@dataclass(frozen=True, eq=False)
-class _Shown:
-    """The images of one concept, and the name of their content."""
+class _Images(Protocol):
+    """Images that models are shown, and the name of their content."""
 
-    images: np.ndarray
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pixels(self) -> UInt8[np.ndarray, "images height width 3"]: ...
+
+
+class _Drawn:
+    """The images of one concept: their names, and their pixels as long as somebody holds on to this."""
+
+    def __init__(
+        self,
+        images: ConceptImages,
+        prompt: str,
+        key: Key,
+        names: UInt8[np.ndarray, "images 32"],
+        now: Sequence[Image] | None,
+    ) -> None:
+        self.images, self.prompt, self.key, self.names = images, prompt, key, names
+        self._pixels = None if now is None else _stacked(now)
+
+    @property
+    def name(self) -> str:
+        return digest({"images": _spelled(self.names)})
+
+    @property
+    def pixels(self) -> UInt8[np.ndarray, "images height width 3"]:
+        if self._pixels is None:
+            self._pixels = self.images.read(self)
+        return self._pixels
+
+    @property
+    def singles(self) -> list[_Images]:
+        return [_Single(self, number) for number in range(len(self.names))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Single:
+    """One image of a concept."""
+
+    drawn: _Drawn
+    number: int
+
+    @property
+    def name(self) -> str:
+        return bytes(self.drawn.names[self.number]).hex()
+
+    @property
+    def pixels(self) -> UInt8[np.ndarray, "1 height width 3"]:
+        return self.drawn.pixels[self.number : self.number + 1]
 
 
 def image_seed(seed: int, prompt: str, index: int) -> int:
@@ -200,7 +307,30 @@ def image_seed(seed: int, prompt: str, index: int) -> int:
     return int.from_bytes(sha256(f"{seed}|{index}|{prompt}".encode()).digest()[:7], "big")
 
 
-def _stacked(images: Sequence[Image]) -> np.ndarray:
+def _name(image: Image) -> UInt8[np.ndarray, " 32"]:
+    return np.frombuffer(bytes.fromhex(pixels_digest(image)), np.uint8)
+
+
+def _spelled(names: UInt8[np.ndarray, "images 32"]) -> list[str]:
+    return [bytes(name).hex() for name in names]
+
+
+def _as_png(image: Image) -> UInt8[np.ndarray, " bytes"]:
+    """The image without loss, at a fraction of its size."""
+    done, encoded = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, _PNG_LEVEL])
+    if not done:
+        raise RunError("OpenCV cannot write PNG")
+    return np.asarray(encoded).reshape(-1)
+
+
+def _decoded(png: UInt8[np.ndarray, " bytes"]) -> Image:
+    found = cv2.imdecode(png, cv2.IMREAD_COLOR)
+    if found is None:
+        raise RunError("the store holds an image that OpenCV cannot read")
+    return np.ascontiguousarray(found[..., ::-1])
+
+
+def _stacked(images: Sequence[Image]) -> UInt8[np.ndarray, "images height width 3"]:
     if len({image.shape for image in images}) > 1:
         raise RunError("the generator gave images of different sizes for one concept")
     return np.stack(images)

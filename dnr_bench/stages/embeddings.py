@@ -7,27 +7,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from dnr_bench.data.images import Image, ProbeSet
-from dnr_bench.infra.digests import pixels_digest
+from dnr_bench.data.images import ProbeSet, View
+from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, TextEncoder, TextMatcher
 
-#: Images per block of a pass over a probing set.
-_BATCH = 256
+#: Images per block of a pass over a probing set, and per batch of those that are stored one by one.
+_BLOCK, _BATCH = 1024, 256
 
 
-def embed_images(
-    store: Store, encoder: ImageTextEncoder, groups: Sequence[Sequence[Image]]
+def embed_views(
+    store: Store, encoder: ImageTextEncoder, groups: Sequence[Sequence[View]]
 ) -> list[Float[np.ndarray, "_ dim"]]:
-    """Unit vectors of the images of each group, stored image by image; all groups share batches."""
+    """Unit vectors of the views of each group, stored one by one; all groups share batches."""
     settings = {"code": code_of(__name__, encoder), "encoder": encoder.fingerprint}
+
+    def compute(views: list[View]) -> Iterator[dict[str, np.ndarray]]:
+        images = Lazy(len(views), lambda place: views[place].pixels)
+        return ({"vectors": vector} for vector in encoder.embed_images(images))
+
     found = store.fill_groups(
-        "image_embeddings",
-        groups,
-        lambda image: {**settings, "images": pixels_digest(image)},
-        lambda images: ({"vectors": vector} for vector in encoder.embed_images(images)),
-        batch=_BATCH,
+        "image_embeddings", groups, lambda view: {**settings, "images": view.name}, compute, batch=_BATCH
     )
     return [np.stack([entry["vectors"] for entry in of_group]) for of_group in found]
 
@@ -66,9 +67,9 @@ def probe_embeddings(
     """CLIP unit vectors of all images, mapped from their file."""
 
     def rows(_: list[int], start: int) -> Iterator[list[np.ndarray]]:
-        for first in range(start, len(probe.images), _BATCH):
-            last = min(first + _BATCH, len(probe.images))
-            yield [encoder.embed_images([probe.images[i] for i in range(first, last)])]
+        for first in range(start, len(probe.images), _BLOCK):
+            last = min(first + _BLOCK, len(probe.images))
+            yield [encoder.embed_images(probe.images[first:last])]
 
     code = code_of(__name__, encoder, probe.images)
     key = {"code": code, "encoder": encoder.fingerprint, "probe": probe.digest}

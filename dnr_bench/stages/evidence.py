@@ -32,12 +32,12 @@ def gather_evidence(
         typical_activation: the neuron's mean over probing images, for the same scorers.
     """
     neuron = exemplars.neuron
-    n_images = max(len(rendering.images) for rendering in renderings)
+    n_images = max(len(rendering.embeddings) for rendering in renderings)
     activations = np.full((len(renderings), n_images), np.nan)
     image_image = np.full((len(renderings), n_images), np.nan)
     image_text = np.full(len(renderings), np.nan)
     for row, rendering in enumerate(renderings):
-        n = len(rendering.images)
+        n = len(rendering.embeddings)
         activations[row, :n] = rendering.activations[neuron.layer][:, neuron.unit]
         image_image[row, :n] = rendering.embeddings @ exemplar_vector
         image_text[row] = rendering.text_embedding @ exemplar_vector

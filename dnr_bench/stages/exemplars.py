@@ -65,13 +65,20 @@ def find_exemplars(
 
 
 def views_of(probe: ProbeSet, exemplars: Exemplars) -> list[View]:
-    """The exemplars' pixels; a crop shows its part of the image at the image's own resolution."""
-    views = []
-    for item in exemplars.items:
-        image = probe.images[item.index]
-        caption = probe.words[item.index] if probe.words is not None else None
-        views.append(View(cut(image, item.box) if item.box else image, caption, item.activation))
-    return views
+    """The view of each exemplar; a crop shows its part of the image at the image's own resolution."""
+    return [probe_view(probe, item.index, item.box, item.activation) for item in exemplars.items]
+
+
+def probe_view(probe: ProbeSet, index: int, box: Box | None = None, activation: float | None = None) -> View:
+    """A probing image or a part of it, decoded when its pixels are asked for."""
+    name = probe.ids[index] if box is None else f"{probe.ids[index]} {list(box)}"
+    caption = probe.words[index] if probe.words is not None else None
+
+    def load() -> Image:
+        image = probe.images[index]
+        return image if box is None else cut(image, box)
+
+    return View(name, load, caption, activation)
 
 
 def cut(image: Image, box: Box) -> Image:

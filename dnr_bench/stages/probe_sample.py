@@ -14,10 +14,11 @@ from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, knows
-from dnr_bench.stages.embeddings import embed_images
+from dnr_bench.stages.embeddings import embed_views
+from dnr_bench.stages.exemplars import probe_view
 
-#: Their number, and how many of them are read at a time.
-_SIZE, _CHUNK = 500, 64
+#: Their number.
+_SIZE = 500
 #: So many images that fit a text best say how well it can be fitted.
 _HIGHEST = 3
 
@@ -40,12 +41,8 @@ class ProbeSample:
     @cached_property
     def vectors(self) -> Float[np.ndarray, "images dim"]:
         """The CLIP vectors of its images."""
-        chunks = [self.places[start : start + _CHUNK] for start in range(0, len(self.places), _CHUNK)]
-        found = []
-        for chunk in chunks:
-            images = [self.probe.images[int(place)] for place in chunk]
-            found += embed_images(self.store, self.encoder, [images])
-        return np.concatenate(found)
+        views = [probe_view(self.probe, int(place)) for place in self.places]
+        return embed_views(self.store, self.encoder, [views])[0]
 
     def mean_activation(self, activations: Mapping[str, Activations], neuron: Neuron) -> float:
         """The mean activation of a neuron."""
@@ -76,7 +73,7 @@ class ProbeSample:
         if rendering.fit is not None:
             return rendering.fit
         if not knows(self.encoder, [rendering.concept]):
-            return np.zeros(len(rendering.images))
+            return np.zeros(len(rendering.embeddings))
         cosines = self.vectors @ rendering.text_embedding
         return relative_fit(
             rendering.embeddings @ rendering.text_embedding, cosines, exemplars @ rendering.text_embedding

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 #: A table from activations, from which images are active, and from which images show a concept.
 Metric = Callable[
@@ -46,7 +46,7 @@ def auc(
     Ties count half: the area under the ROC curve (AUC of CoSy, Kopf et al. 2024).
     """
     n = present.sum(axis=0)
-    ranks = rankdata(values, axis=0).T @ present.astype(float)
+    ranks = scipy.stats.rankdata(values, axis=0).T @ present.astype(float)
     return _ratio(ranks - n * (n + 1) / 2, np.broadcast_to(n * (len(present) - n), ranks.shape))
 
 

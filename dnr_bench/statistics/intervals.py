@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import binomtest, bootstrap
 
 RESAMPLES = 10_000
 
@@ -47,7 +47,7 @@ def estimate(
     sums, sizes = np.bincount(membership, kept), np.bincount(membership).astype(float)
     if len(sums) < 2 or np.ptp(sums / sizes) == 0:
         return Estimate(mean, np.nan, np.nan, len(kept))
-    interval = bootstrap(
+    interval = scipy.stats.bootstrap(
         (sums, sizes),
         lambda s, n, axis: s.sum(axis=axis) / n.sum(axis=axis),
         n_resamples=RESAMPLES,
@@ -64,5 +64,5 @@ def estimate(
 def _constant_interval(mean: float, n: int, signed: bool) -> tuple[float, float]:
     if mean not in (0.0, 1.0) or (signed and mean):
         return (mean, mean) if n > 1 else (np.nan, np.nan)
-    interval = binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
+    interval = scipy.stats.binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
     return float(-interval.high if signed else interval.low), float(interval.high)

@@ -10,11 +10,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.stats import permutation_test
-from scipy.stats import t as student_t
 
 from dnr_bench.statistics.intervals import CONFIDENCE, RESAMPLES, Estimate, estimate
 
@@ -81,7 +78,7 @@ def sign_flip_p(values: Float[np.ndarray, " items"], clusters: Sequence[str], se
     sums, _ = _cluster_sums(values, clusters)
     if len(sums) < 2 or not np.any(sums):
         return 1.0  # a single cluster is as likely either way
-    found = permutation_test(
+    found = scipy.stats.permutation_test(
         (sums,),
         lambda flipped, axis: flipped.sum(axis=axis),
         permutation_type="samples",
@@ -114,7 +111,7 @@ def detectable_difference(values: Float[np.ndarray, " items"], clusters: Sequenc
         return float("nan")
     residuals = sums - values.mean() * sizes
     error = np.sqrt(n / (n - 1) * np.sum(residuals**2)) / len(values)
-    quantiles = student_t.ppf((1 + CONFIDENCE) / 2, n - 1) + student_t.ppf(POWER, n - 1)
+    quantiles = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) + scipy.stats.t.ppf(POWER, n - 1)
     return float(quantiles * error) if error > 0 else float("nan")
 
 
@@ -125,8 +122,8 @@ def linked(records: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     nodes = {name: i for i, name in enumerate(unique)}
     links = [(nodes[of_record[0]], nodes[name]) for of_record in names for name in of_record]
     rows, columns = zip(*links, strict=True) if links else ((), ())
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
-    _, members = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
+    _, members = scipy.sparse.csgraph.connected_components(graph, directed=False)
     return [str(members[nodes[of_record[0]]]) for of_record in names]
 
 

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.source import code_of
-from dnr_bench.targets.checkpoints import last_layer, load_weights, read_classes, read_weights
-from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dnr_bench.targets.hooked import HookedTarget
 
 
 def custom_target(
@@ -45,6 +45,11 @@ def custom_target(
     the function draws at random.
     """
     preprocessing = Preprocessing(resize, crop, mean, std, squash, interpolation)
+    import torch
+
+    from dnr_bench.targets.checkpoints import last_layer, load_weights, read_classes, read_weights
+    from dnr_bench.targets.hooked import HookedTarget
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _made(factory, arguments or {})
@@ -73,6 +78,8 @@ def custom_target(
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
+    from torch import nn
+
     module, colon, function = factory.partition(":")
     if not (module and colon and function):
         raise UsageError(f"factory={factory!r} must be module:function")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dnr_bench.data.images import Image
 from dnr_bench.data.neuron import Layer, Pruning
-from dnr_bench.infra.devices import Batches, Dtype, checked_device, take_turn, torch_dtype
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import model_digest
@@ -53,7 +54,7 @@ class HookedTarget:
         self.preprocessing = preprocessing
         self.names = dict(names or {})
         self.pool, self.tokens, self.prefix_tokens = pool, tokens, prefix_tokens
-        self.batches = Batches(batch_size)
+        self.batches = Batches(batch_size, self.device)
         self.fingerprint = digest(
             {
                 "model": model_digest(model),
@@ -67,7 +68,7 @@ class HookedTarget:
             }
         )
         self.model.to(self.dtype)
-        if self.device.type == "cuda":  # what its convolutions are fastest with
+        if is_cuda(self.device):  # what its convolutions are fastest with
             self.model.to(memory_format=torch.channels_last)
 
     def layers(self) -> list[Layer]:
@@ -82,18 +83,26 @@ class HookedTarget:
         """The part of an image of this size that reaches the network: left, top, right, bottom."""
         return self.preprocessing.seen_box(height, width)
 
-    def run(
-        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None = None
-    ) -> dict[str, Float[np.ndarray, "images _"]]:
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
         """Pooled activations [images, units] of each layer, all from one forward pass per batch."""
-        pooled: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-        for outputs in self.batches.over(images, lambda block: self._pooled_outputs(block, layers, pruned)):
-            for layer, output in outputs.items():
-                pooled[layer].append(output)
+        parts = [found for (found,) in self.stream(images, layers)]
         return {
-            layer: np.concatenate(parts) if parts else np.empty((0, self._layers[layer].units), np.float32)
-            for layer, parts in pooled.items()
+            layer: np.concatenate([part[layer] for part in parts])
+            if parts
+            else np.empty((0, self._layers[layer].units), np.float32)
+            for layer in layers
         }
+
+    def stream(
+        self, images: Sequence[Image], layers: Sequence[str], prunings: Sequence[Pruning] = ({},)
+    ) -> Iterator[list[dict[str, Float[np.ndarray, "batch _"]]]]:
+        """Of each batch the same for each pruning; images are decoded and resized ahead of the network."""
+
+        def work(seen: Tensor) -> list[dict[str, np.ndarray]]:
+            inputs = self._inputs(seen)
+            return [self._pooled_outputs(inputs, layers, pruning) for pruning in prunings]
+
+        return self.batches.over_prepared(images, self.preprocessing.seen, self._collated, work)
 
     def maps(
         self, images: Sequence[Image], layer: str, pairs: Sequence[tuple[int, int]]
@@ -103,16 +112,20 @@ class HookedTarget:
         for position, (image, _) in enumerate(pairs):
             wanted.setdefault(image, []).append(position)
         result: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(pairs)
-
-        def fill(block: Sequence[int]) -> None:
-            output = self._forward([images[image] for image in block], [layer], {})[layer]
-            for row, image in enumerate(block):
-                of_image = output[row, [pairs[position][1] for position in wanted[image]]]
-                for position, found in zip(wanted[image], of_image.float().cpu().numpy(), strict=True):
+        in_order = sorted(wanted)
+        outputs = self.batches.over_prepared(
+            in_order,
+            lambda image: self.preprocessing.seen(images[image]),
+            self._collated,
+            lambda seen: self._forward(self._inputs(seen), [layer], {}, torch.Tensor.clone)[layer],
+        )
+        rest = iter(in_order)
+        for output in outputs:
+            _check_finite(layer, output)
+            for row, image in zip(output, rest, strict=False):
+                of_image = row[[pairs[position][1] for position in wanted[image]]].float().cpu().numpy()
+                for position, found in zip(wanted[image], of_image, strict=True):
                     result[position] = found
-
-        for _ in self.batches.over(sorted(wanted), fill):
-            pass
         return result
 
     @cached_property
@@ -121,7 +134,9 @@ class HookedTarget:
         size = self.preprocessing.crop
         noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
         found = {}
-        outputs = self._forward(list(noise), [name for name, _ in self.model.named_modules() if name], {})
+        inputs = self._inputs(self._collated([self.preprocessing.seen(image) for image in noise]))
+        names = [name for name, _ in self.model.named_modules() if name]
+        outputs = self._forward(inputs, names, {}, lambda output: output)
         for name, output in outputs.items():
             if output.ndim in (2, 3, 4) and len(output) == len(noise):
                 units = output.shape[1] if output.ndim != 3 else output.shape[2]
@@ -129,35 +144,46 @@ class HookedTarget:
                 found[name] = Layer(name, units, spatial)
         return found
 
+    def _collated(self, seen: Sequence[Tensor]) -> Tensor:
+        """A batch of what the network sees; for a GPU in memory from which it copies by itself."""
+        batch = torch.stack(list(seen))
+        return batch.pin_memory() if is_cuda(self.device) else batch
+
+    def _inputs(self, seen: Tensor) -> Tensor:
+        return self.preprocessing.normalized(seen.to(self.device, non_blocking=True), self.dtype)
+
     def _pooled_outputs(
-        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None
+        self, inputs: Tensor, layers: Sequence[str], pruned: Pruning
     ) -> dict[str, np.ndarray]:
-        outputs = self._forward(images, layers, pruned or {})
-        return {layer: self._pooled(output.float()).cpu().numpy() for layer, output in outputs.items()}
+        outputs = self._forward(inputs, layers, pruned, self._pooled)
+        for name, output in outputs.items():
+            _check_finite(name, output)
+        return {layer: output.cpu().numpy() for layer, output in outputs.items()}
 
     @torch.inference_mode()
-    def _forward(self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning) -> dict[str, Tensor]:
-        """The output of each layer for one batch; feature maps with their units first."""
+    def _forward(
+        self, inputs: Tensor, layers: Sequence[str], pruned: Pruning, read: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """What is read of each layer's output for one batch; feature maps have their units first."""
         take_turn(self.model, self.device)
-        with self._hooks(layers, pruned) as outputs:
-            self.model(self.preprocessing.batch(images, self.device).to(self.dtype))
-        bad = [name for name, output in outputs.items() if not torch.isfinite(output).all()]
-        if bad:
-            raise RunError(f"layers {bad} of the target gave values that are not finite")
+        with self._hooks(layers, pruned, read) as outputs:
+            self.model(inputs)
         return outputs
 
     @contextmanager
-    def _hooks(self, layers: Sequence[str], pruned: Pruning) -> Iterator[dict[str, Tensor]]:
-        """Prunes first: a layer that is both pruned and read is read as the network goes on with it."""
+    def _hooks(
+        self, layers: Sequence[str], pruned: Pruning, read: Callable[[Tensor], Tensor]
+    ) -> Iterator[dict[str, Tensor]]:
+        """Prunes first: a layer that is both pruned and read is read as the network goes on with it.
+
+        `read` takes what it needs at once, as a later ReLU may work in place.
+        """
         modules = dict(self.model.named_modules())
         outputs: dict[str, Tensor] = {}
 
         def keep(name: str, output: object) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
-                # a later in-place ReLU must not change it
-                outputs[name] = (
-                    output.movedim(_units_at(output), 1).clone() if output.ndim == 4 else output.clone()
-                )
+                outputs[name] = read(output.movedim(_units_at(output), 1) if output.ndim == 4 else output)
 
         handles = [
             modules[layer].register_forward_hook(
@@ -176,11 +202,20 @@ class HookedTarget:
                 handle.remove()
 
     def _pooled(self, output: Tensor) -> Tensor:
+        """One value per unit, in float32 whatever the network computes in."""
+        if output.ndim == 4 and self.pool == "mean":
+            return output.mean(dim=(2, 3), dtype=torch.float32)
         if output.ndim == 4:
-            return output.mean(dim=(2, 3)) if self.pool == "mean" else output.amax(dim=(2, 3))
-        if output.ndim == 3:
-            return output[:, 0] if self.tokens == "class" else output[:, self.prefix_tokens :].mean(dim=1)
-        return output
+            return output.amax(dim=(2, 3)).float()
+        if output.ndim == 3 and self.tokens == "patches":
+            return output[:, self.prefix_tokens :].mean(dim=1, dtype=torch.float32)
+        found = output[:, 0] if output.ndim == 3 else output
+        return found.to(torch.float32, copy=True)
+
+
+def _check_finite(layer: str, output: Tensor) -> None:
+    if not torch.isfinite(output).all():
+        raise RunError(f"layer {layer!r} of the target gave values that are not finite")
 
 
 def untrain(model: nn.Module, seed: int) -> None:

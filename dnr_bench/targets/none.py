@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -37,9 +37,13 @@ class NoNetwork:
         """The names of a layer's units, where a file told them."""
         return self._names.get(layer)
 
-    def run(
-        self, images: Sequence[Image], layers: Sequence[str], pruned: Pruning | None = None
-    ) -> dict[str, Float[np.ndarray, "images _"]]:
+    def run(self, images: Sequence[Image], layers: Sequence[str]) -> dict[str, Float[np.ndarray, "images _"]]:
+        """There is no network: raises `UsageError`."""
+        raise _no_network()
+
+    def stream(
+        self, images: Sequence[Image], layers: Sequence[str], prunings: Sequence[Pruning] = ({},)
+    ) -> Iterator[list[dict[str, Float[np.ndarray, "batch _"]]]]:
         """There is no network: raises `UsageError`."""
         raise _no_network()
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-from torchvision.transforms.v2 import functional as F
+from jaxtyping import Float, UInt8
 
 from dnr_bench.data.images import Image
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,27 @@ class Preprocessing:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise UsageError("mean and std need three values each, those of std above 0")
 
-    def batch(self, images: Sequence[Image], device: torch.device) -> Float[Tensor, "images 3 crop crop"]:
-        """The network's input for images of any size."""
-        return torch.stack([self._one(image) for image in images]).to(device)
+    def seen(self, image: Image) -> UInt8[Tensor, "3 crop crop"]:
+        """What the network sees of an image of any size, as bytes: small while it waits for its batch."""
+        import torch
+        from torchvision.transforms.v2 import functional as F
+
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        size = self._resized(*image.shape[:2])
+        if size != tuple(image.shape[:2]):
+            tensor = F.resize(tensor, list(size), F.InterpolationMode(self.interpolation), antialias=True)
+        top, left = self._corner(size)
+        cropped: Tensor = F.crop(tensor, top, left, self.crop, self.crop)
+        return cropped
+
+    def normalized(
+        self, seen: UInt8[Tensor, "images 3 crop crop"], dtype: torch.dtype
+    ) -> Float[Tensor, "images 3 crop crop"]:
+        """The network's input, on the device on which the bytes lie."""
+        from torchvision.transforms.v2 import functional as F
+
+        found: Tensor = F.normalize(seen.float() / 255, list(self.mean), list(self.std)).to(dtype)
+        return found
 
     def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The part of an image of this size that reaches the network: left, top, right, bottom in pixels."""
@@ -66,13 +85,3 @@ class Preprocessing:
     def _corner(self, size: tuple[int, int]) -> tuple[int, int]:
         """Top and left of the center crop of a resized image, rounded as torchvision does."""
         return round((size[0] - self.crop) / 2), round((size[1] - self.crop) / 2)
-
-    def _one(self, image: Image) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        size = self._resized(*image.shape[:2])
-        if size != tuple(image.shape[:2]):
-            tensor = F.resize(tensor, list(size), F.InterpolationMode(self.interpolation), antialias=True)
-        top, left = self._corner(size)
-        tensor = F.crop(tensor, top, left, self.crop, self.crop)
-        normalized: Tensor = F.normalize(tensor.float() / 255, list(self.mean), list(self.std))
-        return normalized

@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
-
-import timm
-import torch
-from timm.data.config import resolve_model_data_config
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.targets.checkpoints import load_weights, n_outputs, read_classes, read_weights
-from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.infra.store import Store
+from dnr_bench.targets.noted import NotedTarget, settings_of
 from dnr_bench.targets.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from dnr_bench.targets.hooked import HookedTarget
 
 
 def timm_target(
@@ -29,18 +28,40 @@ def timm_target(
     dtype: Dtype,
     batch_size: int,
     seed: int,
-) -> HookedTarget:
+    store: Store,
+) -> NotedTarget:
     """`name` as in timm.list_models (vit_small_patch16_224.augreg_in1k ...), with its own preprocessing.
 
     pretrained: fetch its published weights. checkpoint: a file of weights instead, whose last layer may have
     any number of units. classes: a file with the names of the last layer's units. tokens: None takes the
     class token where the network has one.
     """
+    if pretrained and checkpoint is not None:
+        raise UsageError(f"pretrained=true and checkpoint={checkpoint!r} are two sets of weights; choose one")
+    return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
+
+
+def _hooked(
+    name: str,
+    pretrained: bool,
+    checkpoint: str | None,
+    classes: str | None,
+    pool: Literal["mean", "max"],
+    tokens: Literal["class", "patches"] | None,
+    device: str,
+    dtype: Dtype,
+    batch_size: int,
+    seed: int,
+) -> HookedTarget:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    from dnr_bench.targets.checkpoints import read_classes
+    from dnr_bench.targets.hooked import HookedTarget
+
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UsageError(f"name={name!r} is no network of timm; close are {', '.join(close) or 'none'}")
-    if pretrained and checkpoint is not None:
-        raise UsageError(f"pretrained=true and checkpoint={checkpoint!r} are two sets of weights; choose one")
     model = _built(name, pretrained, checkpoint, seed)
     last = model.default_cfg.get("classifier")
     known = read_classes(classes, model.num_classes)
@@ -61,6 +82,11 @@ def timm_target(
 
 
 def _built(name: str, pretrained: bool, checkpoint: str | None, seed: int) -> Any:
+    import timm
+    import torch
+
+    from dnr_bench.targets.checkpoints import load_weights, n_outputs, read_weights
+
     read = read_weights(checkpoint, timm.create_model(name)) if checkpoint is not None else None
     options: dict[str, Any] = {}
     if read is not None:

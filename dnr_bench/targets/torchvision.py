@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import torch
-from torch import nn
-from torchvision import models
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.targets.checkpoints import last_layer, load_weights, n_outputs, read_classes, read_weights
-from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.infra.store import Store
+from dnr_bench.targets.noted import NotedTarget, settings_of
 from dnr_bench.targets.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dnr_bench.targets.hooked import HookedTarget
 
 
 def torchvision_target(
@@ -28,7 +30,8 @@ def torchvision_target(
     dtype: Dtype,
     batch_size: int,
     seed: int,
-) -> HookedTarget:
+    store: Store,
+) -> NotedTarget:
     """`name` as in torchvision.models (resnet50, vit_b_16 ...), with the preprocessing of its weights.
 
     weights: DEFAULT, another of the network's (IMAGENET1K_V1), or None for an untrained network by `seed`.
@@ -36,6 +39,34 @@ def torchvision_target(
     stays that of `weights`. classes: a file with the names of the last layer's units, one per line;
     weights of torchvision know theirs.
     """
+    check_files(checkpoint=checkpoint, classes=classes)
+    return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
+
+
+def check_files(**files: str | None) -> None:
+    """Raises `UsageError` for an argument that names no file; None names none that is needed."""
+    for name, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"{name}={path!r} is no file")
+
+
+def _hooked(
+    name: str,
+    weights: str | None,
+    checkpoint: str | None,
+    classes: str | None,
+    pool: Literal["mean", "max"],
+    tokens: Literal["class", "patches"],
+    device: str,
+    dtype: Dtype,
+    batch_size: int,
+    seed: int,
+) -> HookedTarget:
+    from torchvision import models
+
+    from dnr_bench.targets.checkpoints import last_layer, load_weights, n_outputs, read_classes, read_weights
+    from dnr_bench.targets.hooked import HookedTarget
+
     if name not in models.list_models(module=models):
         close = difflib.get_close_matches(name, models.list_models(module=models), n=3)
         raise UsageError(
@@ -66,6 +97,8 @@ def torchvision_target(
 
 
 def _weights(name: str, weights: str | None) -> Any:
+    from torchvision import models
+
     known = models.get_model_weights(name)
     if weights is None:
         return None
@@ -75,6 +108,9 @@ def _weights(name: str, weights: str | None) -> Any:
 
 
 def _built(name: str, published: Any, seed: int) -> nn.Module:
+    import torch
+    from torchvision import models
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:

@@ -381,7 +381,7 @@ def _results(run: Path) -> Iterator[FileTry]:
         def pictures(folder: Path, content: bytes = content) -> list[str]:
             (folder / "run").mkdir()
             (folder / "run" / "result.json").write_text(json.dumps(known["result.json"]))
-            (folder / "run" / "pictures.safetensors").write_bytes(content)
+            (folder / "run" / "pictures.zip").write_bytes(content)
             return ["report", "run"]
 
         yield FileTry(f"pictures {number}", pictures)

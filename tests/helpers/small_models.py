@@ -45,7 +45,7 @@ from transformers import (
 )
 
 from dnr_bench.infra.shipped import CHECKPOINTS
-from dnr_bench.targets.tile2vec import TileNet
+from dnr_bench.targets.tile_net import TileNet
 
 _TEMPLATE = (
     "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>\n{% endfor %}"

@@ -46,12 +46,14 @@ class _Job:
 
     def run(self) -> None:
         """Describe, evaluate, write, print, log."""
+        from dnr_bench.outputs.console import console, escaped
+
+        out, config, folder = console(), self.config, self.folder
+        out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
         from dnr_bench.outputs.console import (
-            console,
-            escaped,
             print_job,
             print_link,
             print_page,
@@ -60,8 +62,6 @@ class _Job:
         from dnr_bench.outputs.html import without_page, write_report
         from dnr_bench.outputs.pictures import take_pictures
 
-        out, config, folder = console(), self.config, self.folder
-        out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
         settings = build_run(config, self.overrides)
         if config.dry:
             if self.parent is not None:
@@ -78,9 +78,7 @@ class _Job:
         Outcome(self.overrides, self.choices).write(folder)
         if config.report:
             with without_page("report.html"):
-                pictures = take_pictures(result, session)
-                pictures.write(folder)
-                write_report(result, pictures, folder)
+                write_report(result, take_pictures(result, session, folder), folder)
         if self.parent is None:
             print_result(result, folder, self.choices, out)
             if (folder / "report.html").exists():

@@ -56,7 +56,7 @@ def try_concept(config: RunConfig, neuron: Neuron, concept: str) -> Trial:
         found.append(Candidate(concept, "user"))
     texts = [candidate.text for candidate in found]
     scores = method.scores({neuron: found}, session)[neuron]
-    drawn = session.draw(texts)
+    drawn = {rendering.concept: rendering for rendering in session.draw(texts)}
     order = np.argsort(-scores, kind="stable")
     return Trial(
         neuron,

@@ -14,17 +14,26 @@ from dnr_bench.session import Session
 def undriven(answers: Mapping[Neuron, str], margin: float, session: Session) -> set[Neuron]:
     """The neurons that their answer drives no more than the answers of other neurons of the layer do."""
     weak: set[Neuron] = set()
-    drawn = session.draw(list(answers.values()))
     exemplars = session.exemplars(list(answers))
-    for layer in dict.fromkeys(neuron.layer for neuron in answers):
+    layers = list(dict.fromkeys(neuron.layer for neuron in answers))
+    units = {layer: [n.unit for n in answers if n.layer == layer] for layer in layers}
+    found: dict[str, dict[str, np.ndarray]] = {layer: {} for layer in layers}
+    for rendering in session.draw(list(answers.values())):
+        for layer in layers:
+            of_layer = rendering.activations[layer]
+            found[layer][rendering.concept] = of_layer[:, units[layer]].mean(axis=0)
+    for layer in layers:
         texts = list(dict.fromkeys(text for n, text in answers.items() if n.layer == layer))
-        means = np.stack([drawn[text].activations[layer].mean(axis=0) for text in texts])
+        means = np.stack([found[layer][text] for text in texts])
         weak |= {
             neuron
             for neuron, text in answers.items()
             if neuron.layer == layer
             and not drives(
-                means[:, neuron.unit], texts.index(text), exemplars[neuron].mean_activation, margin
+                means[:, units[layer].index(neuron.unit)],
+                texts.index(text),
+                exemplars[neuron].mean_activation,
+                margin,
             )
         }
     return weak

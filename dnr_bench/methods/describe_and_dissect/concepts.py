@@ -12,21 +12,20 @@ from dnr_bench.data.captions import Captions
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Neuron
-from dnr_bench.infra.digests import Key, pixels_digest
+from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.protocols import Captioner, Proposer, Quoting, Summarizer
 from dnr_bench.session import Session
 from dnr_bench.stages.caption_contrast import CaptionContrast
+from dnr_bench.stages.exemplars import probe_view
 from dnr_bench.stages.probe_sample import sample_places
 
 Views = Mapping[Neuron, Sequence[View]]
 
 #: What the summarizer's first candidate has ahead of the others, as a share of the best support.
 _FIRST = 0.1
-#: Images that are captioned for contrast at a time.
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class ConceptProposer:
         settings = {"code": code_of(__name__, self.captioner), "captioner": self.captioner.fingerprint}
 
         def key(view: View) -> Key:
-            return {**settings, "pixels": pixels_digest(view.pixels), "own": view.caption}
+            return {**settings, "pixels": view.name, "own": view.caption}
 
         return session.store.fill_groups("captions", groups, key, self.captioner.caption)
 
@@ -125,11 +124,8 @@ class ConceptProposer:
         """The captions of these probing images, which are read once in a run."""
         name = f"{session.probe.digest} {session.seed}"
         if name not in self._known:
-            found: list[str] = []
-            for start in range(0, len(places), _BATCH):  # so that few images are in memory at once
-                (more,) = self._captioned([_plain_views(session, places[start : start + _BATCH])], session)
-                found += more
-            self._known[name] = found
+            views = [probe_view(session.probe, int(place)) for place in places]
+            (self._known[name],) = self._captioned([views], session)
         return self._known[name]
 
     def _from_captions(
@@ -153,7 +149,7 @@ class ConceptProposer:
         (found,) = session.store.fill_groups(
             "candidates",
             [views],
-            lambda of_neuron: {**settings, "views": [pixels_digest(view.pixels) for view in of_neuron]},
+            lambda of_neuron: {**settings, "views": [view.name for view in of_neuron]},
             lambda wanted: proposer.propose(wanted, self.n, session.seed),
         )
         return found
@@ -162,8 +158,3 @@ class ConceptProposer:
         """What candidates depend on, beside what they are made of."""
         code = code_of(__name__, part)
         return {"code": code, "summarizer": part.fingerprint, "n": self.n, "seed": session.seed}
-
-
-def _plain_views(session: Session, places: Int[np.ndarray, " drawn"]) -> list[View]:
-    own = session.probe.words
-    return [View(session.probe.images[int(i)], own[int(i)] if own is not None else None) for i in places]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.explanation import RefinementRecord
-from dnr_bench.data.images import View
+from dnr_bench.data.images import Image, View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.methods.describe_and_dissect.candidates import Pool, joined, priors_of, texts_of
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import largest, row_means, spread
-from dnr_bench.session import Session
+from dnr_bench.session import Session, blocks
 
 NO_NEW_CONCEPT = "no new concept"
 NO_PROGRESS = "progress below the threshold"
@@ -94,8 +95,10 @@ def refine(
     }
     for iteration in range(1, settings.max_iterations + 1):
         active = [neuron for neuron, record in records.items() if record.stopped is None]
-        views = _best_drawings({neuron: pool[neuron] for neuron in active}, session)
-        found = concepts.propose(views, concepts.captions(views, session), session)
+        found: dict[Neuron, list[str]] = {}
+        for block in blocks(active):
+            views = _best_drawings({neuron: pool[neuron] for neuron in block}, session)
+            found |= concepts.propose(views, concepts.captions(views, session), session)
         earlier = {neuron: scores[neuron] for neuron in active}
         for neuron, texts in found.items():
             pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
@@ -133,17 +136,37 @@ def highest_images(activations: Sequence[Float[np.ndarray, " _"]], n: int) -> li
 
 def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session) -> dict[Neuron, list[View]]:
     """The generated images, over all its concepts, that activate each neuron most."""
-    drawn = session.draw([candidate.text for of_neuron in pool.values() for candidate in of_neuron])
-    views = {}
+    texts = [candidate.text for of_neuron in pool.values() for candidate in of_neuron]
+    drawn = {rendering.concept: rendering for rendering in session.draw(texts)}
+    best: dict[Neuron, list[tuple[str, int]]] = {}
     for neuron, candidates in pool.items():
         of_neuron = [drawn[candidate.text] for candidate in candidates]
         activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
-        best = highest_images(activations, session.exemplar_settings.n)
-        views[neuron] = [
-            View(of_neuron[concept].images[image], None, float(activations[concept][image]))
-            for concept, image in best
+        highest = highest_images(activations, session.exemplar_settings.n)
+        best[neuron] = [(of_neuron[concept].concept, image) for concept, image in highest]
+    wanted: dict[str, set[int]] = {}
+    for concept, image in (item for of_neuron in best.values() for item in of_neuron):
+        wanted.setdefault(concept, set()).add(image)
+    pixels = {(c, i): image for c, numbers in wanted.items() for i, image in _read(c, numbers, session)}
+    names = {concept: session.image_names(concept) for concept in wanted}
+    return {
+        neuron: [
+            View(
+                names[concept][image],
+                partial(pixels.__getitem__, (concept, image)),
+                None,
+                float(drawn[concept].activations[neuron.layer][image, neuron.unit]),
+            )
+            for concept, image in of_neuron
         ]
-    return views
+        for neuron, of_neuron in best.items()
+    }
+
+
+def _read(concept: str, numbers: Set[int], session: Session) -> list[tuple[int, Image]]:
+    """Copies of some images of a concept: those of all others are let go."""
+    images = session.images_of(concept)
+    return [(number, images[number].copy()) for number in sorted(numbers)]
 
 
 def _answer(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 import mlflow
 from filelock import FileLock, Timeout
-from matplotlib.figure import Figure
 from mlflow.entities import RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
@@ -33,6 +32,9 @@ from dnr_bench.outputs.mlflow.entries import metric_entries, param_entries, para
 from dnr_bench.outputs.mlflow.places import VARIABLE, Place, prepared, unusable
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.schema import RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 

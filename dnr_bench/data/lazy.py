@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lazy(Sequence[T]):
-    """`length` images or masks; `load(index)` decodes, renders or changes one of them."""
+    """`length` images or masks; `load(index)` decodes, renders or changes one. A part of it is lazy, too."""
 
     length: int
     load: Callable[[int], T]
@@ -22,10 +22,11 @@ class Lazy(Sequence[T]):
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
+    def __getitem__(self, index: slice) -> Lazy[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Lazy[T]:
         if isinstance(index, slice):
-            return [self.load(i) for i in range(*index.indices(self.length))]
+            places = range(*index.indices(self.length))
+            return Lazy(len(places), lambda i: self.load(places[i]))
         if not 0 <= index < self.length:
             raise IndexError(index)
         return self.load(index)

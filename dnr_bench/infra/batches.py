@@ -1,0 +1,121 @@
+"""Work in batches: what a model needs is made ready in threads while the model computes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, TypeVar
+
+from dnr_bench.infra.devices import is_cuda, is_out_of_memory, make_room
+from dnr_bench.infra.errors import RunError
+from dnr_bench.infra.ranges import check_range
+
+T = TypeVar("T")
+P = TypeVar("P")
+R = TypeVar("R")
+_log = logging.getLogger(__name__)
+
+#: So many batches are ready or being made ready before the model asks for them.
+_AHEAD = 2
+
+
+def n_workers() -> int:
+    """How many threads make inputs ready: one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Batches:
+    """Cuts work into batches of `size`, which is halved for good where memory does not suffice.
+
+    device: where the work is done; models that lie there and are not at work make room first.
+    """
+
+    def __init__(self, size: int, device: str = "cpu") -> None:
+        check_range(1, 65536, batch_size=size)
+        self.size, self.device = size, device
+
+    def over(self, items: Sequence[T], work: Callable[[Sequence[T]], R]) -> Iterator[R]:
+        """The result of `work` for each batch of items, in order."""
+        start = 0
+        while start < len(items):
+            block = items[start : start + self.size]
+            result = self._tried(work, block)
+            if result:
+                yield result[0]
+                start += len(block)
+
+    def over_prepared(
+        self,
+        items: Sequence[T],
+        prepare: Callable[[T], P],
+        collate: Callable[[Sequence[P]], Any],
+        work: Callable[[Any], R],
+    ) -> Iterator[R]:
+        """As `over`, with what is slow about reading items done in threads, ahead of the work.
+
+        Args:
+            items: may be decoded when they are asked for; several threads ask, each item once.
+            prepare: makes one item ready for the model (resizes an image); only its results wait in memory.
+            collate: puts the ready items of a batch together.
+            work: what the model does with a batch.
+        """
+        with closing(_ready_batches(items, prepare, collate, self.size)) as batches:
+            for ready, batch in batches:
+                start = 0
+                while start < len(ready):
+                    part = ready[start : start + self.size]
+                    result = self._tried(work, batch if len(part) == len(ready) else collate(part))
+                    if result:
+                        yield result[0]
+                        start += len(part)
+
+    def _tried(self, work: Callable[[Any], R], block: Any) -> tuple[R] | tuple[()]:
+        """The result alone, or nothing where the batch was too large and a smaller one may do."""
+        try:
+            return (work(block),)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.size == 1:
+                raise RunError(
+                    "the device's memory does not even suffice for a batch of one; dtype=bfloat16 takes half,"
+                    " device=cpu uses the main memory"
+                ) from error
+        # outside of the handler, whose traceback would hold on to what fills the memory
+        if is_cuda(self.device) and make_room(self.device):
+            return ()
+        before, self.size = self.size, self.size // 2  # some fill a batch up, however few items it has
+        _log.warning("out of memory with a batch of %d: going on with %d", before, self.size)
+        return ()
+
+
+def _ready_batches(
+    items: Sequence[T], prepare: Callable[[T], P], collate: Callable[[Sequence[P]], Any], size: int
+) -> Generator[tuple[list[P], Any], None, None]:
+    """Batches in order, ready items and what `collate` makes of them; a few are made ahead."""
+    starts = deque(range(0, len(items), size))
+    waiting: deque[Future[tuple[list[P], Any]]] = deque()
+    with ThreadPoolExecutor(n_workers()) as readers, ThreadPoolExecutor(1) as collator:
+
+        def one(place: int) -> P:
+            return prepare(items[place])
+
+        def collated(ready: Sequence[Future[P]]) -> tuple[list[P], Any]:
+            found = [future.result() for future in ready]
+            return found, collate(found)
+
+        try:
+            while starts or waiting:
+                while starts and len(waiting) < _AHEAD:
+                    start = starts.popleft()
+                    block = range(start, min(start + size, len(items)))
+                    ready = [readers.submit(one, i) for i in block]
+                    waiting.append(collator.submit(collated, ready))
+                yield waiting.popleft().result()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            collator.shutdown(wait=False, cancel_futures=True)
