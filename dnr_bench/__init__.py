@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dnr_bench.app.configuration import build_run, load_config
+    from dnr_bench.app.composition import load_config
+    from dnr_bench.app.configuration import build_run
     from dnr_bench.app.describe import describe
     from dnr_bench.app.run import RunConfig, run
     from dnr_bench.results.schema import RunResult
@@ -22,7 +23,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "describe": "dnr_bench.app.describe",
-    "load_config": "dnr_bench.app.configuration",
+    "load_config": "dnr_bench.app.composition",
     "build_run": "dnr_bench.app.configuration",
     "run": "dnr_bench.app.run",
     "RunConfig": "dnr_bench.app.run",

@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 from omegaconf import DictConfig
 
 from dnr_bench.app.command_line import CommandParser, exit_code_of
-from dnr_bench.app.configuration import load_config, resolved, searched
+from dnr_bench.app.composition import load_config, resolved, searched
 from dnr_bench.app.main import prepare_process
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.record import open_tracker

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from dnr_bench.app.configuration import build_run, evaluator_nodes, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run, evaluator_nodes
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members

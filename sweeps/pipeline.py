@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.results.schema import MetricResult, RunResult

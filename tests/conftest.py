@@ -26,7 +26,8 @@ install_import_hook(
     [*(f"dnr_bench.{name}" for name in _CHECKED), "evaluators"], "tests.helpers.type_checks.check"
 )
 
-from dnr_bench.app.configuration import build_run, load_config  # noqa: E402
+from dnr_bench.app.composition import load_config  # noqa: E402
+from dnr_bench.app.configuration import build_run  # noqa: E402
 from dnr_bench.app.main import main, prepare_process  # noqa: E402
 from dnr_bench.app.parts import PartBuilder  # noqa: E402
 from dnr_bench.app.run import RunConfig, run  # noqa: E402

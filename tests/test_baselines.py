@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig, RunResult, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.methods.network_dissection import concept_masks, overlaps, thresholds

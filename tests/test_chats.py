@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from dnr_bench.app.command_line import exit_code_of
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.chats.answers import AnswerBook
 from dnr_bench.chats.budget import BudgetSpentError
@@ -295,7 +295,7 @@ def answers_in(store: Path) -> int:
 
 def test_answers_that_came_before_a_kill_are_kept(tmp_path: Path) -> None:
     script = (
-        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.composition import load_config\n"
         "from dnr_bench.app.parts import PartBuilder\n"
         "from dnr_bench.protocols import Summarizer\n"
         "from tests.helpers.captions import said\n"
@@ -332,7 +332,7 @@ def test_what_is_on_its_way_at_an_interruption_is_kept(tmp_path: Path) -> None:
         "    stop(*given)\n"
         "    print('told to stop', file=sys.stderr, flush=True)\n"
         "openai._Exchange._stop = told\n"
-        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.composition import load_config\n"
         "from dnr_bench.app.parts import PartBuilder\n"
         "from dnr_bench.protocols import Summarizer\n"
         "from tests.helpers.captions import said\n"

@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dnr_bench import protocols
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.neurons import NeuronSelection
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.images import View

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from dnr_bench.app.configuration import load_config, register_installed_configs
+from dnr_bench.app.composition import load_config, register_installed_configs
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.run import run
 from dnr_bench.infra.shipped import CONF

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dnr_bench.app.commands.gate import Baseline, main, verdicts_on
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF

@@ -18,7 +18,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.generators.diffusion import DiffusionGenerator
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.shipped import CHECKPOINTS
@@ -87,7 +87,7 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
     options = ["scheduler=LCMScheduler", "scheduler_options={timestep_scaling: 5.0}"]
     code = (
         "import sys\n"
-        "from dnr_bench.app.configuration import load_config\n"
+        "from dnr_bench.app.composition import load_config\n"
         "from dnr_bench.app.parts import PartBuilder\n"
         "from dnr_bench.protocols import Generator\n"
         "options = [f'generator.{option}' for option in sys.argv[1:]]\n"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError

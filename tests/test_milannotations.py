@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.console import print_result

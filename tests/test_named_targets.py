@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet18
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.protocols import Target

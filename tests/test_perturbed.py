@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.signal import convolve2d
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.corruptions import Corrupted, NoCorruption

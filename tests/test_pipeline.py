@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.run import RunConfig, RunResult, run
 from tests.conftest import SMALL
 

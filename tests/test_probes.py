@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.probes.decoding import UnreadableImageError, decode

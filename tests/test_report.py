@@ -112,7 +112,8 @@ def test_strips_hold_their_pictures_side_by_side() -> None:
 def test_labels_from_elsewhere_have_a_page_without_pictures(
     label_run: Callable[..., RunResult], tmp_path: Path
 ) -> None:
-    from dnr_bench.app.configuration import build_run, load_config
+    from dnr_bench.app.composition import load_config
+    from dnr_bench.app.configuration import build_run
 
     labels = label_run({0: "red", 1: "blue"}, "evaluator=[]")
     settings = build_run(

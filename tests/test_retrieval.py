@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.generators.retrieval import RetrievalGenerator
 from dnr_bench.infra.errors import UsageError

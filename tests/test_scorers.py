@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.data.evidence import Evidence
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.protocols import Scorer

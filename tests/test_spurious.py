@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunResult, run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.probe import ShapesProbe

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.data.captions import Captions
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.protocols import Summarizer, TextEncoder

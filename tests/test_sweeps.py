@@ -21,7 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from dnr_bench.app.command_line import exit_code_of
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
 from dnr_bench.data.evidence import Evidence
 from dnr_bench.data.neuron import Neuron

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.proposals.user_concepts import UserConcepts

@@ -1,22 +1,15 @@
-"""From settings to a run that is ready to start: compose, build, check."""
+"""From a composed config to a run that is ready to start: build and check."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, TypeVar
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
-from dnr_bench.app.command_line import composition_error
+from dnr_bench.app.composition import Paths, resolved
 from dnr_bench.app.neurons import NeuronSelection
 from dnr_bench.app.parts import PartBuilder, called
 from dnr_bench.app.run import RunConfig
@@ -24,7 +17,7 @@ from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.devices import Dtype, checked_device
 from dnr_bench.infra.errors import DnrError, NothingToJudgeError, UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.infra.shipped import CONF, config_members
+from dnr_bench.infra.shipped import config_members
 from dnr_bench.infra.store import Store
 from dnr_bench.probes.perturbed import BlurRegion, Perturbation, PerturbedProbe
 from dnr_bench.protocols import (
@@ -71,28 +64,12 @@ class TopLevel:
 
 
 @dataclass(frozen=True)
-class Paths:
-    """Where results go, relative to the working directory."""
-
-    store: str
-    mlruns: str
-
-    def __post_init__(self) -> None:
-        for name in ("store", "mlruns"):
-            given = getattr(self, name)
-            if not given.strip() or "\0" in given:
-                raise UsageError(f"paths.{name}={given!r} must be a folder, as mlruns/store")
-
-
-@dataclass(frozen=True)
 class Tracking:
     """Where runs are logged; null: the environment variable says, or a database in paths.mlruns."""
 
     uri: str | None
 
 
-#: What settings raise that YAML or Python cannot hold: dates that are none, lists too deep, endless numbers.
-UNCOMPOSED = (ValueError, TypeError, AttributeError, LookupError, RecursionError, YAMLError)
 #: Of an experiment; MLflow refuses longer ones.
 _LONGEST_NAME = 250
 #: Top-level keys that every run reads, whatever its parts are.
@@ -100,55 +77,6 @@ _ALWAYS = {
     *TopLevel.__annotations__, *DrawingSettings.__annotations__, "neurons", "exemplars", "paths", "tracking",
     "store", "generator", "encoder", "evaluator", "hydra", "experiment", "variant",
 }  # fmt: skip
-
-
-class InstalledConfigs(SearchPathPlugin):
-    """Lets installed packages add members to conf/: each names its own folder of configs as an entry point.
-
-    In the package's pyproject.toml: [project.entry-points."dnr_bench.conf"] mine = "my_package.conf".
-    """
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Hydra calls this before it composes."""
-        for found in entry_points(group="dnr_bench.conf"):
-            search_path.append(f"dnr_bench.conf {found.name}", f"pkg://{found.value}")
-
-
-def register_installed_configs() -> None:
-    """Let Hydra find the configs of installed packages; registering them again changes nothing."""
-    Plugins.instance().register(InstalledConfigs)
-    OmegaConf.register_new_resolver(
-        "folder", _folder, replace=True
-    )  # Hydra makes folders before we are asked
-
-
-def _folder(path: object) -> str:
-    """A folder of paths; what is none would be the root of the disk, or a folder called None."""
-    if not isinstance(path, str):
-        raise UsageError(f"paths.mlruns={path!r} must be a folder, as mlruns")
-    return Paths(store=path, mlruns=path).mlruns
-
-
-def load_config(*overrides: str, name: str = "config", config_dir: str | None = None) -> DictConfig:
-    """The config that these overrides give.
-
-    Args:
-        overrides: as on the command line: "scorer=semantic", "blur=2".
-        name: of a file in conf/: config for runs, sweep for studies.
-        config_dir: a folder of further configs, as --config-dir on the command line.
-    """
-    register_installed_configs()
-    words = [*overrides, *searched(config_dir)]
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose(name, overrides=words)
-    except UNCOMPOSED as error:
-        raise composition_error(error) from error
-
-
-def searched(config_dir: str | None) -> list[str]:
-    """The override that lets Hydra find configs in a further folder."""
-    return [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
 
 
 def build_run(
@@ -223,13 +151,6 @@ def _values(config: DictConfig, name: str) -> dict[str, object]:
     if not isinstance(config[name], DictConfig):
         raise UsageError(f"{name}={config[name]} must be a dict of values; docs/config.md lists them")
     return resolved(config[name])
-
-
-def resolved(node: DictConfig) -> dict[str, object]:
-    """A config or a part of it as plain values, interpolations resolved."""
-    plain = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _probe(top: TopLevel, parts: PartBuilder) -> Probe:

@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store

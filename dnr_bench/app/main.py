@@ -26,7 +26,7 @@ COMMANDS = {
 _GROUP = "dnr_bench.commands"
 #: Seconds that an interrupted process has for closing what is open.
 _GRACE = 45
-#: Imports make many objects that stay: looking through them as often as by default takes a fourth of their time.
+#: Imports make many objects that stay: looking through them as often as usual takes a fourth of their time.
 _COLLECTED = (50_000, 20, 20)
 #: What other libraries are told before they are imported.
 _ENVIRONMENT = {

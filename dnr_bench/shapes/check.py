@@ -17,7 +17,7 @@ from rich.table import Table
 from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.captioners.blip import BlipCaptioner
 from dnr_bench.data.images import Image, View

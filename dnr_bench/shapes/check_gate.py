@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from dnr_bench.app.commands.gate import Baseline, verdicts_on
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.shipped import CONF

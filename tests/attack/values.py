@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from tests.attack.children import Ended
 from tests.attack.verdicts import Tally, complaint
 

@@ -18,7 +18,7 @@ import numpy as np
 from rich.table import Table
 
 from dnr_bench.app.command_line import exit_code_of
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.captions import Captions
 from dnr_bench.data.neuron import Neuron

@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
-from dnr_bench.app.configuration import build_run, load_config, searched
+from dnr_bench.app.composition import load_config, searched
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.record import open_tracker
 from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError

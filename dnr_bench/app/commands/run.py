@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dnr_bench.app.command_line import composition_error, first_line, interruption, report
-from dnr_bench.app.configuration import UNCOMPOSED, register_installed_configs
+from dnr_bench.app.composition import UNCOMPOSED, register_installed_configs
 from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError

@@ -17,7 +17,8 @@ from rich import box
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser, taken_words
-from dnr_bench.app.configuration import build_run, load_config
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.neuron import Neuron

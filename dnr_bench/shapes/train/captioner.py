@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import trange
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
 
-from dnr_bench.app.configuration import load_config
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.images import Image
 from dnr_bench.infra.shipped import CHECKPOINTS
