@@ -404,7 +404,7 @@ def test_command_lines_without_secrets_are_not_refused() -> None:
 
 def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> None:
     pictures = [np.full((40 + i, 30, 3), 20 * i, np.uint8) for i in range(4)]
-    views = [View(picture, None) for picture in pictures]
+    views = [View.of(picture) for picture in pictures]
     with chat_server() as server:
         captioner = build(
             load_config(*overrides(server, tmp_path, part="captioner")).captioner, Captioner, "c"

@@ -182,9 +182,12 @@ def test_probing_sets_hold_rgb_images_with_ids_of_their_content(
 @pytest.mark.parametrize("name", members("captioner", "openai"))
 def test_captioners_keep_order_and_length_in_any_batch(name: str, small: SmallModels, files: Path) -> None:
     captioner = member("captioner", name, small, files)
-    views = [View(SCENES.images[i], SCENES.captions[i]) for i in range(9)]
-    views.append(View(np.ascontiguousarray(views[0].pixels[10:40, 5:50]), views[0].caption))
-    views += [View(np.ascontiguousarray(views[0].pixels[:3, :20]), "a"), View(views[0].pixels[:1, :5], "b")]
+    views = [View.of(SCENES.images[i], SCENES.captions[i]) for i in range(9)]
+    views.append(View.of(np.ascontiguousarray(views[0].pixels[10:40, 5:50]), views[0].caption))
+    views += [
+        View.of(np.ascontiguousarray(views[0].pixels[:3, :20]), "a"),
+        View.of(views[0].pixels[:1, :5], "b"),
+    ]
     together = captioner.caption(views)
     assert together == [captioner.caption([view])[0] for view in views]
     assert together[::-1] == captioner.caption(views[::-1])
@@ -256,7 +259,7 @@ def test_how_answers_come_does_not_change_the_fingerprint(
 
 
 def test_a_question_to_blip2_is_no_part_of_its_captions(small: SmallModels, files: Path) -> None:
-    views = [View(SCENES.images[i], None) for i in range(3)]
+    views = [View.of(SCENES.images[i], None) for i in range(3)]
     words = ["captioner=blip2", f"captioner.checkpoint={small.blip2}", "captioner.prompt='Label:'"]
     captioner = build(load_config(*words).captioner, protocols.Captioner, "captioner")
     captions = captioner.caption(views)

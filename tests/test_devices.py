@@ -12,7 +12,8 @@ from torch import nn
 from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
-from dnr_bench.infra.devices import Batches, checked_device, take_turn
+from dnr_bench.infra.batches import Batches
+from dnr_bench.infra.devices import checked_device, take_turn
 from dnr_bench.infra.errors import RunError, UsageError
 from tests.conftest import SMALL
 

@@ -288,7 +288,7 @@ def test_of_several_labels_the_first_counts_but_for_alternatives(judge) -> None:
 
 def test_copied_captions_are_held_against_the_labels(small_run: BuildRun) -> None:
     words = ["captioner=dataset", "evaluator=[planted,fc_layer]", "neurons.layers=[concepts]"]
-    result = run(small_run(*words, "neurons.units=[0,12,20,27]", "evaluator.planted.reciprocal_rank=false"))
+    result = run(small_run(*words, "neurons.units=[0,12,20,27]"))
     exact = result.metrics["planted.exact"]
     assert exact.mean > exact.controls["copy"] == 0  # a whole caption names four attributes
     recall = result.metrics["planted.attribute_recall"]

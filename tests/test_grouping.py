@@ -82,7 +82,7 @@ def test_bcubed_f1_by_hand() -> None:
 
 def test_true_labels_give_the_true_groups_and_a_table_of_them(label_run: Callable[..., RunResult]) -> None:
     superclasses = "evaluator.concept_groups.superclasses=[red thing,striped thing,blue background]"
-    few = ("evaluator=[planted,concept_groups]", "evaluator.planted.reciprocal_rank=false", superclasses)
+    few = ("evaluator=[planted,concept_groups]", superclasses)
     result = label_run(PLANTED, *few)
     for name in ("bcubed_f1", "superclass"):
         metric = result.metrics[f"concept_groups.concepts.{name}"]

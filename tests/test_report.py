@@ -33,9 +33,7 @@ def page(small_run: BuildRun, tmp_path: Path) -> Path:
     session = config.session()
     result = run(config, session)
     result.write(tmp_path / "run")
-    pictures = take_pictures(result, session)
-    pictures.write(tmp_path / "run")
-    return write_report(result, pictures, tmp_path / "run")
+    return write_report(result, take_pictures(result, session, tmp_path / "run"), tmp_path / "run")
 
 
 def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
@@ -124,7 +122,7 @@ def test_labels_from_elsewhere_have_a_page_without_pictures(
             f"paths.store={tmp_path / 'store'}",
         )
     )
-    html = write_report(labels, take_pictures(labels, settings.session()), tmp_path).read_text()
+    html = write_report(labels, take_pictures(labels, settings.session(), tmp_path), tmp_path).read_text()
     assert html.count('<article class="card"') == 64
     assert 'class="tile ' not in html
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from dnr_bench.app.composition import load_config
 from dnr_bench.data.captions import Captions
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Summarizer, TextEncoder
 from dnr_bench.shapes.concepts import Concept, parse
 from dnr_bench.stages.caption_contrast import CaptionContrast
@@ -64,9 +66,9 @@ class NoWords(Vectors):
         raise AssertionError("it knows none of the words")
 
 
-def by(encoder: TextEncoder) -> ConsensusSummarizer:
+def by(encoder: TextEncoder, store: Path = Path("unused")) -> ConsensusSummarizer:
     settings = load_config("summarizer=consensus").contrast
-    contrast = CaptionContrast(encoder, 500, list(settings.stopwords), list(settings.heads))
+    contrast = CaptionContrast(encoder, 500, list(settings.stopwords), list(settings.heads), Store(store))
     return ConsensusSummarizer(contrast, True, [0.9, 0.7])
 
 
@@ -177,12 +179,12 @@ def test_high_activations_count_most() -> None:
     assert found[1][0] == "giraffe"
 
 
-def test_other_wordings_of_a_thing_count_together() -> None:
+def test_other_wordings_of_a_thing_count_together(tmp_path: Path) -> None:
     captions = ["a puppy", "old hounds", "one dog", "a red kite", "a red car"]
     others = [*PLACES, "red roofs", "a red door", "the red line"]
     evidence = excited(captions, [1.0] * 5, others, [0.0] * len(others))
     alone = by(NoWords()).summarize([evidence], n=1, seed=0)
-    together = by(Vectors([["puppy", "hound", "hounds", "dog"]])).summarize([evidence], n=1, seed=0)
+    together = by(Vectors([["puppy", "hound", "hounds", "dog"]]), tmp_path).summarize([evidence], n=1, seed=0)
     assert "dog" not in alone[0][0]
     assert together[0][0].split()[-1] in {"puppy", "hounds", "dog"}
 
@@ -252,7 +254,7 @@ def test_thresholds_out_of_range_are_refused(thresholds: list[float]) -> None:
 
 def test_lists_of_words_must_be_lists() -> None:
     with pytest.raises(UsageError, match="must be lists of words"):
-        CaptionContrast(NoWords(), 10, "the", [])
+        CaptionContrast(NoWords(), 10, "the", [], Store("unused"))
 
 
 def test_captions_as_candidates_are_all_of_them_the_most_frequent_first() -> None:

@@ -42,7 +42,7 @@ from tests.conftest import SMALL
 from tests.helpers.building import build
 
 #: Settings of the runs; and of the study.
-OF_RUNS = (*SMALL, "captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=false")
+OF_RUNS = (*SMALL, "captioner=dataset", "evaluator=[planted]")
 WORDS = (*OF_RUNS, "study=scoring", "study.seeds=[0]", "study.folds=3")
 
 

@@ -160,6 +160,6 @@ def test_units_of_token_layers_are_pruned_in_every_token(transformer: HookedTarg
     layer = "encoder.layers.encoder_layer_0"
     patches = HookedTarget(transformer.model, PLAIN, tokens="patches")
     for target in (transformer, patches):  # the class token, and the mean of all others
-        whole, found = target.run(IMAGES, [layer]), target.run(IMAGES, [layer], {layer: [2]})
+        ((whole, found),) = target.stream(IMAGES, [layer], [{}, {layer: [2]}])
         assert (found[layer][:, 2] == 0).all()
         assert np.array_equal(np.delete(found[layer], 2, axis=1), np.delete(whole[layer], 2, axis=1))
