@@ -6,7 +6,7 @@ settings); it is part of the keys under which results are stored. Stages add the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -75,8 +75,8 @@ class Captioner(Protocol):
 
     fingerprint: str
 
-    def caption(self, views: Sequence[View]) -> list[str]:
-        """One caption per view, in order; empty where there is nothing to say."""
+    def caption(self, views: Sequence[View]) -> Iterable[str]:
+        """One caption per view, in order, each once it is there; empty where there is nothing to say."""
 
 
 @runtime_checkable
@@ -139,8 +139,8 @@ class Generator(Protocol):
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
-    ) -> list[Image]:
-        """One image for each prompt and its seed; the same pair gives the same image in any batch.
+    ) -> Iterable[Image]:
+        """One image for each prompt and its seed, in order; the same pair gives the same image in any batch.
 
         `numbers`: the number of each image among those of its prompt, for generators that retrieve images.
         """

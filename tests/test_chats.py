@@ -409,8 +409,8 @@ def test_a_chat_model_that_sees_captions_images_and_proposes(tmp_path: Path) -> 
         captioner = build(
             load_config(*overrides(server, tmp_path, part="captioner")).captioner, Captioner, "c"
         )
-        assert captioner.caption(views) == ["A picture of something"] * 4
-        assert captioner.caption(views[:2]) == ["A picture of something"] * 2
+        assert list(captioner.caption(views)) == ["A picture of something"] * 4
+        assert list(captioner.caption(views[:2])) == ["A picture of something"] * 2
         assert len(server.requests) == 4
         words = [w.replace("proposer", "summarizer") for w in overrides(server, tmp_path, part="proposer")]
         proposer = build(load_config(*words).summarizer, Proposer, "p")

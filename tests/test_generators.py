@@ -41,23 +41,23 @@ def generator(*overrides: str) -> DiffusionGenerator:
 
 def test_an_image_depends_on_its_prompt_and_seed_only() -> None:
     drawer = generator()
-    images = drawer.generate(PROMPTS, SEEDS)
+    images = list(drawer.generate(PROMPTS, SEEDS))
     assert [image.shape for image in images] == [(64, 64, 3)] * 5
     assert not np.array_equal(images[0], images[2])  # the same prompt, another seed
     pairs = list(zip(PROMPTS, SEEDS, strict=True))
     for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [3], [1, 1, 0]):
         prompts, seeds = zip(*(pairs[i] for i in order), strict=True)
-        again = drawer.generate(prompts, seeds)
+        again = list(drawer.generate(prompts, seeds))
         assert all(np.array_equal(image, images[i]) for image, i in zip(again, order, strict=True)), order
     others = list(zip(["white background"] * 20, range(20), strict=True))  # all of one batch, one of the next
     prompts, seeds = zip(*others[:15], *pairs, *others[15:], strict=True)
-    assert all(map(np.array_equal, drawer.generate(prompts, seeds)[15:20], images))
+    assert all(map(np.array_equal, list(drawer.generate(prompts, seeds))[15:20], images))
 
 
 def test_another_batch_size_changes_few_values_by_one() -> None:
-    images = np.stack(generator().generate(PROMPTS, SEEDS)).astype(int)
+    images = np.stack(list(generator().generate(PROMPTS, SEEDS))).astype(int)
     for batch_size in (1, 3, 50):
-        others = np.stack(generator(f"batch_size={batch_size}").generate(PROMPTS, SEEDS))
+        others = np.stack(list(generator(f"batch_size={batch_size}").generate(PROMPTS, SEEDS)))
         assert np.abs(others - images).max() <= 1
         assert (others != images).mean() < 1e-3
 
@@ -68,15 +68,15 @@ def test_other_schedulers_draw_the_same_things_and_follow_the_seeds() -> None:
     usual = generator()
     assert type(usual.pipeline.scheduler).__name__ == "DPMSolverMultistepScheduler"
     fingerprints = {usual.fingerprint}
-    before = np.stack(usual.generate(prompts, seeds))
+    before = np.stack(list(usual.generate(prompts, seeds)))
     for overrides in (
         ["scheduler=DDIMScheduler", "steps=20"],
         ["scheduler=LCMScheduler", "steps=4"],
         ["scheduler_options={solver_order: 1}"],
     ):
         other = generator(*overrides)
-        images = other.generate(prompts, seeds)
-        assert np.array_equal(images[1], other.generate(prompts[1:2], seeds[1:2])[0]), overrides
+        images = list(other.generate(prompts, seeds))
+        assert np.array_equal(images[1], next(iter(other.generate(prompts[1:2], seeds[1:2])))), overrides
         assert (np.stack(images) != before).any(), overrides
         assert fidelity(judged(requests, images))[0] > 0.7, overrides  # LCM is for models distilled for it
         fingerprints.add(other.fingerprint)
@@ -115,7 +115,7 @@ def test_guidance_of_one_runs_the_denoiser_once_a_step() -> None:
         drawer.pipeline.unet.register_forward_pre_hook(
             lambda _, inputs, seen=seen: seen.append(len(inputs[0]))
         )
-        drawer.generate(["red"], [0])
+        list(drawer.generate(["red"], [0]))
         assert seen == [rows] * 3
 
 
@@ -167,17 +167,17 @@ def test_the_safety_checker_is_used_where_it_is_asked_for(
     path = tmp_path / "with_checker"
     _pipeline_that_flags_everything(path)
     off = generator(f"checkpoint={path}", "steps=1")
-    assert off.generate(["red"], [0])[0].any()
+    assert next(iter(off.generate(["red"], [0]))).any()
     on = generator(f"checkpoint={path}", "steps=1", "safety_checker=true")
     assert on.fingerprint != off.fingerprint
     with (
         caplog.at_level(logging.WARNING),
         pytest.raises(RunError, match="flagged every one of 5 images of 'red'"),
     ):
-        on.generate(["red"], [0])
+        list(on.generate(["red"], [0]))
     assert "flagged 1 images, which are drawn anew" in caplog.text
     torch.nn.init.constant_(on.pipeline.safety_checker.concept_embeds_weights, 2.0)  # nothing is flagged now
-    assert np.array_equal(on.generate(["red"], [0])[0], off.generate(["red"], [0])[0])
+    assert np.array_equal(on.generate(["red"], [0])[0], next(iter(off.generate(["red"], [0]))))
 
 
 def _pipeline_that_flags_everything(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -68,7 +68,7 @@ class BlipCaptioner:
             }
         )
 
-    def caption(self, views: Sequence[View]) -> list[str]:
+    def caption(self, views: Sequence[View]) -> Iterator[str]:
         """One caption per view, in order; views are decoded and resized ahead of the model."""
         processor = self._blip().processor
 
@@ -79,8 +79,8 @@ class BlipCaptioner:
             values: Tensor = found["pixel_values"][0]
             return values
 
-        parts = self.batches.over_prepared(views, pixels, self._collated, self._captions)
-        return [caption for part in parts for caption in part]
+        for part in self.batches.over_prepared(views, pixels, self._collated, self._captions):
+            yield from part
 
     def _collated(self, pixels: Sequence[Tensor]) -> Tensor:
         import torch

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TypeVar, overload
 
+from dnr_bench.data.images import Image
+
 T = TypeVar("T")
+#: Bytes of images that `Recent` keeps.
+_KEPT = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -30,3 +36,42 @@ class Lazy(Sequence[T]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         return self.load(index)
+
+
+class Recent(Sequence[Image]):
+    """Images of which those that were decoded last are kept, as many as fit into a fixed memory.
+
+    For work that looks at the same images twice: small ones are decoded once, large ones take no more memory.
+    Several threads may ask.
+    """
+
+    def __init__(self, images: Sequence[Image], most_bytes: int = _KEPT) -> None:
+        self.images, self.most_bytes = images, most_bytes
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self._kept: OrderedDict[int, Image] = OrderedDict()
+        self._bytes, self._lock = 0, Lock()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | Lazy[Image]:
+        if isinstance(index, slice):
+            places = range(*index.indices(len(self)))
+            return Lazy(len(places), lambda i: self[places[i]])
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        image = self.images[index]
+        with self._lock:
+            self.sizes[index] = (image.shape[0], image.shape[1])
+            if index not in self._kept:
+                self._kept[index] = image
+                self._bytes += image.nbytes
+            while self._bytes > self.most_bytes and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return image

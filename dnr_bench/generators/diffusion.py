@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,19 @@ _INDEX = "model_index.json"
 
 #: How often a flagged image is drawn anew before the safety checker has its way.
 _ATTEMPTS = 5
+
+
+#: What the text encoder of a pipeline gives, by the names under which the pipeline takes it.
+_ENCODED = {
+    "StableDiffusionPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+    "LatentConsistencyModelPipeline": ("prompt_embeds", "negative_prompt_embeds"),
+    "StableDiffusionXLPipeline": (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ),
+}
 
 
 class DiffusionGenerator:
@@ -73,18 +87,19 @@ class DiffusionGenerator:
         options = {
             "num_inference_steps": steps,
             "guidance_scale": guidance,
-            "negative_prompt": negative_prompt,
             "height": size,
             "width": size,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
+        self.negative_prompt = negative_prompt
         changes = dict(scheduler_options or {})
 
         def load() -> Any:
             pipeline = _loaded(path, variant, dtype, safety_checker)
             if scheduler is not None or changes:
                 pipeline.scheduler = _scheduler(pipeline.scheduler, scheduler, changes)
-            _check_options(pipeline, self.options)
+            negative = {} if negative_prompt is None else {"negative_prompt": negative_prompt}
+            _check_options(pipeline, {**self.options, **negative})
             _speed_up(pipeline, self.device, compile)
             return pipeline
 
@@ -98,6 +113,7 @@ class DiffusionGenerator:
                 "scheduler": scheduler,
                 "scheduler_options": changes,
                 "options": self.options,
+                "negative_prompt": negative_prompt,
                 "safety_checker": safety_checker,
                 "dtype": dtype,
                 "diffusers": version("diffusers"),
@@ -112,31 +128,37 @@ class DiffusionGenerator:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
-    ) -> list[Image]:
+    ) -> Iterator[Image]:
         """One image for each prompt and seed; batches hold the prompts of many concepts.
 
         An image that the safety checker flags is drawn anew with a seed made from its own.
         """
-        if len(prompts) != len(seeds):
-            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds")
-        images: list[Image | None] = [None] * len(prompts)
-        missing = list(range(len(prompts)))
-        for attempt in range(_ATTEMPTS):
-            requests = [(prompts[i], _reseeded(seeds[i], attempt)) for i in missing]
-            drawn = [image for batch in self.batches.over(requests, self._drawn) for image in batch]
-            for index, image in zip(missing, drawn, strict=True):
-                images[index] = image
-            missing = [index for index in missing if images[index] is None]
-            if missing:
-                _log.warning("the safety checker flagged %d images, which are drawn anew", len(missing))
-        if missing:
+        requests = list(zip(prompts, seeds, strict=True))
+        told = self._told(list(dict.fromkeys(prompts)))
+        for batch in self.batches.over(requests, lambda block: self._unflagged(block, told)):
+            yield from batch
+
+    def _unflagged(self, requests: Sequence[tuple[str, int]], told: _Told) -> list[Image]:
+        """At most one batch of images."""
+        images = self._drawn(requests, told)
+        for attempt in range(1, _ATTEMPTS):
+            flagged = [place for place, image in enumerate(images) if image is None]
+            if not flagged:
+                break
+            _log.warning("the safety checker flagged %d images, which are drawn anew", len(flagged))
+            again = [(requests[place][0], _reseeded(requests[place][1], attempt)) for place in flagged]
+            for place, image in zip(flagged, self._drawn(again, told), strict=True):
+                images[place] = image
+        found = [image for image in images if image is not None]
+        if len(found) < len(images):
+            prompt = next(p for (p, _), image in zip(requests, images, strict=True) if image is None)
             raise RunError(
-                f"the safety checker flagged every one of {_ATTEMPTS} images of {prompts[missing[0]]!r}; "
+                f"the safety checker flagged every one of {_ATTEMPTS} images of {prompt!r}; "
                 "generator.safety_checker=false goes without"
             )
-        return [image for image in images if image is not None]
+        return found
 
-    def _drawn(self, requests: Sequence[tuple[str, int]]) -> list[Image | None]:
+    def _drawn(self, requests: Sequence[tuple[str, int]], told: _Told) -> list[Image | None]:
         """At most one batch of images; None where the safety checker objects."""
         import torch
 
@@ -144,19 +166,68 @@ class DiffusionGenerator:
         take_turn(pipeline, self.device)
         n, missing = len(requests), self.batches.size - len(requests)
         prompts, seeds = [prompt for prompt, _ in requests], [seed for _, seed in requests]
-        options: dict[str, Any] = dict(self.options)
-        if "negative_prompt" in options:
-            options["negative_prompt"] = [options["negative_prompt"]] * self.batches.size
         generators = [torch.Generator().manual_seed(seed) for seed in seeds + seeds[-1:] * missing]
         with torch.inference_mode():
             output = pipeline(
-                prompts + prompts[-1:] * missing, generator=generators, output_type="np", **options
+                **told.of(prompts + prompts[-1:] * missing),
+                generator=generators,
+                output_type="np",
+                **self.options,
             )
         if not np.isfinite(output.images).all():
             raise RunError("the generator gave images that are not numbers; try generator.dtype=float32")
         flags = getattr(output, "nsfw_content_detected", None) or [False] * n
         pixels = np.rint(np.clip(output.images[:n], 0, 1) * 255).astype(np.uint8, order="C")
         return [None if flag else image for image, flag in zip(pixels, flags[:n], strict=True)]
+
+    def _told(self, prompts: Sequence[str]) -> _Told:
+        """What to draw, for the pipeline: its text encoder sees each prompt once, in batches of one size."""
+        import torch
+
+        pipeline, vectors = self._pipeline(), dict[str, dict[str, Any]]()
+        if type(pipeline).__name__ not in _ENCODED:
+            return _Told(self.negative_prompt, vectors)
+        take_turn(pipeline, self.device)
+        default = inspect.signature(type(pipeline).__call__).parameters["guidance_scale"].default
+        names = _ENCODED[type(pipeline).__name__]
+        for start in range(0, len(prompts), self.batches.size):
+            block = list(prompts[start : start + self.batches.size])
+            padded = block + block[-1:] * (self.batches.size - len(block))
+            with torch.inference_mode():
+                encoded = pipeline.encode_prompt(
+                    prompt=padded,
+                    device=pipeline.device,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=self.options.get("guidance_scale", default) > 1,
+                    negative_prompt=_repeated(self.negative_prompt, len(padded)),
+                )
+            known = {name: found for name, found in zip(names, encoded, strict=True) if found is not None}
+            for row, prompt in enumerate(block):
+                vectors[prompt] = {name: found[row] for name, found in known.items()}
+        return _Told(self.negative_prompt, vectors)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Prompts for a pipeline; vectors: what its text encoder has made of them, if it takes that."""
+
+    negative_prompt: str | None
+    vectors: Mapping[str, Mapping[str, Any]]
+
+    def of(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The arguments of the pipeline for a batch."""
+        if not self.vectors:
+            negative = _repeated(self.negative_prompt, len(prompts))
+            given = {"prompt": list(prompts), "negative_prompt": negative}
+            return {name: value for name, value in given.items() if value is not None}
+        import torch
+
+        rows = [self.vectors[prompt] for prompt in prompts]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _repeated(text: str | None, n: int) -> list[str] | None:
+    return None if text is None else [text] * n
 
 
 def _speed_up(pipeline: Any, device: str, compile: bool) -> None:
@@ -185,6 +256,7 @@ def _located(
                 f"revision={revision!r} is for names on the model hub; {checkpoint} is a directory"
             )
         path = checkpoint_path(checkpoint)
+        _check_weights(path)
         return path, directory_digest(path, _index(path).keys() | {_INDEX})
     from diffusers import DiffusionPipeline
 
@@ -205,6 +277,14 @@ def _index(path: Path) -> dict[str, Any]:
         raise UsageError(f"checkpoint={str(path)!r} is no diffusers pipeline (it has no {_INDEX})")
     content: dict[str, Any] = json.loads(index.read_text())
     return content
+
+
+def _check_weights(path: Path) -> None:
+    """Raises `UsageError`, before anything is loaded, for parts whose weights are in pickles only."""
+    for part in _index(path):
+        pickled = [file.name for file in (path / part).glob("*.bin")]
+        if pickled and not any((path / part).glob("*.safetensors")):
+            raise UsageError(f"checkpoint={str(path)!r}: {part}/{pickled[0]} is no safetensors file")
 
 
 def _has_checker(path: Path) -> bool:

@@ -76,7 +76,7 @@ def held_out_requests(n: int, kinds: Sequence[str] = KINDS) -> list[Request]:
 def paint(generator: Generator, requests: Sequence[Request], each: int) -> list[Image]:
     """`each` images of every request, with seeds of their own."""
     wanted = [(request.prompt, image_seed(0, request.prompt, i)) for request in requests for i in range(each)]
-    return generator.generate([prompt for prompt, _ in wanted], [of_image for _, of_image in wanted])
+    return list(generator.generate([prompt for prompt, _ in wanted], [of_image for _, of_image in wanted]))
 
 
 def judged(requests: Sequence[Request], images: Sequence[Image]) -> list[Drawn]:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -247,6 +247,7 @@ class ConceptImages:
         return [entry["vectors"] for entry in found]
 
 
+@runtime_checkable
 class _Images(Protocol):
     """Images that models are shown, and the name of their content."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.exemplars import Activations, Exemplar, Exemplars
 from dnr_bench.data.images import Box, Image, ProbeSet, View
+from dnr_bench.data.lazy import Lazy, Recent
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.ranges import check_range
@@ -146,7 +148,7 @@ def _search(
     settings: ExemplarSettings,
 ) -> list[list[Exemplar]]:
     tops = [top_images(activations[n.layer].values[:, n.unit], settings.n) for n in neurons]
-    images = {index: probe.images[index] for top in tops for index in top}
+    images = Recent(probe.images)
     crops: list[list[tuple[int, Box]]] = [[] for _ in neurons]
     for name in dict.fromkeys(n.layer for n in neurons):
         if activations[name].layer.spatial and settings.crops_per_image > 0:
@@ -170,16 +172,18 @@ def _search(
 
 def _boxes(
     target: Target,
-    images: Mapping[int, Image],
+    images: Recent,
     layer: str,
     pairs: Sequence[tuple[int, int]],
     settings: ExemplarSettings,
 ) -> list[list[Box]]:
-    order = {index: position for position, index in enumerate(images)}
-    maps = target.maps(list(images.values()), layer, [(order[index], unit) for index, unit in pairs])
+    needed = list(dict.fromkeys(index for index, _ in pairs))
+    order = {index: position for position, index in enumerate(needed)}
+    shown = Lazy(len(needed), lambda position: images[needed[position]])
+    maps = target.maps(shown, layer, [(order[index], unit) for index, unit in pairs])
     result = []
     for (index, _), activation_map in zip(pairs, maps, strict=True):
-        size = images[index].shape[:2]
+        size = images.sizes[index]
         seen = target.seen_box(*size)
         limits = (settings.crops_per_image, settings.max_iou, settings.max_iou_with_image)
         result.append(attention_boxes(activation_map, size, seen, *limits))
@@ -188,7 +192,7 @@ def _boxes(
 
 def _crop_activations(
     target: Target,
-    images: Mapping[int, Image],
+    images: Recent,
     neurons: Sequence[Neuron],
     crops: Sequence[Sequence[tuple[int, Box]]],
 ) -> list[list[float]]:
@@ -196,13 +200,20 @@ def _crop_activations(
     result: list[list[float]] = [[0.0] * len(of_neuron) for of_neuron in crops]
     for layer in dict.fromkeys(n.layer for n in neurons):
         members = [i for i, n in enumerate(neurons) if n.layer == layer]
-        unique = {crop: row for row, crop in enumerate(dict.fromkeys(c for i in members for c in crops[i]))}
+        unique = {crop for i in members for crop in crops[i]}
         if unique:
-            pixels = [cut(images[index], box) for index, box in unique]
+            places = sorted(unique)
+            pixels = Lazy(len(places), partial(_crop, images, places))
+            in_order = {crop: row for row, crop in enumerate(places)}
             values = target.run(pixels, [layer])[layer]
             for i in members:
-                result[i] = [float(values[unique[crop], neurons[i].unit]) for crop in crops[i]]
+                result[i] = [float(values[in_order[crop], neurons[i].unit]) for crop in crops[i]]
     return result
+
+
+def _crop(images: Recent, places: Sequence[tuple[int, Box]], place: int) -> Image:
+    index, box = places[place]
+    return cut(images[index], box)
 
 
 def _inside(seen: tuple[float, float, float, float], height: int, width: int) -> Box:
