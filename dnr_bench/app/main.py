@@ -20,6 +20,7 @@ COMMANDS = {
     "gate": "has label quality got worse than a baseline?",
     "log": "send finished runs to MLflow that it has not got",
     "report": "write a run's page with pictures anew",
+    "store": "how much is stored, and make room",
     "try": "score one concept for one neuron",
     "ui": "open MLflow on what has been run",
 }

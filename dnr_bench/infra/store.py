@@ -63,7 +63,8 @@ class Store:
     """Stage results under `root`, and the count of hits and misses since this object was made.
 
     images: what is kept of images that were drawn: all pixels, thumbnails for reports, or nothing; what is
-    not kept is drawn again when somebody asks.
+    not kept is drawn again when somebody asks. touched: of each stage the names of the items that were asked
+    for.
     """
 
     def __init__(self, root: Path | str, images: Kept = "all") -> None:
@@ -73,6 +74,7 @@ class Store:
         self.items = ItemFolder(self.root)
         self.arrays = ArrayFolder(self.items)
         self.counts: dict[str, StageCount] = {}
+        self.touched: dict[str, set[bytes]] = {}
         self._clock = _Clock()
 
     def fill(
@@ -127,11 +129,13 @@ class Store:
 
     def read(self, stage: str, key: Key) -> Value | None:
         """What is stored under a key, without counting; None where nothing is."""
-        return self.items.read(stage, digest(key))
+        (name,) = self._noted(stage, [digest(key)])
+        return self.items.read(stage, name)
 
     def write(self, stage: str, key: Key, value: Value) -> None:
         """Store a value that another stage has made on its way."""
-        self.items.write(stage, digest(key), value)
+        (name,) = self._noted(stage, [digest(key)])
+        self.items.write(stage, name, value)
 
     def forget(self, stage: str, keys: Sequence[Key]) -> None:
         """Leave nothing of these items, so that they are computed anew."""
@@ -184,6 +188,7 @@ class Store:
         """
         with self.timed(stage) as count, ExitStack() as locks:
             names = [digest({**key, "rows": n_rows, "width": w}) for key, w in zip(keys, widths, strict=True)]
+            self._noted(stage, names)
             for name in sorted(set(names)):
                 locks.enter_context(self.items.lock(stage, name))
             first = _first_places(names)
@@ -202,8 +207,13 @@ class Store:
         with self._clock.running(count):
             yield count
 
+    def _noted(self, stage: str, names: Sequence[str]) -> Sequence[str]:
+        """The names, which are items that this run depends on."""
+        self.touched.setdefault(stage, set()).update(map(bytes.fromhex, names))
+        return names
+
     def _fill(self, request: _Request) -> list[Value]:
-        stage, digests = request.stage, request.digests
+        stage, digests = request.stage, self._noted(request.stage, request.digests)
         with self.timed(stage) as count:
             first = _first_places(digests)
             stored = {name: self.items.read(stage, name) for name in first}
