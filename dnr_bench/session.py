@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from dnr_bench.data.evidence import Evidence, Need, Rendering
 from dnr_bench.data.exemplars import Activations, Exemplars
@@ -17,6 +17,7 @@ from dnr_bench.data.images import ProbeSet, View
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.memory import give_back
 from dnr_bench.infra.notices import Notices
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import (
@@ -29,10 +30,10 @@ from dnr_bench.protocols import (
     TextMatcher,
 )
 from dnr_bench.stages.activations import probe_activations
-from dnr_bench.stages.concept_images import ConceptImages, DrawingSettings
+from dnr_bench.stages.concept_images import ConceptImages, DrawingSettings, Drawn
 from dnr_bench.stages.correlations import probe_correlations
 from dnr_bench.stages.embeddings import embed_texts, embed_views, match_texts, probe_embeddings
-from dnr_bench.stages.evidence import gather_evidence
+from dnr_bench.stages.evidence import Shown, gather_evidence
 from dnr_bench.stages.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
 from dnr_bench.stages.held_out import HeldOutImages
 from dnr_bench.stages.probe_sample import ProbeSample
@@ -82,7 +83,6 @@ class Session:
         self.exemplar_settings, self.drawing = exemplars, drawing
         self.seed, self.store = seed, store
         self._exemplars: dict[Neuron, Exemplars | None] = {}
-        self._means: dict[Neuron, np.ndarray] = {}
         self.notices = Notices()
         self._sample = ProbeSample(store, encoder, probe, seed)
         self._generator = generator
@@ -134,17 +134,7 @@ class Session:
 
         Its product with a text's vector is CLIP(n) of DnR.
         """
-        exemplars = self.exemplars(neurons)
-        unknown = [neuron for neuron in exemplars if neuron not in self._means]
-        for block in blocks(unknown):
-            self._means |= {neuron: v.mean(axis=0) for neuron, v in self._vectors(block).items()}
-        return {neuron: self._means[neuron] for neuron in exemplars}
-
-    def _vectors(self, neurons: Sequence[Neuron]) -> dict[Neuron, Float[np.ndarray, "exemplars dim"]]:
-        """The CLIP vectors of the exemplars of a few neurons."""
-        exemplars = self.exemplars(neurons)
-        views = [self.views(of_neuron) for of_neuron in exemplars.values()]
-        return dict(zip(exemplars, embed_views(self.store, self.encoder, views), strict=True))
+        return {n: v.mean(axis=0) for block in blocks(neurons) for n, v in _vectors(block, self).items()}
 
     # texts
 
@@ -189,13 +179,9 @@ class Session:
         """
         return self._images[fresh].render(concepts)
 
-    def image_names(self, concept: str) -> list[str]:
-        """Of each image that was drawn of a concept what names its content."""
-        return self._images[False].names(concept)
-
-    def images_of(self, concept: str) -> UInt8[np.ndarray, "images height width 3"]:
-        """The images that were drawn of a concept."""
-        return self._images[False].pixels(concept)
+    def drawn(self, concept: str, *, fresh: bool = False) -> Drawn:
+        """The images of one concept: their names, and their pixels when these are asked for."""
+        return self._images[fresh].drawn(concept)
 
     def probe_correlations(
         self, concepts: Mapping[Neuron, Sequence[str]]
@@ -219,39 +205,29 @@ class Session:
             priors: how well captions support each concept, where that is known.
             fresh: on images that no label was chosen by.
         """
-        known = {neuron: concepts[neuron] for neuron in self.exemplars(list(concepts))}
+        exemplars = self.exemplars(list(concepts))
+        known = {neuron: concepts[neuron] for neuron in exemplars}
         correlations = self.probe_correlations(known) if "probe_correlation" in needs else {}
         found: dict[Neuron, Evidence] = {}
         for block in blocks([neuron for neuron, texts in known.items() if texts]):
             drawn = self.draw([text for neuron in block for text in known[neuron]], fresh=fresh)
             by_text = {rendering.concept: rendering for rendering in drawn}
-            vectors = self._vectors(block)
+            vectors = _vectors(block, self)
             for neuron in block:
-                renderings = [by_text[text] for text in known[neuron]]
-                found[neuron] = self._evidence(
-                    neuron, renderings, vectors[neuron], correlations.get(neuron), needs, priors
+                texts = known[neuron]
+                found[neuron] = gather_evidence(
+                    exemplars[neuron],
+                    vectors[neuron],
+                    [by_text[text] for text in texts],
+                    probe_correlation=correlations.get(neuron),
+                    prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
+                    shown=self._shown if "shows" in needs else None,
                 )
         return found
 
-    def _evidence(
-        self,
-        neuron: Neuron,
-        renderings: Sequence[Rendering],
-        vectors: Float[np.ndarray, "exemplars dim"],
-        correlation: Float[np.ndarray, " concepts"] | None,
-        needs: frozenset[Need],
-        priors: Priors | None,
-    ) -> Evidence:
-        sees, sample = "shows" in needs, self._sample
-        return gather_evidence(
-            self.exemplars([neuron])[neuron],
-            vectors.mean(axis=0),
-            renderings,
-            probe_correlation=correlation,
-            prior=_prior(neuron, len(renderings), priors) if "prior" in needs else None,
-            shows=sample.shows(neuron, renderings, vectors, self.drawing.min_fit) if sees else None,
-            typical_activation=sample.mean_activation(self._activations, neuron) if sees else None,
-        )
+    @cached_property
+    def _shown(self) -> Shown:
+        return Shown(self._sample, self._activations, self.drawing.min_fit)
 
     def shown(self, neuron: Neuron, concept: str) -> int | None:
         """How many images of a concept that was scored for a neuron show it; None if no scorer asked."""
@@ -316,6 +292,14 @@ def blocks(neurons: Sequence[Neuron]) -> Iterator[Sequence[Neuron]]:
     """Neurons in blocks: memory holds what belongs to a few of them, and these share batches."""
     for start in range(0, len(neurons), _BLOCK):
         yield neurons[start : start + _BLOCK]
+        give_back()
+
+
+def _vectors(neurons: Sequence[Neuron], session: Session) -> dict[Neuron, Float[np.ndarray, "exemplars dim"]]:
+    """The CLIP vectors of the exemplars of a few neurons."""
+    exemplars = session.exemplars(neurons)
+    views = [session.views(of_neuron) for of_neuron in exemplars.values()]
+    return dict(zip(exemplars, embed_views(session.store, session.encoder, views), strict=True))
 
 
 def _prior(neuron: Neuron, n: int, priors: Priors | None) -> Float[np.ndarray, " concepts"]:

@@ -590,19 +590,20 @@ def test_a_local_answer_depends_on_its_question_and_seed_alone(kind: str, small:
 
 def test_local_sampling_follows_the_models_probabilities(small: SmallModels) -> None:
     chat = local(small.llama, "summarizer.chat.max_tokens=1")
-    inputs = chat.tokenizer(chat._prompt(Question("red?")), return_tensors="pt", add_special_tokens=False)
+    loaded = chat._loaded()
+    inputs = loaded.tokenizer(chat._prompt(Question("red?")), return_tensors="pt", add_special_tokens=False)
     with torch.inference_mode():
-        logits = chat.model(input_ids=inputs["input_ids"]).logits[0, -1]
+        logits = loaded.model(input_ids=inputs["input_ids"]).logits[0, -1]
     likely = int(logits.argmax())
     expected = float(torch.softmax(logits / 0.5, dim=0)[likely])
     answers = [a for _, a in chat.ask([Question("red?", (), 0.5, seed) for seed in range(1500)])]
-    word = chat.tokenizer.decode([likely], skip_special_tokens=True)
+    word = loaded.tokenizer.decode([likely], skip_special_tokens=True)
     found = np.mean([answer.text == word for answer in answers])
     others = float(
         sum(
             torch.softmax(logits / 0.5, dim=0)[i]
             for i in range(len(logits))
-            if i != likely and chat.tokenizer.decode([i], skip_special_tokens=True) == word
+            if i != likely and loaded.tokenizer.decode([i], skip_special_tokens=True) == word
         )
     )
     assert found == pytest.approx(expected + others, abs=0.04)
@@ -624,7 +625,7 @@ def test_what_is_no_language_model_is_said(small: SmallModels, tmp_path: Path) -
     with pytest.raises(UsageError, match="is no causal language model"):
         local(str(tmp_path / "no.gguf"))
     with pytest.raises(UsageError, match="is no causal language model"):
-        local(small.blip)
+        list(local(small.blip).ask([Question("?")]))  # loaded for the first question
     with pytest.raises(UsageError, match="sees no images"):
         list(local(small.llama).ask([Question("?", (np.zeros((4, 4, 3), np.uint8),))]))
 

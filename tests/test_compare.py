@@ -21,7 +21,8 @@ def runs(small_run: BuildRun, tmp_path: Path) -> list[Path]:
     folders = []
     for i, overrides in enumerate((["scorer=mean"], ["scorer=semantic"], ["scorer=semantic", "seed=1"])):
         folder = tmp_path / "sweep" / str(i)
-        run(small_run("captioner=dataset", "evaluator=[planted]", *overrides)).write(folder)
+        words = ["captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=true"]
+        run(small_run(*words, *overrides)).write(folder)
         Outcome(overrides).write(folder)
         folders.append(folder)
     return folders

@@ -30,11 +30,11 @@ def test_constant_columns_have_no_correlation() -> None:
 
 
 def test_probe_correlation_sees_labels_that_are_too_specific(small_run: BuildRun) -> None:
+    words = ["captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=true"]
     results = {
-        scorer: run(small_run(f"scorer={scorer}", "captioner=dataset", "evaluator=[planted]"))
-        for scorer in ("topk_log", "probe_correlation")
+        scorer: run(small_run(f"scorer={scorer}", *words)) for scorer in ("topk_log", "probe_correlation")
     }
     ranks = {scorer: found.metrics["planted.reciprocal_rank"].mean for scorer, found in results.items()}
     assert ranks["probe_correlation"] > ranks["topk_log"] + 0.2, ranks
-    again = run(small_run("scorer=probe_correlation", "captioner=dataset", "evaluator=[planted]"))
+    again = run(small_run("scorer=probe_correlation", *words))
     assert sum(stage.misses for stage in again.stages.values()) == 0

@@ -13,7 +13,7 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
 from dnr_bench.infra.batches import Batches
-from dnr_bench.infra.devices import checked_device, take_turn
+from dnr_bench.infra.devices import checked_device, make_room, take_turn
 from dnr_bench.infra.errors import RunError, UsageError
 from tests.conftest import SMALL
 
@@ -65,25 +65,36 @@ class Travelling(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.places: list[str] = []
+        self.fits = True
 
     def to(self, device: object) -> Travelling:  # type: ignore[override]
+        if not self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         self.places.append(str(device))
         return self
 
 
-def test_only_one_model_is_on_a_device_at_a_time() -> None:
-    first, second, device = Travelling(), Travelling(), torch.device("cuda:7")
-    take_turn(first, device)
-    take_turn(first, device)
-    take_turn(second, device)
-    take_turn(first, device)
-    assert first.places == ["cuda:7", "cpu", "cuda:7"]
-    assert second.places == ["cuda:7", "cpu"]
-    del first
-    take_turn(second, device)
-    assert second.places == ["cuda:7", "cpu", "cuda:7"]
-    take_turn(second, torch.device("cpu"))
-    assert len(second.places) == 3
+def test_models_stay_on_a_device_while_memory_suffices() -> None:
+    first, second = Travelling(), Travelling()
+    for model in (first, first, second, first):
+        take_turn(model, "cuda:7")
+    assert first.places == second.places == ["cuda:7"]
+    take_turn(second, "cpu")
+    assert second.places == ["cuda:7"]
+
+
+def test_models_make_room_for_one_that_does_not_fit() -> None:
+    first, second = Travelling(), Travelling()
+    take_turn(first, "cuda:8")
+    second.fits = False
+    with pytest.raises(torch.OutOfMemoryError):  # alone, too
+        take_turn(second, "cuda:8")
+    assert first.places == ["cuda:8", "cpu"]
+    take_turn(first, "cuda:8")
+    assert first.places == ["cuda:8", "cpu", "cuda:8"]
+    assert make_room("cuda:8")
+    assert not make_room("cuda:8")
+    assert first.places[-1] == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cuda:31", "gpu", "tpu:0"])

@@ -144,5 +144,5 @@ def test_preprocessing_is_what_torchvision_does(size: tuple[int, int]) -> None:
         [v2.ToImage(), v2.Resize(64), v2.CenterCrop(55), v2.Lambda(lambda x: x.float() / 255),
          v2.Normalize([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])]
     )  # fmt: skip
-    ours = preprocessing.batch([image], torch.device("cpu"))[0]
+    ours = preprocessing.normalized(preprocessing.seen(image)[None], torch.float32)[0]
     assert ours.numpy() == pytest.approx(reference(image).numpy(), abs=1e-6)

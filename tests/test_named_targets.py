@@ -22,7 +22,9 @@ from dnr_bench.protocols import Target
 from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.targets.checkpoints import read_weights
 from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.noted import NotedTarget
 from tests.helpers.building import build
+from tests.helpers.inputs import inputs
 from tests.helpers.small_models import SmallModels
 
 IMAGES = [ShapesProbe(4).load(0).images[i] for i in range(4)]
@@ -30,15 +32,20 @@ IMAGES = [ShapesProbe(4).load(0).images[i] for i in range(4)]
 
 def target(*overrides: str) -> HookedTarget:
     built = build(load_config(*overrides).target, Target, "target")
-    assert isinstance(built, HookedTarget)
-    return built
+    if isinstance(built, HookedTarget):
+        return built
+    assert isinstance(built, NotedTarget)
+    loaded = built._checked()
+    assert built.layers() == loaded.layers()
+    assert built.preprocessing.key == loaded.preprocessing.key
+    return loaded
 
 
 def test_preprocessing_is_that_of_the_weights() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (300, 411, 3), dtype=np.uint8)
     ours = target("target=torchvision", "target.weights=null").preprocessing
     theirs = ResNet50_Weights.DEFAULT.transforms()(torch.from_numpy(photo).permute(2, 0, 1))
-    found = ours.batch([photo], torch.device("cpu"))[0].numpy()
+    found = ours.normalized(ours.seen(photo)[None], torch.float32)[0].numpy()
     assert found == pytest.approx(theirs.numpy(), abs=0.018)  # a byte more or less, where resizing rounds
     assert np.abs(found - theirs.numpy()).mean() < 0.005
 
@@ -48,7 +55,7 @@ def test_preprocessing_of_timm_is_timms() -> None:
     ours = target("target=timm", "target.pretrained=false")
     config = timm.data.resolve_model_data_config(ours.model)
     theirs = timm.data.create_transform(**config, is_training=False)(PILImage.fromarray(photo))
-    found = ours.preprocessing.batch([photo], torch.device("cpu"))[0]
+    found = inputs(ours.preprocessing, [photo])[0]
     assert found.numpy() == pytest.approx(theirs.numpy(), abs=0.05)  # its resize rounds to bytes
 
 
@@ -71,7 +78,7 @@ def test_weights_of_a_file_are_those_that_compute(small: SmallModels) -> None:
     weights = torch.load(small.resnet18_places, weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("module."): value for name, value in weights.items()})
     with torch.inference_mode():
-        direct = model(loaded.preprocessing.batch(IMAGES, torch.device("cpu"))).numpy()
+        direct = model(inputs(loaded.preprocessing, IMAGES)).numpy()
     assert loaded.run(IMAGES, ["fc"])["fc"] == pytest.approx(direct, abs=1e-4)
 
 
@@ -104,7 +111,8 @@ def test_feature_maps_that_end_with_their_units() -> None:
     handle.remove()
     (grid,) = swin.maps(IMAGES[:2], "features.1", [(1, 40)])
     assert grid == pytest.approx(outputs[-1][1, :, :, 40].numpy(), abs=1e-5)
-    pruned = swin.run(IMAGES[:2], ["features.1"], {"features.1": [40]})["features.1"]
+    ((only,),) = swin.stream(IMAGES[:2], ["features.1"], [{"features.1": [40]}])
+    pruned = only["features.1"]
     assert not pruned[:, 40].any()
     assert pruned[:, 41] == pytest.approx(found[:, 41], abs=1e-6)
 

@@ -160,11 +160,11 @@ def test_labels_are_phrases_of_captions_of_high_exemplars(
 def test_retrieved_pictures_count_only_where_their_captions_say_the_concept(mine: BuildRun) -> None:
     config = mine("evaluator=[]")
     session = config.session()
-    drawn = session.draw(["ostrich5", "a thing that nobody has"])  # picture 200 is ostrich5
-    fit = drawn["ostrich5"].fit
+    drawn, _ = session.draw(["ostrich5", "a thing that nobody has"])  # picture 200 is ostrich5
+    fit = drawn.fit
     assert fit is not None
     assert fit[0] == 1
-    assert drawn["ostrich5"].images.shape == (3, 64, 64, 3)
+    assert session.drawn("ostrich5").pixels.shape == (3, 64, 64, 3)
     result = run(config, session)
     shown = [c.shown for neuron in result.neurons for c in neuron.candidates]
     assert None not in shown

@@ -157,7 +157,8 @@ def test_a_strip_holds_no_more_than_a_webp_can() -> None:
 def comparison(small_run: BuildRun, tmp_path: Path) -> Path:
     for i, scorer in enumerate(("mean", "semantic")):
         folder = tmp_path / "sweep" / str(i)
-        run(small_run("captioner=dataset", "evaluator=[planted]", f"scorer={scorer}")).write(folder)
+        words = ["captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=true"]
+        run(small_run(*words, f"scorer={scorer}")).write(folder)
         Outcome([f"scorer={scorer}"]).write(folder)
     jobs = [read_job(tmp_path / "sweep" / str(i)) for i in range(2)]
     return write_comparison(compare(jobs), jobs, tmp_path / "sweep")

@@ -60,8 +60,8 @@ def test_new_images_are_others_than_those_that_chose_whatever_was_asked_before(
     def found(n: int, store: str) -> tuple[set[bytes], set[bytes]]:
         config = small_run(*words(photos), f"images_per_concept={n}", store=store)
         session = config.session()
-        sets = [session.draw(["red circle"], fresh=fresh)["red circle"] for fresh in (False, True)]
-        chosen, fresh = ({image.tobytes() for image in drawn.images} for drawn in sets)
+        sets = [session.drawn("red circle", fresh=fresh).pixels for fresh in (False, True)]
+        chosen, fresh = ({image.tobytes() for image in images} for images in sets)
         return chosen, fresh
 
     found(3, "shared")

@@ -155,7 +155,7 @@ def _misses(result: RunResult) -> dict[str, int]:
         ("dnr_bench/summarizers/consensus.py", "candidates"),
         ("dnr_bench/shapes/generator.py", "images"),
         ("dnr_bench/encoders/clip.py", "image_embeddings"),
-        ("dnr_bench/encoders/sentences.py", "evaluation"),
+        ("dnr_bench/encoders/sentences.py", "text_embeddings"),
     ],
 )
 def test_changed_code_of_a_stage_or_part_computes_anew(

@@ -11,6 +11,7 @@ from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.target import hooked_network
 from dnr_bench.targets.hooked import HookedTarget, untrain
 from dnr_bench.targets.preprocessing import Preprocessing
+from tests.helpers.inputs import inputs
 
 PLAIN = Preprocessing(resize=64, crop=64, mean=[0.5] * 3, std=[0.25] * 3)
 IMAGES = [ShapesProbe(12).load(0).images[i] for i in range(12)]
@@ -39,7 +40,7 @@ def test_layers_of_the_embedded_target(shapes: HookedTarget) -> None:
 
 def test_the_last_layer_is_the_models_own_output(shapes: HookedTarget) -> None:
     with torch.inference_mode():
-        direct = shapes.model(shapes.preprocessing.batch(IMAGES, torch.device("cpu"))).numpy()
+        direct = shapes.model(inputs(shapes.preprocessing, IMAGES)).numpy()
     assert shapes.run(IMAGES, ["fc"])["fc"] == pytest.approx(direct, abs=1e-5)
 
 
@@ -82,7 +83,7 @@ def test_a_transformers_tokens_are_pooled_by_class_token_or_patches(transformer:
     module = dict(transformer.model.named_modules())[name]
     handle = module.register_forward_hook(lambda _m, _i, output: outputs.update(tokens=output))
     with torch.inference_mode():
-        transformer.model(PLAIN.batch(IMAGES, torch.device("cpu")))
+        transformer.model(inputs(PLAIN, IMAGES))
     handle.remove()
     patches = HookedTarget(transformer.model, PLAIN, tokens="patches")
     assert transformer.run(IMAGES, [name])[name] == pytest.approx(outputs["tokens"][:, 0].numpy(), abs=1e-5)
@@ -117,7 +118,7 @@ def test_weights_and_preprocessing_are_part_of_the_fingerprint(shapes: HookedTar
 def test_values_that_are_not_finite_end_the_run() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 2))
     nn.init.constant_(model[1].weight, float("nan"))
-    with pytest.raises(RunError, match=r"layers \['1'\] of the target gave values that are not finite"):
+    with pytest.raises(RunError, match=r"layer '1' of the target gave values that are not finite"):
         HookedTarget(model, PLAIN).run(IMAGES[:1], ["1"])
 
 
@@ -146,7 +147,7 @@ def test_random_weights_follow_their_seed_and_are_a_target_of_their_own(shapes: 
 
 def test_pruned_units_are_zero_for_the_rest_of_the_network(shapes: HookedTarget) -> None:
     layers = ["layer3", "concepts", "fc"]
-    whole, pruned = shapes.run(IMAGES, layers), shapes.run(IMAGES, layers, {"concepts": [0, 13]})
+    whole, pruned = _streamed(shapes, layers, {"concepts": [0, 13]})
     assert np.array_equal(whole["layer3"], pruned["layer3"])
     assert (pruned["concepts"][:, [0, 13]] == 0).all()
     kept = [unit for unit in range(64) if unit not in (0, 13)]
@@ -156,10 +157,21 @@ def test_pruned_units_are_zero_for_the_rest_of_the_network(shapes: HookedTarget)
     assert shapes.run(IMAGES, layers)["fc"] == pytest.approx(whole["fc"])  # no hook is left behind
 
 
+def _streamed(
+    target: HookedTarget, layers: list[str], pruning: dict[str, list[int]]
+) -> list[dict[str, np.ndarray]]:
+    """Of all images without and with the pruning, from the same batches."""
+    parts = list(target.stream(IMAGES, layers, [{}, pruning]))
+    return [
+        {layer: np.concatenate([part[place][layer] for part in parts]) for layer in layers}
+        for place in range(2)
+    ]
+
+
 def test_units_of_token_layers_are_pruned_in_every_token(transformer: HookedTarget) -> None:
     layer = "encoder.layers.encoder_layer_0"
     patches = HookedTarget(transformer.model, PLAIN, tokens="patches")
     for target in (transformer, patches):  # the class token, and the mean of all others
-        ((whole, found),) = target.stream(IMAGES, [layer], [{}, {layer: [2]}])
+        whole, found = _streamed(target, [layer], {layer: [2]})
         assert (found[layer][:, 2] == 0).all()
         assert np.array_equal(np.delete(found[layer], 2, axis=1), np.delete(whole[layer], 2, axis=1))

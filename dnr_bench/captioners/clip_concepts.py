@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dnr_bench.data.images import View
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.shipped import embedded_path
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.protocols import ImageTextEncoder
+from dnr_bench.stages.lazy import Lazy
 
 
 class ClipConcepts:

@@ -149,4 +149,7 @@ def _located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
     if not file.is_file():
         raise UsageError(f"checkpoint={checkpoint!r} is no file")
     with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":
+            raise UsageError(f"checkpoint={checkpoint!r} is no causal language model: it is no GGUF file")
+        opened.seek(0)
         return file.parent, {"gguf_file": file.name}, file_digest(opened, "sha256").hexdigest()

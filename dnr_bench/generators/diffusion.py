@@ -72,13 +72,7 @@ class DiffusionGenerator:
         device: str,
         batch_size: int,
     ) -> None:
-        check_range(1, 1000, steps=steps)
-        check_range(8, 8192, size=size)
-        check_range(0, 1000, guidance=guidance)
-        if size is not None and size % 8:
-            raise UsageError(f"size={size} must be a multiple of 8")
-        if negative_prompt is not None and guidance is not None and guidance <= 1:
-            raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
+        _check_numbers(steps, size, guidance, negative_prompt)
         self.device, self.batches = checked_device(device), Batches(batch_size, device)
         path, weights = _located(checkpoint, revision, variant, safety_checker)
         if safety_checker and not _has_checker(path):
@@ -228,6 +222,18 @@ class _Told:
 
 def _repeated(text: str | None, n: int) -> list[str] | None:
     return None if text is None else [text] * n
+
+
+def _check_numbers(
+    steps: int | None, size: int | None, guidance: float | None, negative_prompt: str | None
+) -> None:
+    check_range(1, 1000, steps=steps)
+    check_range(8, 8192, size=size)
+    check_range(0, 1000, guidance=guidance)
+    if size is not None and size % 8:
+        raise UsageError(f"size={size} must be a multiple of 8")
+    if negative_prompt is not None and guidance is not None and guidance <= 1:
+        raise UsageError(f"negative_prompt={negative_prompt!r} needs guidance above 1, not {guidance}")
 
 
 def _speed_up(pipeline: Any, device: str, compile: bool) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import RunError
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.results.comparison import (
@@ -25,6 +24,7 @@ from dnr_bench.results.comparison import (
     varied_names,
 )
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
+from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import SIZE
 
 _SURE = 0.05

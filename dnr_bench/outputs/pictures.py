@@ -22,7 +22,6 @@ import numpy as np
 
 from dnr_bench.data.exemplars import Exemplar
 from dnr_bench.data.images import Box, Image
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.batches import n_workers
 from dnr_bench.infra.digests import Key
@@ -31,6 +30,7 @@ from dnr_bench.infra.files import check_regular
 from dnr_bench.infra.source import code_of
 from dnr_bench.results.schema import NeuronResult, RunResult
 from dnr_bench.session import Session, blocks
+from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import MOST, SIZE, Strip, small, stored_strip
 
 _NAME, _TILES = "pictures.zip", "tiles.json"
@@ -224,9 +224,8 @@ class _Album:
         return found
 
     def _strip_of(self, concept: str) -> Strip:
-        session = self.session
-        names = session.image_names(concept)
-        return stored_strip(session.store, names, lambda: session.images_of(concept))
+        drawn = self.session.drawn(concept)
+        return stored_strip(self.session.store, drawn.names, lambda: drawn.pixels)
 
     def _added(self, kind: str, strip: Strip) -> str:
         name = f"{kind}{len(self.lengths)}"

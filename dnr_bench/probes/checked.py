@@ -14,13 +14,13 @@ from typing import Literal
 from PIL import ImageColor
 
 from dnr_bench.data.images import Image, ProbeSet, Skipped
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.probes.decoding import MOST_PIXELS, Color, Decoded, UnreadableImageError, decode
 from dnr_bench.probes.subset import check_n_images, shuffled
+from dnr_bench.stages.lazy import Lazy
 
 _log = logging.getLogger(__name__)
 

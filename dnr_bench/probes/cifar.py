@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.data.images import ProbeSet
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.probes.subset import check_n_images, subset
+from dnr_bench.stages.lazy import Lazy
 
 _PIXELS = 3 * 32 * 32
 _FILES = {

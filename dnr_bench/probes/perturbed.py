@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from dnr_bench.data.images import Image, ProbeSet
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Corruption, Probe
+from dnr_bench.stages.lazy import Lazy
 
 BlurRegion = Literal["all", "foreground", "background"]
 

@@ -9,10 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from dnr_bench.data.images import ConceptMasks, ProbeSet
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.probes.subset import check_n_images, subset
 from dnr_bench.protocols import Probe
+from dnr_bench.stages.lazy import Lazy
 
 T = TypeVar("T")
 

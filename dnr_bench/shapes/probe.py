@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.data.images import ConceptMasks, ProbeSet
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.shapes import render
 from dnr_bench.shapes.concepts import FACET_OF, FACETS, ORDER, SHAPES
 from dnr_bench.shapes.render import Scene, sample_scene
 from dnr_bench.shapes.world import CAPTION_TEMPLATES, SEEN_SHAPES, caption, scene_rng
+from dnr_bench.stages.lazy import Lazy
 
 
 class ShapesProbe:

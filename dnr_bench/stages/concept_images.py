@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +23,7 @@ from dnr_bench.data.images import Image
 from dnr_bench.infra.batches import n_workers
 from dnr_bench.infra.digests import Key, digest, pixels_digest
 from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.memory import give_back
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
@@ -91,16 +92,12 @@ class ConceptImages:
         size = max(_TOGETHER // self.settings.images_per_concept, 1)
         for start in range(0, len(unique), size):
             yield from self._rendered(unique[start : start + size])
+            give_back()
 
-    def names(self, concept: str) -> list[str]:
-        """Of each image of a concept what names its content."""
-        (of_concept,) = self._drawn([concept])
-        return _spelled(of_concept.names)
-
-    def pixels(self, concept: str) -> UInt8[np.ndarray, "images height width 3"]:
-        """The images of a concept; those that are not kept are drawn again from their seeds."""
-        (of_concept,) = self._drawn([concept])
-        return of_concept.pixels
+    def drawn(self, concept: str) -> Drawn:
+        """The images of one concept; pixels that are not kept are drawn again from their seeds."""
+        (found,) = self._drawn([concept])
+        return found
 
     def _rendered(self, concepts: Sequence[str]) -> list[Rendering]:
         drawn = self._drawn(concepts)
@@ -120,7 +117,7 @@ class ConceptImages:
         numbers = range(self.first, self.first + self.settings.images_per_concept)
         return self.generator.fit(concepts, numbers)
 
-    def _drawn(self, concepts: Sequence[str]) -> list[_Drawn]:
+    def _drawn(self, concepts: Sequence[str]) -> list[Drawn]:
         """The images of each concept by name; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
         retrieved = isinstance(self.generator, Retriever)
@@ -129,7 +126,7 @@ class ConceptImages:
         start = {"first": self.first} if retrieved else {}
         settings = {"generator": self._codes[0], "seed": self.seed, **start}
         keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
-        now: dict[int, list[Image]] = {}
+        now: dict[int, np.ndarray] = {}
 
         def compute(indices: list[int], have: list[int]) -> Iterator[dict[str, np.ndarray]]:
             requests = [
@@ -137,18 +134,18 @@ class ConceptImages:
             ]
             taken = iter(self._made(prompts, requests))
             for row, n in zip(indices, have, strict=True):
-                images = [next(taken) for _ in range(n, wanted)]
+                images = _stacked([next(taken) for _ in range(n, wanted)])
                 if n == 0:
                     now[row] = images
                 names = np.stack([_name(image) for image in images])
                 if self.store.images == "thumbnails" and not n:
-                    stored_strip(self.store, _spelled(names), partial(_stacked, images))
+                    stored_strip(self.store, _spelled(names), images.view)
                 self._keep(keys[row], images, n)
                 yield {"names": names}
 
         entries = self.store.extend("images", keys, "names", wanted, compute, batch=len(keys))
         return [
-            _Drawn(self, prompts[row], keys[row], entry["names"][:wanted], now.get(row))
+            Drawn(self, prompts[row], keys[row], _spelled(entry["names"][:wanted]), now.get(row))
             for row, entry in enumerate(entries)
         ]
 
@@ -162,7 +159,7 @@ class ConceptImages:
             )
         )
 
-    def _keep(self, key: Key, images: Sequence[Image], first: int) -> None:
+    def _keep(self, key: Key, images: UInt8[np.ndarray, "images height width 3"], first: int) -> None:
         """Store the pixels of images from number `first` on, where pixels are kept."""
         if self.store.images != "all" or isinstance(self.generator, Retriever):
             return
@@ -172,7 +169,7 @@ class ConceptImages:
         new = {str(first + number): png for number, png in enumerate(encoded)}
         self.store.write("pixels", key, {**before, **new})
 
-    def read(self, drawn: _Drawn) -> UInt8[np.ndarray, "images height width 3"]:
+    def read(self, drawn: Drawn) -> UInt8[np.ndarray, "images height width 3"]:
         """The pixels of images that are named: from the store, else drawn again."""
         wanted = self.settings.images_per_concept
         kept = self.store.read("pixels", drawn.key) or {}
@@ -180,9 +177,9 @@ class ConceptImages:
         known = [png for png in found if png is not None]
         if len(known) == wanted:
             return _stacked([_decoded(png) for png in known])
-        images = list(self._made([drawn.prompt], [(0, number) for number in range(wanted)]))
+        images = _stacked(list(self._made([drawn.prompt], [(0, number) for number in range(wanted)])))
         self._keep(drawn.key, images, 0)
-        return _stacked(images)
+        return images
 
     def _of_single_images(
         self, groups: Sequence[Sequence[_Images]]
@@ -258,32 +255,35 @@ class _Images(Protocol):
     def pixels(self) -> UInt8[np.ndarray, "images height width 3"]: ...
 
 
-class _Drawn:
-    """The images of one concept: their names, and their pixels as long as somebody holds on to this."""
+class Drawn:
+    """The images of one concept; pixels are kept as long as somebody holds on to this."""
 
     def __init__(
         self,
         images: ConceptImages,
         prompt: str,
         key: Key,
-        names: UInt8[np.ndarray, "images 32"],
-        now: Sequence[Image] | None,
+        names: Sequence[str],
+        pixels: UInt8[np.ndarray, "images height width 3"] | None,
     ) -> None:
         self.images, self.prompt, self.key, self.names = images, prompt, key, names
-        self._pixels = None if now is None else _stacked(now)
+        self._pixels = pixels
 
     @property
     def name(self) -> str:
-        return digest({"images": _spelled(self.names)})
+        """Names the content of all images together."""
+        return digest({"images": list(self.names)})
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "images height width 3"]:
+        """The images themselves."""
         if self._pixels is None:
             self._pixels = self.images.read(self)
         return self._pixels
 
     @property
     def singles(self) -> list[_Images]:
+        """Each image by itself."""
         return [_Single(self, number) for number in range(len(self.names))]
 
 
@@ -291,12 +291,12 @@ class _Drawn:
 class _Single:
     """One image of a concept."""
 
-    drawn: _Drawn
+    drawn: Drawn
     number: int
 
     @property
     def name(self) -> str:
-        return bytes(self.drawn.names[self.number]).hex()
+        return self.drawn.names[self.number]
 
     @property
     def pixels(self) -> UInt8[np.ndarray, "1 height width 3"]:

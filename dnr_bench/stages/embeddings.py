@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.data.images import ProbeSet, View
-from dnr_bench.data.lazy import Lazy
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder, TextEncoder, TextMatcher
+from dnr_bench.stages.lazy import Lazy
 
 #: Images per block of a pass over a probing set, and per batch of those that are stored one by one.
 _BLOCK, _BATCH = 1024, 256

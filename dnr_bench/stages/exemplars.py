@@ -12,13 +12,13 @@ from jaxtyping import Float
 
 from dnr_bench.data.exemplars import Activations, Exemplar, Exemplars
 from dnr_bench.data.images import Box, Image, ProbeSet, View
-from dnr_bench.data.lazy import Lazy, Recent
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
+from dnr_bench.stages.lazy import Lazy, Recent
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ class NotedTarget:
             hub were changed); the notes are mended.
     """
 
-    def __init__(self, build: Callable[..., HookedTarget], settings: Mapping[str, Any], store: Store) -> None:
+    def __init__(
+        self, build: Callable[..., HookedTarget], settings: Mapping[str, object], store: Store
+    ) -> None:
         self.build, self.settings, self.store = build, dict(settings), store
         self._hooked = OnDemand(lambda: build(**settings))
         versions = {name: _version(name) for name in _LIBRARIES}
@@ -109,7 +111,7 @@ class NotedTarget:
         return hooked
 
 
-def settings_of(build: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(build: Callable[..., Any], values: Mapping[str, Any]) -> Mapping[str, object]:
     """Of a function's local values those that `build` takes."""
     return {name: values[name] for name in signature(build).parameters}
 

@@ -148,7 +148,7 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
     for concept, image in (item for of_neuron in best.values() for item in of_neuron):
         wanted.setdefault(concept, set()).add(image)
     pixels = {(c, i): image for c, numbers in wanted.items() for i, image in _read(c, numbers, session)}
-    names = {concept: session.image_names(concept) for concept in wanted}
+    names = {concept: session.drawn(concept).names for concept in wanted}
     return {
         neuron: [
             View(
@@ -165,7 +165,7 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
 
 def _read(concept: str, numbers: Set[int], session: Session) -> list[tuple[int, Image]]:
     """Copies of some images of a concept: those of all others are let go."""
-    images = session.images_of(concept)
+    images = session.drawn(concept).pixels
     return [(number, images[number].copy()) for number in sorted(numbers)]
 
 
