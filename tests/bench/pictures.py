@@ -17,7 +17,7 @@ def photo(seed: int, height: int, width: int) -> Image:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-    grain = rng.integers(-12, 13, (height // 4, width // 4, 1), dtype=np.int16)
+    grain = rng.integers(-12, 13, (height // 4 + 1, width // 4 + 1, 1), dtype=np.int16)
     picture += np.repeat(np.repeat(grain, 4, axis=0), 4, axis=1)[:height, :width]
     return np.clip(picture, 0, 255).astype(np.uint8)
 
