@@ -93,7 +93,9 @@ def shared_parts(config: DictConfig) -> dict[str, object]:
         node = config[group]
         if "chat" in node or "factory" in node:  # what was asked is counted; code of a test's own may differ
             continue
-        key = f"{group} {OmegaConf.to_yaml(node, resolve=True)}"
+        settings = OmegaConf.to_container(node, resolve=True)
+        assert isinstance(settings, dict)
+        key = f"{group} {[item for item in settings.items() if item[0] != 'store']}"  # it is only noted there
         if key not in _shared_parts:
             _shared_parts[key] = PartBuilder(config).part(group, object)
         found[group] = _shared_parts[key]

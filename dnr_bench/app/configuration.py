@@ -107,17 +107,19 @@ def build_run(
         {"prompt": config.prompt, "images_per_concept": config.images_per_concept, "min_fit": config.min_fit},
     )
     parts = PartBuilder(config, given)
-    parts.part("scorer", Scorer)  # cheap parts first, so that their errors come at once
+    parts.part(
+        "scorer", Scorer
+    )  # a network may have to be loaded: whatever is wrong elsewhere is said before
     probe = _probe(top, parts)
-    target = parts.part("target", Target)
     judges = {**_evaluators(config, parts), **(evaluators or {})}
+    method = parts.part("method", Method)
+    encoder, generator = parts.part("encoder", ImageTextEncoder), parts.part("generator", Generator)
+    target = parts.part("target", Target)
     layers = selection.choose_layers(target.layers())
     neurons = selection.choose(layers, top.seed)
     judges = _able(judges, neurons, target)
-    method = parts.part("method", Method)
     _check_method(method, neurons, target)
     _refuse_unused(overrides, config, parts)
-    encoder, generator = parts.part("encoder", ImageTextEncoder), parts.part("generator", Generator)
     _warn_of_foreign_images(parts)
     return RunConfig(
         method=method,

@@ -264,15 +264,17 @@ def _located(
         path = checkpoint_path(checkpoint)
         _check_weights(path)
         return path, directory_digest(path, _index(path).keys() | {_INDEX})
-    from diffusers import DiffusionPipeline
-
     without = {} if safety_checker else {"safety_checker": None}
-    snapshot = fetched(
-        checkpoint,
-        lambda: DiffusionPipeline.download(
+
+    def download() -> str:
+        from diffusers import DiffusionPipeline
+
+        found: str = DiffusionPipeline.download(
             checkpoint, revision=revision, variant=variant, use_safetensors=True, **without
-        ),
-    )
+        )
+        return found
+
+    snapshot = fetched(checkpoint, download)
     return snapshot, snapshot.name  # the commit
 
 
