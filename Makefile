@@ -7,9 +7,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) 
 # the name holds the folder, since an environment does not work in another one
 INSTALLED := .venv/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
 
-.PHONY: help install run test check attack gate ui lock clean
+.PHONY: help install run test check attack bench bench-gpu gate ui lock clean
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## create .venv (other targets call this)
 $(INSTALLED): requirements.lock pyproject.toml
@@ -34,6 +34,12 @@ check: install ## everything that CI checks: format, lint, types, tests
 
 attack: install ## kill, damage and feed nonsense to everything: about eleven minutes, not part of the tests
 	$(BIN)/python -m tests.attack $(ARGS)
+
+bench: install ## measure speed and memory as ratios: about ten minutes on two cores; ARGS=--long for more
+	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-gpu: install ## the stages of full-size architectures at random weights on a GPU
+	$(BIN)/python -m tests.bench --gpu $(ARGS)
 
 gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
 	$(BIN)/dnr-bench gate $(ARGS)
