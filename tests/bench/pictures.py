@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,9 +44,10 @@ class SmoothPictures:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], numbers: Sequence[int] | None = None
-    ) -> list[Image]:
+    ) -> Iterator[Image]:
         """One image for each prompt and seed."""
-        return [self._image(seed) for _, seed in zip(prompts, seeds, strict=True)]
+        for _, seed in zip(prompts, seeds, strict=True):
+            yield self._image(seed)
 
     def _image(self, seed: int) -> Image:
         coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
