@@ -39,15 +39,8 @@ def torchvision_target(
     stays that of `weights`. classes: a file with the names of the last layer's units, one per line;
     weights of torchvision know theirs.
     """
-    check_files(checkpoint=checkpoint, classes=classes)
+    _check_files(checkpoint=checkpoint, classes=classes)
     return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
-
-
-def check_files(**files: str | None) -> None:
-    """Raises `UsageError` for an argument that names no file; None names none that is needed."""
-    for name, path in files.items():
-        if path is not None and not Path(path).is_file():
-            raise UsageError(f"{name}={path!r} is no file")
 
 
 def _hooked(
@@ -94,6 +87,13 @@ def _hooked(
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def _check_files(**files: str | None) -> None:
+    """Raises `UsageError` for an argument that names no file; None names none that is needed."""
+    for name, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"{name}={path!r} is no file")
 
 
 def _weights(name: str, weights: str | None) -> Any:
