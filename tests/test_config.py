@@ -12,6 +12,7 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.neurons import NeuronSelection
 from dnr_bench.app.parts import PartBuilder
+from dnr_bench.captioners.blip import BlipCaptioner
 from dnr_bench.data.images import View
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
@@ -265,6 +266,9 @@ def test_a_question_to_blip2_is_no_part_of_its_captions(small: SmallModels, file
     captions = list(captioner.caption(views))
     assert len(captions) == 3
     assert not any("Label" in caption for caption in captions)
+    assert isinstance(captioner, BlipCaptioner)
+    places = captioner.questions(2)["input_ids"] == captioner._blip().model.config.image_token_index
+    assert places.sum(dim=1).tolist() == [4, 4]  # where the model sees the image
     begun = build(load_config("captioner.prompt=a photo of").captioner, protocols.Captioner, "captioner")
     assert all(caption.startswith("a photo of") for caption in begun.caption(views))
 

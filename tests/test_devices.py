@@ -87,14 +87,32 @@ def test_models_make_room_for_one_that_does_not_fit() -> None:
     first, second = Travelling(), Travelling()
     take_turn(first, "cuda:8")
     second.fits = False
-    with pytest.raises(torch.OutOfMemoryError):  # alone, too
+    with pytest.raises(RunError, match="does not even hold this model"):
         take_turn(second, "cuda:8")
     assert first.places == ["cuda:8", "cpu"]
     take_turn(first, "cuda:8")
     assert first.places == ["cuda:8", "cpu", "cuda:8"]
-    assert make_room("cuda:8")
+    third = Travelling()
+    take_turn(third, "cuda:8")
+    assert make_room("cuda:8")  # the one that is at work stays
     assert not make_room("cuda:8")
-    assert first.places[-1] == "cpu"
+    assert (first.places[-1], third.places[-1]) == ("cpu", "cuda:8")
+
+
+def test_a_batch_that_is_too_large_for_a_gpu_is_halved_once_others_have_left() -> None:
+    first, work = Travelling(), Crowded(3)
+    at_work = Travelling()
+    take_turn(first, "cuda:9")
+
+    def batch(items: Sequence[int]) -> list[int]:
+        take_turn(at_work, "cuda:9")
+        return work(items)
+
+    found = [value for part in Batches(8, "cuda:9").over(range(10), batch) for value in part]
+    assert found == [item * 10 for item in range(10)]
+    assert [size for size in work.sizes if size > 3] == [8, 8, 4]
+    assert at_work.places == ["cuda:9"]
+    assert first.places == ["cuda:9", "cpu"]
 
 
 @pytest.mark.parametrize("name", ["cuda:31", "gpu", "tpu:0"])

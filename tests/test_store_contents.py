@@ -99,12 +99,38 @@ def test_half_written_items_count_and_go(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write("captions", {"of": "a"}, "x")
     (entry,) = entries(tmp_path)
-    left = entry.files[0].with_name("ab12.99.partial")
-    left.write_bytes(b"12345")
+    name = entry.name[:2] + "a" * 62
+    entry.files[0].with_name(f"{name}.99.partial").write_bytes(b"12345")
     found = {e.name: e.size for e in entries(tmp_path)}
-    assert found["ab12"] == 5
+    assert found[name] == 5
+    assert oldest(entries(tmp_path), {}, 0) == [e for e in entries(tmp_path) if e.name == entry.name]
     assert len(unused(entries(tmp_path), {("captions", entry.name)}, time.time() + 9)) == 1
     assert oldest(entries(tmp_path), {}, 10**9) == []
+
+
+def test_files_of_others_are_none_of_our_business(filled: Path, command_line: Command) -> None:
+    for path in (
+        filled / "store" / "src" / "app" / "thesis.tex",
+        filled / "store" / "captions" / "ab" / "ab.txt",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+        os.utime(path, (1, 1))
+    assert command_line(["store", "--prune", "unused", "--hours", "0"]).returncode == 0
+    assert command_line(["store", "--prune", "oldest", "--to", "0B"]).returncode == 0
+    assert (filled / "store" / "src" / "app" / "thesis.tex").exists()
+    assert (filled / "store" / "captions" / "ab" / "ab.txt").exists()
+
+
+def test_nothing_is_unused_where_no_run_has_told_what_it_uses(filled: Path, command_line: Command) -> None:
+    done = command_line(["store", "--prune", "unused", "--mlruns", "elsewhere", "--store", "mlruns/store"])
+    assert done.returncode == 2
+    assert "has noted what it uses" in done.stderr
+    (filled / "runs" / "2").mkdir()
+    (filled / "runs" / "2" / "result.json").write_text("{}")
+    assert (
+        "1 runs have not noted what they use" in command_line(["store", "--prune", "unused", "--dry"]).stderr
+    )
 
 
 def test_sizes_are_spoken() -> None:

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from dnr_bench.data.images import View
 from dnr_bench.infra.batches import Batches
 from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
@@ -88,15 +90,22 @@ class BlipCaptioner:
         batch = torch.stack(list(pixels))
         return batch.pin_memory() if is_cuda(self.device) else batch
 
+    def questions(self, n: int) -> dict[str, Tensor]:
+        """The prompt as n rows of tokens; the processor puts the places of the image before a question."""
+        if self.prompt is None:
+            return {}
+        any_image = np.zeros((8, 8, 3), np.uint8)  # BLIP-2's processor leaves the places out without one
+        asked = self._blip().processor(
+            images=any_image, text=[self.prompt] * n, input_data_format="channels_last", return_tensors="pt"
+        )
+        return {name: rows.to(self.device) for name, rows in asked.items() if name != "pixel_values"}
+
     def _captions(self, pixels: Tensor) -> list[str]:
         import torch
 
         blip = self._blip()
         take_turn(blip.model, self.device)
-        inputs: dict[str, Tensor] = {}
-        if self.prompt is not None:
-            asked = [self.prompt] * len(pixels)
-            inputs = dict(blip.processor(text=asked, return_tensors="pt").to(self.device))
+        inputs = self.questions(len(pixels))
         values = pixels.to(self.device, non_blocking=True).to(torch_dtype(self.dtype))
         with torch.inference_mode():
             tokens = blip.model.generate(

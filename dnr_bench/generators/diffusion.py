@@ -181,23 +181,27 @@ class DiffusionGenerator:
         pipeline, vectors = self._pipeline(), dict[str, dict[str, Any]]()
         if type(pipeline).__name__ not in _ENCODED:
             return _Told(self.negative_prompt, vectors)
-        take_turn(pipeline, self.device)
         default = inspect.signature(type(pipeline).__call__).parameters["guidance_scale"].default
         names = _ENCODED[type(pipeline).__name__]
-        for start in range(0, len(prompts), self.batches.size):
-            block = list(prompts[start : start + self.batches.size])
-            padded = block + block[-1:] * (self.batches.size - len(block))
+        guided = self.options.get("guidance_scale", default) > 1
+
+        def work(block: Sequence[str]) -> None:
+            padded = [*block, *[block[-1]] * (self.batches.size - len(block))]
+            take_turn(pipeline, self.device)
             with torch.inference_mode():
                 encoded = pipeline.encode_prompt(
                     prompt=padded,
                     device=pipeline.device,
                     num_images_per_prompt=1,
-                    do_classifier_free_guidance=self.options.get("guidance_scale", default) > 1,
+                    do_classifier_free_guidance=guided,
                     negative_prompt=_repeated(self.negative_prompt, len(padded)),
                 )
             known = {name: found for name, found in zip(names, encoded, strict=True) if found is not None}
             for row, prompt in enumerate(block):
                 vectors[prompt] = {name: found[row] for name, found in known.items()}
+
+        for _ in self.batches.over(prompts, work):
+            pass
         return _Told(self.negative_prompt, vectors)
 
 

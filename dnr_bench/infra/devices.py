@@ -68,27 +68,37 @@ def take_turn(model: Any, device: str) -> None:
         _present[device] = [other for other in present if other() is not model] + [ref(model)]
         return
     _present[device] = present
-    for _ in range(2):
-        try:
-            model.to(device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or not make_room(device, but_for=model):
-                raise
-        else:
-            _present[device].append(ref(model))
-            return
-    raise RunError(f"the memory of {device} does not hold this model; dtype=bfloat16 takes half")
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        make_room(device, staying=0)
+        _moved(model, device)
+    _present[device].append(ref(model))
 
 
-def make_room(device: str, but_for: Any = None) -> bool:
-    """Send models back to main memory, all but one; False where there is none to send."""
+def _moved(model: Any, device: str) -> None:
+    """Bring a model to a device that holds no other."""
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"the memory of {device} does not even hold this model; dtype=bfloat16 takes half"
+        ) from error
+
+
+def make_room(device: str, staying: int = 1) -> bool:
+    """Send models back to main memory but for those used last; False where there is none to send."""
     import torch
 
-    present = [other() for other in _present.get(device, [])]
-    leaving = [model for model in present if model is not None and model is not but_for]
+    present = [model for other in _present.get(device, []) if (model := other()) is not None]
+    leaving = present[: max(len(present) - staying, 0)]
     for model in leaving:
         model.to("cpu")
-    _present[device] = [ref(model) for model in present if model is not None and model is but_for]
-    if is_cuda(device):
+    _present[device] = [ref(model) for model in present[len(leaving) :]]
+    if is_cuda(device) and leaving:
         torch.cuda.empty_cache()
     return bool(leaving)

@@ -91,7 +91,9 @@ class Store:
         """
 
         def in_order(indices: list[int], _: list[Value | None]) -> Iterator[tuple[int, Value]]:
-            return zip(indices, compute(indices), strict=True)
+            values = compute(indices)
+            with _closing(values):
+                yield from zip(indices, values, strict=True)
 
         return self._fill(_Request(stage, _digests(keys), in_order, lambda value: True, batch))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from dnr_bench.infra.errors import RunError
 REFERENCES = "stored.txt.gz"
 #: Stages whose items cost money, and are never removed.
 PAID = ("answers",)
+#: What the store calls its files; whatever else lies in its folder is none of our business.
+_NAMES = re.compile(r"[0-9a-f]{64}(\.npy|\.\w+\.partial)?")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ def entries(root: Path) -> list[Entry]:
     for stage in sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(".")):
         files: dict[str, list[Path]] = {}
         for path in stage.glob("*/*"):
-            files.setdefault(path.name.partition(".")[0], []).append(path)
+            if _NAMES.fullmatch(path.name) and path.name[:2] == path.parent.name and not path.is_symlink():
+                files.setdefault(path.name.partition(".")[0], []).append(path)
         found += [entry for name, paths in files.items() if (entry := _entry(stage.name, name, paths))]
     return found
 
@@ -45,6 +50,18 @@ def write_references(touched: Mapping[str, Collection[bytes]], folder: Path) -> 
                 file.writelines(f"{stage} {name.hex()}\n" for name in sorted(names))
     except OSError as error:
         raise RunError(f"cannot write {folder / REFERENCES}: {error}") from error
+
+
+@contextmanager
+def noting_references(touched: Mapping[str, Collection[bytes]], folder: Path) -> Iterator[None]:
+    """Note which items a run depends on when it ends; what a failed one has made is used when it goes on."""
+    try:
+        yield
+    except BaseException:
+        with suppress(RunError):
+            write_references(touched, folder)
+        raise
+    write_references(touched, folder)
 
 
 def references(runs: Path) -> Iterator[tuple[Path, set[tuple[str, str]]]]:
@@ -75,7 +92,8 @@ def oldest(found: Sequence[Entry], last_used: Mapping[tuple[str, str], float], m
     """
     excess = sum(entry.size for entry in found) - most
     leaving = []
-    for entry in sorted(found, key=lambda e: max(last_used.get((e.stage, e.name), 0.0), e.written)):
+    whole = [entry for entry in found if not any(path.suffix == ".partial" for path in entry.files)]
+    for entry in sorted(whole, key=lambda e: max(last_used.get((e.stage, e.name), 0.0), e.written)):
         if excess <= 0:
             break
         if entry.stage not in PAID:

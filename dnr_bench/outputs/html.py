@@ -197,7 +197,9 @@ def _write(path: Path, template: str, **content: object) -> Path:
     page = environment.get_template(template).stream(**content)
     page.enable_buffering(_TOGETHER)
     try:
-        page.dump(str(path), encoding="utf-8")
+        partial = path.with_suffix(".partial")
+        page.dump(str(partial), encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import cattrs
 import cv2
@@ -30,6 +30,7 @@ from dnr_bench.infra.files import check_regular
 from dnr_bench.infra.source import code_of
 from dnr_bench.results.schema import NeuronResult, RunResult
 from dnr_bench.session import Session, blocks
+from dnr_bench.stages.exemplars import probe_view
 from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import MOST, SIZE, Strip, small, stored_strip
 
@@ -78,10 +79,11 @@ class Pictures:
         try:
             check_regular(path)
             archive = ZipFile(path)
+            _check_stored(archive, _TILES)
             tiles = json.loads(_content(archive, _TILES))
             lengths = {name: int(n) for name, n in tiles["lengths"].items() if _STRIP.fullmatch(name)}
-            for name in lengths:
-                archive.getinfo(f"{name}.webp")
+            for name in (f"{name}.webp" for name in lengths):
+                _check_stored(archive, name)
             found = cls(
                 _Strips(archive, lengths),
                 cattrs.structure(tiles["exemplars"], dict[str, tuple[Tile, ...]]),
@@ -114,11 +116,18 @@ class _Strips(Mapping[str, Strip]):
         return len(self.lengths)
 
 
+def _check_stored(archive: ZipFile, name: str) -> None:
+    """Refuse a file of an archive that would grow when it is read."""
+    info = archive.getinfo(name)
+    if info.compress_type != ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+        raise ValueError(f"{name} is not stored as it is")
+
+
 def _content(archive: ZipFile, name: str) -> bytes:
-    """A file of an archive; one that would grow when it is read is refused."""
-    if archive.getinfo(name).compress_type != ZIP_STORED:
-        raise ValueError(f"{name} is compressed")
-    return archive.read(name)
+    try:
+        return archive.read(name)
+    except (OSError, BadZipFile, KeyError) as error:
+        raise UsageError(f"{archive.filename} holds no pictures of a run: {error}") from error
 
 
 @contextmanager
@@ -170,7 +179,7 @@ def take_pictures(result: RunResult, session: Session, folder: Path) -> Pictures
         for block in blocks(list(shown)):
             of_block = [shown[neuron] for neuron in block]
             exemplars |= album.exemplars(of_block)
-            if "images" in result.stages:
+            if "images" in result.stages and session.store.images != "none":  # nothing is drawn for a page
                 concepts |= album.concepts(of_block)
         archive.writestr(_TILES, _listed(album.lengths, exemplars, concepts))
     return Pictures.read(folder)
@@ -236,8 +245,8 @@ class _Album:
 
 def _seen(neuron: NeuronResult, session: Session) -> dict[str, object]:
     """What the pictures of a neuron's exemplars depend on, beside the target."""
-    ids = session.probe.ids
-    return {"exemplars": [[ids[item.index], item.box and list(item.box)] for item in neuron.exemplars]}
+    views = [probe_view(session.probe, item.index, item.box) for item in neuron.exemplars]
+    return {"exemplars": [view.name for view in views]}
 
 
 def _strips_of(shown: Sequence[NeuronResult], session: Session) -> Iterator[dict[str, np.ndarray]]:

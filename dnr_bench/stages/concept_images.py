@@ -7,6 +7,7 @@ is handed on are activations and vectors. Whoever wants pixels asks for those of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
 from dnr_bench.stages.thumbnails import stored_strip
 
+_log = logging.getLogger(__name__)
 _FIELD = "{concept}"
 
 #: Images that are in memory at a time: drawn, and shown to the target and CLIP together.
@@ -165,7 +167,7 @@ class ConceptImages:
             return
         with ThreadPoolExecutor(n_workers()) as pool:
             encoded = list(pool.map(_as_png, images))
-        before = self.store.read("pixels", key) or {} if first else {}
+        before = self.store.read("pixels", key) or {}
         new = {str(first + number): png for number, png in enumerate(encoded)}
         self.store.write("pixels", key, {**before, **new})
 
@@ -178,7 +180,10 @@ class ConceptImages:
         if len(known) == wanted:
             return _stacked([_decoded(png) for png in known])
         images = _stacked(list(self._made([drawn.prompt], [(0, number) for number in range(wanted)])))
-        self._keep(drawn.key, images, 0)
+        if [_name(image).tobytes().hex() for image in images] != list(drawn.names):
+            _log.warning("images of %r came out otherwise than before: they are not kept", drawn.prompt)
+        else:
+            self._keep(drawn.key, images, 0)
         return images
 
     def _of_single_images(
@@ -219,7 +224,7 @@ class ConceptImages:
             [[(of_concept, layer) for layer in self.layers] for of_concept in shown],
             lambda item: {**settings, "images": item[0].name, "layer": item[1]},
             compute,
-            batch=len(shown) * len(self.layers),
+            batch=max(len(shown) * len(self.layers), 1),
         )
         return [
             {layer: entry["activations"] for layer, entry in zip(self.layers, of_concept, strict=True)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -19,6 +21,8 @@ from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Target
 from dnr_bench.stages.lazy import Lazy, Recent
+
+_codes: WeakKeyDictionary[Sequence[Image], str] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def views_of(probe: ProbeSet, exemplars: Exemplars) -> list[View]:
 
 def probe_view(probe: ProbeSet, index: int, box: Box | None = None, activation: float | None = None) -> View:
     """A probing image or a part of it, decoded when its pixels are asked for."""
-    name = probe.ids[index] if box is None else f"{probe.ids[index]} {list(box)}"
+    name = f"{probe.ids[index]} {'' if box is None else list(box)} {_code(probe.images)}"
     caption = probe.words[index] if probe.words is not None else None
 
     def load() -> Image:
@@ -81,6 +85,17 @@ def probe_view(probe: ProbeSet, index: int, box: Box | None = None, activation: 
         return image if box is None else cut(image, box)
 
     return View(name, load, caption, activation)
+
+
+def _code(images: Sequence[Image]) -> str:
+    """The code that decodes, blurs or corrupts images: their ids do not tell of it."""
+    try:
+        return _codes[images]
+    except (KeyError, TypeError):  # a list cannot be remembered
+        found = code_of(__name__, images)
+    with suppress(TypeError):
+        _codes[images] = found
+    return found
 
 
 def cut(image: Image, box: Box) -> Image:

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar, overload
 
-from dnr_bench.data.images import Image
+import numpy as np
+from jaxtyping import UInt8
 
 T = TypeVar("T")
+#: One image, or several of one size.
+Pixels = UInt8[np.ndarray, "..."]
 #: Bytes of images that `Recent` keeps.
 _KEPT = 256 * 2**20
 
@@ -38,27 +41,27 @@ class Lazy(Sequence[T]):
         return self.load(index)
 
 
-class Recent(Sequence[Image]):
+class Recent(Sequence[Pixels]):
     """Images of which those that were decoded last are kept, as many as fit into a fixed memory.
 
     For work that looks at the same images twice: small ones are decoded once, large ones take no more memory.
     Several threads may ask.
     """
 
-    def __init__(self, images: Sequence[Image], most_bytes: int = _KEPT) -> None:
+    def __init__(self, images: Sequence[Pixels], most_bytes: int = _KEPT) -> None:
         self.images, self.most_bytes = images, most_bytes
         self.sizes: dict[int, tuple[int, int]] = {}
-        self._kept: OrderedDict[int, Image] = OrderedDict()
+        self._kept: OrderedDict[int, Pixels] = OrderedDict()
         self._bytes, self._lock = 0, Lock()
 
     def __len__(self) -> int:
         return len(self.images)
 
     @overload
-    def __getitem__(self, index: int) -> Image: ...
+    def __getitem__(self, index: int) -> Pixels: ...
     @overload
-    def __getitem__(self, index: slice) -> Lazy[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | Lazy[Image]:
+    def __getitem__(self, index: slice) -> Lazy[Pixels]: ...
+    def __getitem__(self, index: int | slice) -> Pixels | Lazy[Pixels]:
         if isinstance(index, slice):
             places = range(*index.indices(len(self)))
             return Lazy(len(places), lambda i: self[places[i]])

@@ -23,6 +23,8 @@ from dnr_bench.targets.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
 
+#: Settings that name files or folders.
+_FILES = ("checkpoint", "classes")
 #: Libraries that networks are made with.
 _LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -48,7 +50,7 @@ class NotedTarget:
         self._key = {
             "code": code_of(__name__, build),
             "settings": self.settings,
-            "files": {name: _state(value) for name, value in settings.items()},
+            "files": {name: _state(settings[name]) for name in _FILES if name in settings},
             "versions": versions,
         }
         (self._facts,) = store.fill("targets", [self._key], lambda _: [self._noted()])
@@ -122,7 +124,7 @@ def _state(value: object) -> object:
         return None
     path = embedded_path(value)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    states = [(str(f.name), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    states = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     return [list(state) for state in states] or None
 
 

@@ -53,7 +53,7 @@ class _Job:
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
-        from dnr_bench.infra.store_contents import write_references
+        from dnr_bench.infra.store_contents import noting_references
         from dnr_bench.outputs.console import (
             print_job,
             print_link,
@@ -73,14 +73,14 @@ class _Job:
             return
         self.record = RunRecord(config, self.title, self.started, self.parent)
         session = settings.session()
-        result = run(settings, session)
-        Ledger.of(settings).noted(settings, session, result.stages)
-        result.write(folder)  # on disk before the tracking database is told
-        Outcome(self.overrides, self.choices).write(folder)
-        if config.report:
-            with without_page("report.html"):
-                write_report(result, take_pictures(result, session, folder), folder)
-        write_references(session.store.touched, folder)
+        with noting_references(session.store.touched, folder):
+            result = run(settings, session)
+            Ledger.of(settings).noted(settings, session, result.stages)
+            result.write(folder)  # on disk before the tracking database is told
+            Outcome(self.overrides, self.choices).write(folder)
+            if config.report:
+                with without_page("report.html"):
+                    write_report(result, take_pictures(result, session, folder), folder)
         if self.parent is None:
             print_result(result, folder, self.choices, out)
             if (folder / "report.html").exists():

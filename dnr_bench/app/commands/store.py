@@ -11,8 +11,9 @@ run asks for it; answers of chat models are never removed, as they were paid for
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -48,11 +49,12 @@ def main(words: Sequence[str]) -> int:
     if not root.is_dir():
         raise UsageError(f"there is no store at {root}: --store names its folder")
     most = None if arguments.to is None else _size(arguments.to)
-    found, runs = entries(root), dict(references(arguments.mlruns))
+    found, runs = entries(root), dict(references(arguments.mlruns / "runs"))
     if arguments.prune is None:
         _print(root, found, runs)
         return 0
     if most is None:
+        _check_noted(arguments.mlruns, runs)
         used = {item for of_run in runs.values() for item in of_run}
         leaving = unused(found, used, time.time() - 3600 * arguments.hours)
     else:
@@ -66,6 +68,15 @@ def main(words: Sequence[str]) -> int:
         f" {spoken_size(left)} {'would stay' if arguments.dry else 'stay'}"
     )
     return 0
+
+
+def _check_noted(mlruns: Path, runs: Collection[Path]) -> None:
+    """Raises `UsageError` where nobody has told what is used; tells of runs that have not."""
+    if not runs:
+        raise UsageError(f"no run in {mlruns / 'runs'} has noted what it uses: nothing can be called unused")
+    silent = {path.parent for path in (mlruns / "runs").rglob("result.json")} - set(runs)
+    if silent:
+        print(f"warning: {len(silent)} runs have not noted what they use, as older versions", file=sys.stderr)
 
 
 def spoken_size(size: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,6 +20,8 @@ from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import largest, row_means, spread
 from dnr_bench.session import Session, blocks
+from dnr_bench.stages.concept_images import Drawn
+from dnr_bench.stages.lazy import Lazy, Recent
 
 NO_NEW_CONCEPT = "no new concept"
 NO_PROGRESS = "progress below the threshold"
@@ -144,16 +147,13 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
         activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
         highest = highest_images(activations, session.exemplar_settings.n)
         best[neuron] = [(of_neuron[concept].concept, image) for concept, image in highest]
-    wanted: dict[str, set[int]] = {}
-    for concept, image in (item for of_neuron in best.values() for item in of_neuron):
-        wanted.setdefault(concept, set()).add(image)
-    pixels = {(c, i): image for c, numbers in wanted.items() for i, image in _read(c, numbers, session)}
-    names = {concept: session.drawn(concept).names for concept in wanted}
+    chosen = list(dict.fromkeys(concept for of_neuron in best.values() for concept, _ in of_neuron))
+    shown = _Shown([session.drawn(concept) for concept in chosen])
     return {
         neuron: [
             View(
-                names[concept][image],
-                partial(pixels.__getitem__, (concept, image)),
+                shown.drawn[chosen.index(concept)].names[image],
+                partial(shown.image, chosen.index(concept), image),
                 None,
                 float(drawn[concept].activations[neuron.layer][image, neuron.unit]),
             )
@@ -163,10 +163,18 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
     }
 
 
-def _read(concept: str, numbers: Set[int], session: Session) -> list[tuple[int, Image]]:
-    """Copies of some images of a concept: those of all others are let go."""
-    images = session.drawn(concept).pixels
-    return [(number, images[number].copy()) for number in sorted(numbers)]
+class _Shown:
+    """Images of some concepts, read when somebody asks; one thread at a time, as they may be drawn again."""
+
+    def __init__(self, drawn: Sequence[Drawn]) -> None:
+        self.drawn, self._lock = drawn, Lock()
+        self._recent = Recent(Lazy(len(drawn), lambda place: drawn[place].images.read(drawn[place])))
+
+    def image(self, place: int, number: int) -> Image:
+        """One image of a concept."""
+        with self._lock:
+            found: Image = self._recent[place][number]
+            return found
 
 
 def _answer(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
