@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dnr_bench.app.run import RunConfig, run
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
+from dnr_bench.app.run import run
 from dnr_bench.infra.errors import RunError
 from dnr_bench.infra.store import Store
 from dnr_bench.shapes.probe import ShapesProbe
@@ -57,12 +58,10 @@ print(json.dumps(said))
     assert in_a_process(script) == []
 
 
-def test_a_run_whose_results_are_stored_loads_no_model(
-    small_run: Callable[..., RunConfig], tmp_path: Path
-) -> None:
+def test_a_run_whose_results_are_stored_loads_no_model(tmp_path: Path) -> None:
     words = ["evaluator=[planted,fc_layer]", "neurons.layers=[concepts,fc]", "neurons.units=[0,1,2,3]"]
-    before = run(small_run(*words, store="own"))
-    every = [*SMALL, *words, f"paths.store={tmp_path / 'own'}"]
+    every = [*SMALL, *words, f"paths.store={tmp_path}"]
+    before = run(build_run(load_config(*every)))
     script = f"""
 import json, sys
 from pathlib import Path
