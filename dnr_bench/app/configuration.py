@@ -101,11 +101,7 @@ def build_run(
     selection = checked(NeuronSelection, "neurons", _values(config, "neurons"))
     checked(Paths, "paths", _values(config, "paths"))
     checked(Tracking, "tracking", _values(config, "tracking"))
-    drawing = checked(
-        DrawingSettings,
-        "",
-        {"prompt": config.prompt, "images_per_concept": config.images_per_concept, "min_fit": config.min_fit},
-    )
+    drawing = checked(DrawingSettings, "", {name: config[name] for name in DrawingSettings.__annotations__})
     parts = PartBuilder(config, given)
     parts.part(
         "scorer", Scorer

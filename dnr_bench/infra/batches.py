@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from dnr_bench.infra.devices import is_cuda, is_out_of_memory, make_room
@@ -21,11 +24,15 @@ _log = logging.getLogger(__name__)
 
 #: So many batches are ready or being made ready before the model asks for them.
 _AHEAD = 2
+#: So few items are read without threads.
+_FEW = 2
+_THREADS = "reading ahead "
 
 
 def n_workers() -> int:
-    """How many threads make inputs ready: one for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many threads make inputs ready: one for each core that this process may use, two at least."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(found, 2)
 
 
 class Batches:
@@ -97,25 +104,43 @@ def _ready_batches(
     items: Sequence[T], prepare: Callable[[T], P], collate: Callable[[Sequence[P]], Any], size: int
 ) -> Generator[tuple[list[P], Any], None, None]:
     """Batches in order, ready items and what `collate` makes of them; a few are made ahead."""
-    starts = deque(range(0, len(items), size))
-    waiting: deque[Future[tuple[list[P], Any]]] = deque()
-    with ThreadPoolExecutor(n_workers()) as readers, ThreadPoolExecutor(1) as collator:
+    blocks = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
 
-        def one(place: int) -> P:
-            return prepare(items[place])
+    def one(place: int) -> P:
+        return prepare(items[place])
 
-        def collated(ready: Sequence[Future[P]]) -> tuple[list[P], Any]:
-            found = [future.result() for future in ready]
-            return found, collate(found)
+    if len(items) <= _FEW or threading.current_thread().name.startswith(_THREADS):
+        for block in blocks:  # a thread that waited for others of the same pool could wait forever
+            found = [one(place) for place in block]
+            yield found, collate(found)
+        return
 
-        try:
-            while starts or waiting:
-                while starts and len(waiting) < _AHEAD:
-                    start = starts.popleft()
-                    block = range(start, min(start + size, len(items)))
-                    ready = [readers.submit(one, i) for i in block]
-                    waiting.append(collator.submit(collated, ready))
-                yield waiting.popleft().result()
-        finally:
-            readers.shutdown(wait=False, cancel_futures=True)
-            collator.shutdown(wait=False, cancel_futures=True)
+    def collated(ready: Sequence[Future[P]]) -> tuple[list[P], Any]:
+        found = [future.result() for future in ready]
+        return found, collate(found)
+
+    waiting: deque[tuple[list[Future[P]], Future[tuple[list[P], Any]]]] = deque()
+    rest = iter(blocks)
+    try:
+        while True:
+            for block in islice(rest, _AHEAD - len(waiting)):
+                ready = [_pool(n_workers()).submit(one, place) for place in block]
+                waiting.append((ready, _pool(1).submit(collated, ready)))
+            if not waiting:
+                return
+            yield waiting.popleft()[1].result()
+    finally:
+        for ready, batch in waiting:
+            batch.cancel()
+            for future in ready:
+                future.cancel()
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Threads that all parts of a process share, by how many they are: readers, and one that collates."""
+    return ThreadPoolExecutor(n_threads, f"{_THREADS}{n_threads}")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
