@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 from dnr_bench.app.composition import load_config
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.probes.decoding import UnreadableImageError, decode
+from dnr_bench.probes.decoding import UnreadableImageError, check, decode
 from dnr_bench.protocols import Probe
 from tests.helpers.building import build
 from tests.helpers.small_files import SCENES, encoded, photos, picture, small_broden
@@ -187,6 +187,33 @@ def test_every_color_mode_becomes_rgb(mode: str, kind: str) -> None:
     assert (pixels.shape, pixels.dtype) == ((64, 64, 3), np.uint8)
     with PILImage.open(BytesIO(content)) as image:
         assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def refusal(read: Callable[[bytes, int, tuple[int, int, int]], object], content: bytes) -> str | None:
+    try:
+        read(content, MOST, WHITE)
+    except UnreadableImageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [True, False])
+def test_the_check_of_a_jpeg_refuses_what_decoding_refuses(mode: str, progressive: bool) -> None:
+    content = encoded(picture(3, mode), "JPEG", progressive=progressive)
+    random = np.random.default_rng(0)
+    assert refusal(check, content) is None
+    refusals = []
+    for n_wrong in [0] * 40 + [1, 3, 10] * 20:
+        damaged = bytearray(content)
+        if not n_wrong:
+            damaged = damaged[: random.integers(3, len(content))]
+        for place in random.integers(3, len(content), n_wrong):
+            damaged[place] = random.integers(256)
+        refusals.append(refusal(decode, bytes(damaged)))
+        assert refusal(check, bytes(damaged)) == refusals[-1]
+    assert None in refusals
+    assert len(set(refusals)) >= 3
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:

@@ -15,6 +15,8 @@ from rich.table import Table
 from dnr_bench.app.run import RunConfig
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.digests import digest
+from dnr_bench.infra.errors import RunError
+from dnr_bench.infra.files import writing
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.outputs.console import escaped
 from dnr_bench.session import Session
@@ -95,11 +97,9 @@ class Ledger:
             if count is not None and items and count.misses >= count.hits / 2:
                 rates[_name(stage, config)] = count.seconds / items
         done = [*dict.fromkeys([*self.done, _run_name(config)])][-1000:]
-        with suppress(OSError):  # a note that cannot be written costs no result
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(".partial")
+        # a note that cannot be written costs no result
+        with suppress(RunError), writing(self.path) as partial:
             partial.write_text(json.dumps({"rates": rates, "done": done}), encoding="utf-8")
-            partial.replace(self.path)
 
 
 def plan_of(config: RunConfig, session: Session) -> Plan:

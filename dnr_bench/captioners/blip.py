@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +13,10 @@ import numpy as np
 
 from dnr_bench.data.images import View
 from dnr_bench.infra.batches import Batches
-from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
+from dnr_bench.infra.devices import Dtype, checked_device, stacked, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.infra.hub import model_directory
+from dnr_bench.infra.hub import config_value, model_directory
 from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.shipped import world_of
@@ -81,14 +81,10 @@ class BlipCaptioner:
             values: Tensor = found["pixel_values"][0]
             return values
 
-        for part in self.batches.over_prepared(views, pixels, self._collated, self._captions):
+        for part in self.batches.over_prepared(
+            views, pixels, partial(stacked, device=self.device), self._captions
+        ):
             yield from part
-
-    def _collated(self, pixels: Sequence[Tensor]) -> Tensor:
-        import torch
-
-        batch = torch.stack(list(pixels))
-        return batch.pin_memory() if is_cuda(self.device) else batch
 
     def questions(self, n: int) -> dict[str, Tensor]:
         """The prompt as n rows of tokens; the processor puts the places of the image before a question."""
@@ -119,10 +115,7 @@ class BlipCaptioner:
 
 def _check_family(path: Path, family: Family, checkpoint: str) -> None:
     """Raises `UsageError`, before anything is loaded, for a folder of another kind of model."""
-    try:
-        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"checkpoint={checkpoint!r} is no captioner: {error!r}") from error
+    kind = config_value(path, "model_type", f"checkpoint={checkpoint!r} is no captioner")
     if kind != family:
         raise UsageError(f"checkpoint={checkpoint!r} is a model of type {kind!r}, not {family!r}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from dnr_bench.data.chat import Answer, Question
 from dnr_bench.infra.batches import Batches
 from dnr_bench.infra.devices import Dtype, checked_device, take_turn, torch_dtype
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import content_digest, digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.hub import model_directory, short_name
 from dnr_bench.infra.on_demand import OnDemand
@@ -151,5 +150,4 @@ def _located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
     with file.open("rb") as opened:
         if opened.read(4) != b"GGUF":
             raise UsageError(f"checkpoint={checkpoint!r} is no causal language model: it is no GGUF file")
-        opened.seek(0)
-        return file.parent, {"gguf_file": file.name}, file_digest(opened, "sha256").hexdigest()
+    return file.parent, {"gguf_file": file.name}, content_digest(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from dnr_bench.infra.batches import Batches
 from dnr_bench.infra.devices import checked_device, take_turn
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.infra.hub import model_directory, short_name
+from dnr_bench.infra.hub import config_value, model_directory, short_name
 from dnr_bench.infra.on_demand import OnDemand
 
 
@@ -87,10 +86,7 @@ def _best_layer(checkpoint: str) -> int | None:
 
 
 def _checked(layer: int | None, checkpoint: str, path: Path) -> int:
-    try:
-        n_layers = int(json.loads((path / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"checkpoint={checkpoint!r} is no BERT: {error!r}") from error
+    n_layers = int(config_value(path, "num_hidden_layers", f"checkpoint={checkpoint!r} is no BERT"))
     if layer is None or not 1 <= layer <= n_layers:
         raise UsageError(f"layer={layer} must lie in 1..{n_layers} for checkpoint={checkpoint!r}")
     return layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from PIL import Image as PILImage
 from dnr_bench.data.images import Image
 from dnr_bench.encoders.vocabulary import Vocabulary
 from dnr_bench.infra.batches import Batches
-from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.devices import Dtype, checked_device, stacked, take_turn
+from dnr_bench.infra.digests import content_digest, digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.hub import short_name
@@ -74,7 +74,10 @@ class ClipEncoder:
         """One unit vector per image; images are decoded and resized ahead of the model."""
         preprocess = self._clip().preprocess
         vectors = self.batches.over_prepared(
-            images, lambda image: preprocess(PILImage.fromarray(image)), self._collated, self._images
+            images,
+            lambda image: preprocess(PILImage.fromarray(image)),
+            partial(stacked, device=self.device),
+            self._images,
         )
         return _joined(list(vectors))
 
@@ -85,12 +88,6 @@ class ClipEncoder:
     def unknown(self, texts: Sequence[str]) -> list[bool]:
         """For each text whether it has a word that the model does not know."""
         return self.vocabulary.unknown(texts)
-
-    def _collated(self, pixels: Sequence[Tensor]) -> Tensor:
-        import torch
-
-        batch = torch.stack(list(pixels))
-        return batch.pin_memory() if is_cuda(self.device) else batch
 
     def _images(self, pixels: Tensor) -> Tensor:
         import open_clip
@@ -171,17 +168,12 @@ def named_clip(name: str, pretrained: str, device: str, dtype: Dtype, batch_size
     return ClipEncoder(
         load,
         name=f"{name} {short_name(pretrained)}",
-        weights=digest({"name": name, "weights": known or _content(file), "preprocessing": settings}),
+        weights=digest({"name": name, "weights": known or content_digest(file), "preprocessing": settings}),
         vocabulary=Vocabulary(None),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
     )
-
-
-def _content(file: Path) -> str:
-    with file.open("rb") as opened:
-        return file_digest(opened, "sha256").hexdigest()
 
 
 def _preprocessing(name: str, pretrained: str, tags: Sequence[str]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
 
-from dnr_bench.infra.digests import digest
+from dnr_bench.infra.digests import content_digest, digest
 from dnr_bench.infra.errors import RunError
 from dnr_bench.infra.items import ItemFolder, helpful_io
 
@@ -98,8 +97,7 @@ class ArrayFolder:
 @cache
 def _checksum(path: Path, modified: int, size: int) -> str:
     """SHA-256 of a file's content, computed once per process unless the file changes."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return content_digest(path)
 
 
 def _mapped(path: Path, shape: tuple[int, int], new: bool) -> np.memmap:

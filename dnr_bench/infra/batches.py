@@ -35,6 +35,13 @@ def n_workers() -> int:
     return max(found, 2)
 
 
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """The result of `work` for each item, in order, by the threads that all parts share."""
+    if _is_reader():  # a thread that waited for others of the same pool could wait forever
+        return map(work, items)
+    return _pool(n_workers()).map(work, items)
+
+
 class Batches:
     """Cuts work into batches of `size`, which is halved for good where memory does not suffice.
 
@@ -109,8 +116,8 @@ def _ready_batches(
     def one(place: int) -> P:
         return prepare(items[place])
 
-    if len(items) <= _FEW or threading.current_thread().name.startswith(_THREADS):
-        for block in blocks:  # a thread that waited for others of the same pool could wait forever
+    if len(items) <= _FEW or _is_reader():
+        for block in blocks:
             found = [one(place) for place in block]
             yield found, collate(found)
         return
@@ -134,6 +141,10 @@ def _ready_batches(
             batch.cancel()
             for future in ready:
                 future.cancel()
+
+
+def _is_reader() -> bool:
+    return threading.current_thread().name.startswith(_THREADS)
 
 
 @cache

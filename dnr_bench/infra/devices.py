@@ -5,6 +5,7 @@ PyTorch is imported where it is used: a run that finds everything in the store n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import ref
 
@@ -40,6 +41,14 @@ def checked_device(name: str) -> str:
 def is_cuda(device: str) -> bool:
     """Whether a device is a GPU of NVIDIA's or AMD's."""
     return device.partition(":")[0] == "cuda"
+
+
+def stacked(inputs: Sequence[torch.Tensor], device: str) -> torch.Tensor:
+    """A batch of inputs of one shape; for a GPU in memory from which it copies by itself."""
+    import torch
+
+    batch = torch.stack(list(inputs))
+    return batch.pin_memory() if is_cuda(device) else batch
 
 
 def torch_dtype(name: Dtype) -> torch.dtype:

@@ -1,10 +1,11 @@
-"""Names for content: SHA-256 of keys and of pixels."""
+"""Names for content: SHA-256 of keys, of files and of pixels."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ def digest(key: Key) -> str:
 def fingerprint_of(kind: str, settings: Key | None = None) -> str:
     """The fingerprint of a part whose results depend on its code, which stages see to, and its settings."""
     return digest({"kind": kind, **(settings or {})})
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, which is read in blocks."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def pixels_digest(image: np.ndarray) -> str:

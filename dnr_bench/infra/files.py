@@ -1,17 +1,42 @@
-"""Files of others: only regular ones are read, none that is too large; a pipe or device would never end."""
+"""Files: of others only regular ones are read, none that is too large; ours are whole or not there."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from dnr_bench.infra.errors import RunError
 
 #: The largest file that is read into memory as a whole: images and tables are far smaller.
 MOST_BYTES = 2**30
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """The name to write a file under, which becomes `path` when all is written; folders are made.
+
+    A process that is killed leaves what was there before.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def read_regular(path: Path | str) -> bytes:
-    """The content of a file.
+    """The content of somebody's file: a pipe or a device would never end.
 
     Raises:
         OSError: it cannot be read, is no regular file, or is larger than `MOST_BYTES`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dnr_bench.infra.digests import content_digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CHECKPOINTS, EMBEDDED, embedded_path
 
@@ -37,7 +38,7 @@ def model_digest(model: nn.Module) -> str:
 def directory_digest(directory: Path, parts: Collection[str] | None = None) -> str:
     """SHA-256 over the names and contents of a directory's files; `parts`: only these files and folders.
 
-    Hidden files (a version control's, a download's) do not count. Large files are read in blocks.
+    Hidden files (a version control's, a download's) do not count.
     """
     total = sha256()
     for path in sorted(file for file in directory.rglob("*") if file.is_file()):
@@ -45,6 +46,5 @@ def directory_digest(directory: Path, parts: Collection[str] | None = None) -> s
         if not any(name.startswith(".") for name in place.parts) and (
             parts is None or place.parts[0] in parts
         ):
-            with path.open("rb") as file:
-                total.update(f"{place} {file_digest(file, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{place} {content_digest(path)}\n".encode())
     return total.hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
@@ -30,6 +32,14 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
         return path, directory_digest(path)
     snapshot = fetched(checkpoint, lambda: _downloaded(checkpoint))
     return snapshot, snapshot.name  # the commit
+
+
+def config_value(directory: Path, key: str, refusal: str) -> Any:
+    """A value of a model's config.json; without one `UsageError` says `refusal` and why."""
+    try:
+        return json.loads((directory / "config.json").read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{refusal}: {error!r}") from error
 
 
 def _downloaded(checkpoint: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnr_bench.infra.errors import RunError
+from dnr_bench.infra.files import writing
 
 #: Beside the result of a run: the items of the store that it has read or written.
 REFERENCES = "stored.txt.gz"
@@ -44,12 +45,9 @@ def entries(root: Path) -> list[Entry]:
 
 def write_references(touched: Mapping[str, Collection[bytes]], folder: Path) -> None:
     """Note which items a run depends on: of each stage the names."""
-    try:
-        with gzip.open(folder / REFERENCES, "wt", encoding="utf-8") as file:
-            for stage, names in touched.items():
-                file.writelines(f"{stage} {name.hex()}\n" for name in sorted(names))
-    except OSError as error:
-        raise RunError(f"cannot write {folder / REFERENCES}: {error}") from error
+    with writing(folder / REFERENCES) as partial, gzip.open(partial, "wt", encoding="utf-8") as file:
+        for stage, names in touched.items():
+            file.writelines(f"{stage} {name.hex()}\n" for name in sorted(names))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dnr_bench.infra.errors import RunError
+from dnr_bench.infra.files import writing
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.results.comparison import (
     ComparisonRow,
@@ -196,10 +196,6 @@ def _write(path: Path, template: str, **content: object) -> Path:
     environment.filters["number"] = _number
     page = environment.get_template(template).stream(**content)
     page.enable_buffering(_TOGETHER)
-    try:
-        partial = path.with_suffix(".partial")
+    with writing(path) as partial:
         page.dump(str(partial), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,10 +21,10 @@ import numpy as np
 from dnr_bench.data.exemplars import Exemplar
 from dnr_bench.data.images import Box, Image
 from dnr_bench.data.neuron import Neuron
-from dnr_bench.infra.batches import n_workers
+from dnr_bench.infra.batches import in_threads
 from dnr_bench.infra.digests import Key
-from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.infra.files import check_regular
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import check_regular, writing
 from dnr_bench.infra.source import code_of
 from dnr_bench.results.schema import NeuronResult, RunResult
 from dnr_bench.session import Session, blocks
@@ -60,7 +58,7 @@ class Pictures:
 
     def write(self, folder: Path) -> None:
         """Keep them beside result.json."""
-        with _writing(folder) as archive:
+        with writing(folder / _NAME) as file, ZipFile(file, "w") as archive:  # stored: WebP does not shrink
             for name, strip in self.strips.items():
                 archive.writestr(f"{name}.webp", strip.webp)
             lengths = {name: strip.n for name, strip in self.strips.items()}
@@ -130,18 +128,6 @@ def _content(archive: ZipFile, name: str) -> bytes:
         raise UsageError(f"{archive.filename} holds no pictures of a run: {error}") from error
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[ZipFile]:
-    """A file of pictures that is there when it is whole."""
-    partial = folder / f"{_NAME}.partial"
-    try:
-        with ZipFile(partial, "w") as archive:  # stored: WebP does not shrink
-            yield archive
-        partial.replace(folder / _NAME)
-    except OSError as error:
-        raise RunError(f"cannot write {folder / _NAME}: {error}") from error
-
-
 def _listed(
     lengths: Mapping[str, int],
     exemplars: Mapping[str, Sequence[Tile]],
@@ -172,7 +158,7 @@ def take_pictures(result: RunResult, session: Session, folder: Path) -> Pictures
     """
     with_exemplars = [n for n in result.neurons if n.exemplars] if "exemplars" in result.stages else []
     shown = {Neuron(n.layer, n.unit): n for n in with_exemplars}
-    with _writing(folder) as archive:
+    with writing(folder / _NAME) as file, ZipFile(file, "w") as archive:  # stored: WebP does not shrink
         album = _Album(session, archive, {}, {})
         exemplars: dict[str, tuple[Tile, ...]] = {}
         concepts: dict[str, dict[str, tuple[Tile, ...]]] = {}
@@ -266,9 +252,8 @@ def _strips_of(shown: Sequence[NeuronResult], session: Session) -> Iterator[dict
 
     maps = _maps(shown, session, load)
     rest = [index for index in boxes if index not in seen]
-    with ThreadPoolExecutor(n_workers()) as pool:
-        for _ in pool.map(lambda index: load(index).shape, rest):
-            pass
+    for _ in in_threads(lambda index: load(index).shape, rest):
+        pass
     for neuron in shown:
         items, heats = neuron.exemplars, maps.get(neuron.name, [])
         where = [seen[i.index].lit(heat, i.box) for i, heat in zip(items, heats, strict=bool(heats))]

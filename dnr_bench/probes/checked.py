@@ -1,11 +1,9 @@
-"""Probing sets whose images are files: each is decoded once before a run relies on it."""
+"""Probing sets whose images are files: each is checked once before a run relies on it."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +12,12 @@ from typing import Literal
 from PIL import ImageColor
 
 from dnr_bench.data.images import Image, ProbeSet, Skipped
+from dnr_bench.infra.batches import in_threads
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
-from dnr_bench.probes.decoding import MOST_PIXELS, Color, Decoded, UnreadableImageError, decode
+from dnr_bench.probes.decoding import MOST_PIXELS, Color, Decoded, UnreadableImageError, check, decode
 from dnr_bench.probes.subset import check_n_images, shuffled
 from dnr_bench.stages.lazy import Lazy
 
@@ -41,8 +40,8 @@ class Checking:
 
     background: the color that transparent areas are laid on, by name or as #rrggbb.
 
-    store: the folder of the store, where it is noted which files could be read: a file is decoded for this
-    only once, until it changes.
+    store: the folder of the store, where it is noted which files could be read: a file is checked only
+    once, until it changes.
     """
 
     on_error: OnError
@@ -104,7 +103,7 @@ class Found:
 def readable(source: Source, checking: Checking, n_images: int | None, seed: int, where: str) -> Found:
     """`n_images` readable images, chosen by the seed and in the source's order; None: all of them.
 
-    Only as many are decoded as are needed. Images with the same bytes count once, the first of them. Too few
+    Only as many are checked as are needed. Images with the same bytes count once, the first of them. Too few
     images raise `UsageError`, and so do none at all; `where` names the set for people.
     """
     check_n_images(n_images)
@@ -161,16 +160,15 @@ def _checked(source: Source, numbers: Sequence[int], checking: Checking) -> list
         except OSError as error:
             return _UNREAD, str(error.strerror or error), False
         try:
-            transparent = checking.decode(content).transparent
+            transparent = check(content, checking.max_pixels, checking.color)
         except UnreadableImageError as error:
             return "", str(error), False
         below = bytes(checking.color) if transparent else b""  # other backgrounds, other pixels
         return sha256(content + below).hexdigest(), None, transparent
 
     def compute(indices: list[int]) -> Iterator[list[Note]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for index in indices:
-                yield list(pool.map(one, chunks[index]))
+        for index in indices:
+            yield list(in_threads(one, chunks[index]))
 
     stored = Store(Path(checking.store)).fill("images to read", keys, compute, batch=8)
     noted: list[Note] = [(name, reason, below) for chunk in stored for name, reason, below in chunk]

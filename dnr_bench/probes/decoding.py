@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -14,6 +16,7 @@ from dnr_bench.data.images import Image
 
 #: More pixels than these Pillow itself refuses to decode.
 MOST_PIXELS = 178_956_970
+_JPEG = b"\xff\xd8\xff"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -44,11 +47,32 @@ def decode(content: bytes, max_pixels: int, background: Color) -> Decoded:
         raise UnreadableImageError("the file is empty")
     if content.startswith(b"\x93NUMPY"):
         return Decoded(_from_array(content, max_pixels), False)
+    with _opened(content, max_pixels) as picture:
+        picture.load()
+        return _opaque(picture, background) or Decoded(_rgb(picture), False)
+
+
+def check(content: bytes, max_pixels: int, background: Color) -> bool:
+    """Whether some of an image is transparent; raises for what `decode` raises for.
+
+    A JPEG has no transparency, and reading all of it at an eighth of its size fails where decoding it fails,
+    in a seventh of the time.
+    """
+    if content.startswith(_JPEG):
+        with _opened(content, max_pixels) as picture:
+            picture.draft(None, (1, 1))
+            picture.load()
+            return False
+    return decode(content, max_pixels, background).transparent
+
+
+@contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[PILImage.Image]:
+    """A picture whose size is known and whose pixels are not read yet."""
     try:
         with PILImage.open(BytesIO(content)) as picture:
             _check_size(picture.width * picture.height, max_pixels)
-            picture.load()
-            return _opaque(picture, background) or Decoded(_rgb(picture), False)
+            yield picture
     except UnreadableImageError:
         raise
     except PILImage.DecompressionBombError as error:  # before we could look at the size ourselves

@@ -11,6 +11,7 @@ import numpy as np
 
 from dnr_bench.data.scorecard import Plot
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import writing
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.results.schema import MetricResult, RunResult
 from dnr_bench.statistics.intervals import Estimate, estimate
@@ -50,10 +51,8 @@ class Outcome:
 
     def write(self, folder: Path) -> None:
         """Note it beside the results, for the comparison at the end."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{_OUTCOME}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        partial.replace(folder / _OUTCOME)
+        with writing(folder / _OUTCOME) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Outcome | None:

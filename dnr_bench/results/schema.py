@@ -24,7 +24,8 @@ from dnr_bench.data.explanation import NO_LABELS_WANTED, RefinementRecord, Score
 from dnr_bench.data.images import Skipped
 from dnr_bench.data.scorecard import ItemKind, Table
 from dnr_bench.data.stages import StageCount
-from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import writing
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.statistics.controls import beaten_by
 
@@ -194,17 +195,11 @@ class RunResult:
     def write(self, folder: Path) -> Path:
         """Write result.json, whole or not at all, and calls.jsonl where a chat model was asked."""
         path = folder / _NAME
-        partial = path.with_suffix(".partial")
-        content = self.plain()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if self.calls:
-                lines = "".join(f"{json.dumps(call.plain())}\n" for call in self.calls)
-                (folder / "calls.jsonl").write_text(lines)
-            partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-            partial.replace(path)
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        if self.calls:
+            with writing(folder / "calls.jsonl") as partial:
+                partial.write_text("".join(f"{json.dumps(call.plain())}\n" for call in self.calls))
+        with writing(path) as partial:
+            partial.write_text(json.dumps(self.plain(), indent=1, allow_nan=False) + "\n")
         return path
 
     def plain(self) -> dict[str, object]:

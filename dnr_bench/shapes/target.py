@@ -6,31 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.fingerprints import checkpoint_path
-from dnr_bench.infra.store import Store
-from dnr_bench.targets.noted import NotedTarget, settings_of
+from dnr_bench.targets.noted import noted
 from dnr_bench.targets.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
-
-
-def shapes_target(
-    checkpoint: str,
-    pool: Literal["mean", "max"],
-    device: str,
-    batch_size: int,
-    random_weights: bool,
-    seed: int,
-    dtype: Dtype,
-    store: Store,
-) -> NotedTarget:
-    """The network in `checkpoint` (config.json and model.safetensors).
-
-    `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
-    what they say of nothing.
-    """
-    checkpoint_path(checkpoint)
-    return NotedTarget(hooked_network, settings_of(hooked_network, locals()), store)
 
 
 def hooked_network(
@@ -42,7 +22,11 @@ def hooked_network(
     seed: int = 0,
     dtype: Dtype = "float32",
 ) -> HookedTarget:
-    """The network itself, loaded."""
+    """The network in `checkpoint` (config.json and model.safetensors).
+
+    `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
+    what they say of nothing.
+    """
     from dnr_bench.shapes.network import load_network
     from dnr_bench.targets.hooked import HookedTarget, untrain
 
@@ -60,3 +44,7 @@ def hooked_network(
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+#: The same as part of a config, where it is loaded when it is to run.
+shapes_target = noted(hooked_network)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -21,7 +20,7 @@ from jaxtyping import UInt8
 
 from dnr_bench.data.evidence import Rendering
 from dnr_bench.data.images import Image
-from dnr_bench.infra.batches import n_workers
+from dnr_bench.infra.batches import in_threads
 from dnr_bench.infra.digests import Key, digest, pixels_digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.memory import give_back
@@ -81,6 +80,7 @@ class ConceptImages:
         self.store, self.generator, self.target, self.encoder = store, generator, target, encoder
         self.layers, self.settings = tuple(layers), settings
         self.seed, self.first = seed, first
+        self._retrieves = isinstance(generator, Retriever)
 
     @cached_property
     def _codes(self) -> list[str]:
@@ -103,7 +103,7 @@ class ConceptImages:
 
     def _rendered(self, concepts: Sequence[str]) -> list[Rendering]:
         drawn = self._drawn(concepts)
-        if isinstance(self.generator, Retriever):  # several concepts have images in common: each goes once
+        if self._retrieves:  # several concepts have images in common: each goes once
             activations, embeddings = self._of_single_images([of_one.singles for of_one in drawn])
         else:
             activations, embeddings = self._activations(drawn), self._embeddings(drawn)
@@ -122,10 +122,9 @@ class ConceptImages:
     def _drawn(self, concepts: Sequence[str]) -> list[Drawn]:
         """The images of each concept by name; more images extend a stored entry."""
         wanted = self.settings.images_per_concept
-        retrieved = isinstance(self.generator, Retriever)
-        prompts = [c if retrieved else self.settings.prompt.replace(_FIELD, c) for c in concepts]
+        prompts = [c if self._retrieves else self.settings.prompt.replace(_FIELD, c) for c in concepts]
         # what is drawn follows the seed, what is retrieved the number
-        start = {"first": self.first} if retrieved else {}
+        start = {"first": self.first} if self._retrieves else {}
         settings = {"generator": self._codes[0], "seed": self.seed, **start}
         keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
         now: dict[int, np.ndarray] = {}
@@ -163,12 +162,10 @@ class ConceptImages:
 
     def _keep(self, key: Key, images: UInt8[np.ndarray, "images height width 3"], first: int) -> None:
         """Store the pixels of images from number `first` on, where pixels are kept."""
-        if self.store.images != "all" or isinstance(self.generator, Retriever):
+        if self.store.images != "all" or self._retrieves:
             return
-        with ThreadPoolExecutor(n_workers()) as pool:
-            encoded = list(pool.map(_as_png, images))
         before = self.store.read("pixels", key) or {}
-        new = {str(first + number): png for number, png in enumerate(encoded)}
+        new = {str(first + number): png for number, png in enumerate(in_threads(_as_png, list(images)))}
         self.store.write("pixels", key, {**before, **new})
 
     def read(self, drawn: Drawn) -> UInt8[np.ndarray, "images height width 3"]:

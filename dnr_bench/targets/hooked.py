@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dnr_bench.data.images import Image
 from dnr_bench.data.neuron import Layer, Pruning
 from dnr_bench.infra.batches import Batches
-from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, take_turn, torch_dtype
+from dnr_bench.infra.devices import Dtype, checked_device, is_cuda, stacked, take_turn, torch_dtype
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import model_digest
@@ -145,9 +145,7 @@ class HookedTarget:
         return found
 
     def _collated(self, seen: Sequence[Tensor]) -> Tensor:
-        """A batch of what the network sees; for a GPU in memory from which it copies by itself."""
-        batch = torch.stack(list(seen))
-        return batch.pin_memory() if is_cuda(self.device) else batch
+        return stacked(seen, self.device)
 
     def _inputs(self, seen: Tensor) -> Tensor:
         return self.preprocessing.normalized(seen.to(self.device, non_blocking=True), self.dtype)

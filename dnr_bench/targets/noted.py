@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, wraps
 from importlib.metadata import PackageNotFoundError, version
-from inspect import signature
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class NotedTarget:
         """The network itself."""
         return self._checked().model
 
-    @property
+    @cached_property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input."""
         return Preprocessing(**self._facts["preprocessing"])
@@ -113,9 +114,24 @@ class NotedTarget:
         return hooked
 
 
-def settings_of(build: Callable[..., Any], values: Mapping[str, Any]) -> Mapping[str, object]:
-    """Of a function's local values those that `build` takes."""
-    return {name: values[name] for name in signature(build).parameters}
+def noted(load: Callable[..., HookedTarget]) -> Callable[..., NotedTarget]:
+    """Of a function that loads a network one that takes `store`, too, and returns a `NotedTarget`.
+
+    What `load` checks of its arguments it checks once: nothing is noted of what it refuses.
+    """
+    shape = signature(load)
+
+    @wraps(load)
+    def target(*, store: Store, **settings: object) -> NotedTarget:
+        given = shape.bind(**settings)
+        given.apply_defaults()
+        return NotedTarget(load, given.arguments, store)
+
+    # the config's values are checked against the arguments of both
+    added = Parameter("store", Parameter.KEYWORD_ONLY, annotation=Store)
+    target.__annotations__ = {**load.__annotations__, "store": Store, "return": NotedTarget}
+    target.__signature__ = shape.replace(parameters=[*shape.parameters.values(), added])  # type: ignore[attr-defined]
+    return target
 
 
 def _state(value: object) -> object:

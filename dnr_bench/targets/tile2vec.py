@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.infra.store import Store
-from dnr_bench.targets.noted import NotedTarget, settings_of
+from dnr_bench.targets.noted import noted
 from dnr_bench.targets.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
 
 
+@noted
 def tile2vec_target(
     checkpoint: str,
     infrared: Literal["mean", "zero"],
@@ -23,8 +23,7 @@ def tile2vec_target(
     device: str,
     dtype: Dtype,
     batch_size: int,
-    store: Store,
-) -> NotedTarget:
+) -> HookedTarget:
     """A checkpoint of the authors' network, for tiles of three or four bands in 0..1, `size` pixels a side.
 
     infrared: what a network of four bands sees in the fourth, since images of candidate concepts (and all
@@ -33,18 +32,6 @@ def tile2vec_target(
     check_range(1, 8192, size=size)
     if size < 32:
         raise UsageError(f"size={size} must be at least 32: the network halves it four times")
-    return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
-
-
-def _hooked(
-    checkpoint: str,
-    infrared: Literal["mean", "zero"],
-    size: int,
-    pool: Literal["mean", "max"],
-    device: str,
-    dtype: Dtype,
-    batch_size: int,
-) -> HookedTarget:
     from dnr_bench.targets.checkpoints import load_weights, read_weights
     from dnr_bench.targets.hooked import HookedTarget
     from dnr_bench.targets.tile_net import TileNet

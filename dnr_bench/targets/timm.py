@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.infra.store import Store
-from dnr_bench.targets.noted import NotedTarget, settings_of
+from dnr_bench.targets.noted import noted
 from dnr_bench.targets.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
 
 
+@noted
 def timm_target(
     name: str,
     pretrained: bool,
@@ -28,8 +28,7 @@ def timm_target(
     dtype: Dtype,
     batch_size: int,
     seed: int,
-    store: Store,
-) -> NotedTarget:
+) -> HookedTarget:
     """`name` as in timm.list_models (vit_small_patch16_224.augreg_in1k ...), with its own preprocessing.
 
     pretrained: fetch its published weights. checkpoint: a file of weights instead, whose last layer may have
@@ -38,21 +37,6 @@ def timm_target(
     """
     if pretrained and checkpoint is not None:
         raise UsageError(f"pretrained=true and checkpoint={checkpoint!r} are two sets of weights; choose one")
-    return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
-
-
-def _hooked(
-    name: str,
-    pretrained: bool,
-    checkpoint: str | None,
-    classes: str | None,
-    pool: Literal["mean", "max"],
-    tokens: Literal["class", "patches"] | None,
-    device: str,
-    dtype: Dtype,
-    batch_size: int,
-    seed: int,
-) -> HookedTarget:
     import timm
     from timm.data.config import resolve_model_data_config
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.infra.store import Store
-from dnr_bench.targets.noted import NotedTarget, settings_of
+from dnr_bench.targets.noted import noted
 from dnr_bench.targets.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
 
 
+@noted
 def torchvision_target(
     name: str,
     weights: str | None,
@@ -30,8 +30,7 @@ def torchvision_target(
     dtype: Dtype,
     batch_size: int,
     seed: int,
-    store: Store,
-) -> NotedTarget:
+) -> HookedTarget:
     """`name` as in torchvision.models (resnet50, vit_b_16 ...), with the preprocessing of its weights.
 
     weights: DEFAULT, another of the network's (IMAGENET1K_V1), or None for an untrained network by `seed`.
@@ -40,21 +39,6 @@ def torchvision_target(
     weights of torchvision know theirs.
     """
     _check_files(checkpoint=checkpoint, classes=classes)
-    return NotedTarget(_hooked, settings_of(_hooked, locals()), store)
-
-
-def _hooked(
-    name: str,
-    weights: str | None,
-    checkpoint: str | None,
-    classes: str | None,
-    pool: Literal["mean", "max"],
-    tokens: Literal["class", "patches"],
-    device: str,
-    dtype: Dtype,
-    batch_size: int,
-    seed: int,
-) -> HookedTarget:
     from torchvision import models
 
     from dnr_bench.targets.checkpoints import last_layer, load_weights, n_outputs, read_classes, read_weights

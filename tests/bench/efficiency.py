@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image as PILImage
 from torch import Tensor
 
 from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig
+from dnr_bench.data.images import View
 from dnr_bench.infra.devices import is_cuda, take_turn, torch_dtype
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.targets.noted import NotedTarget
@@ -98,26 +100,25 @@ def _warm(config: RunConfig) -> None:
     config.encoder.embed_images([image])
     config.encoder.embed_texts(["a picture"])
     assert isinstance(config.method, DescribeAndDissect)
-    from dnr_bench.data.images import View
-
     list(config.method.concepts.captioner.caption([View.of(image)]))
     assert config.generator is not None
     list(config.generator.generate(["a picture"], [0]))
 
 
-def _best(work: Callable[[int], int], device: str, sizes: Sequence[int] = _SIZES) -> float:
-    """Seconds per row of a model at its best batch size; `work` computes a batch and gives its rows."""
+def _best(work: Callable[[int], object], device: str, sizes: Sequence[int] = _SIZES) -> float:
+    """Seconds per row of a model at its best batch size; `work` computes so many rows."""
     found = []
     for size in sizes:
         try:
-            work(size)
-            times = []
-            for _ in range(3):
-                _wait(device)
-                start = time.perf_counter()
-                n = work(size)
-                _wait(device)
-                times.append((time.perf_counter() - start) / n)
+            with torch.inference_mode():
+                work(size)
+                times = []
+                for _ in range(3):
+                    _wait(device)
+                    start = time.perf_counter()
+                    work(size)
+                    _wait(device)
+                    times.append((time.perf_counter() - start) / size)
             found.append(sorted(times)[1])
         except torch.OutOfMemoryError:
             break
@@ -129,66 +130,46 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def _rows(inputs: Tensor, n: int) -> Tensor:
+    """So many rows of a model's inputs, from the first again where there are fewer."""
+    return inputs.repeat(-(-n // len(inputs)), *[1] * (inputs.ndim - 1))[:n]
+
+
 def _target_rate(config: RunConfig, images: Sequence[Any]) -> float:
-    target = config.target
-    assert isinstance(target, NotedTarget)
-    hooked = target._checked()
+    assert isinstance(config.target, NotedTarget)
+    hooked = config.target._checked()
     seen = torch.stack([hooked.preprocessing.seen(image) for image in images])
     inputs = hooked.preprocessing.normalized(seen, hooked.dtype).to(hooked.device)
     take_turn(hooked.model, hooked.device)
-
-    @torch.inference_mode()
-    def work(size: int) -> int:
-        batch = inputs.repeat(-(-size // len(inputs)), 1, 1, 1)[:size]
-        hooked.model(batch)
-        return size
-
-    return _best(work, hooked.device)
+    return _best(lambda n: hooked.model(_rows(inputs, n)), hooked.device)
 
 
 def _encoder_rate(encoder: Any, images: Sequence[Any]) -> float:
-    from PIL import Image as PILImage
-
     clip = encoder._clip()
     pixels = torch.stack([clip.preprocess(PILImage.fromarray(image)) for image in images])
     pixels = pixels.to(encoder.device, torch_dtype(encoder.dtype))
     take_turn(clip.model, encoder.device)
-
-    @torch.inference_mode()
-    def work(size: int) -> int:
-        clip.model.encode_image(pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size])
-        return size
-
-    return _best(work, encoder.device)
+    return _best(lambda n: clip.model.encode_image(_rows(pixels, n)), encoder.device)
 
 
-def _captioner_rate(captioner: Any, views: Sequence[Any]) -> float:
+def _captioner_rate(captioner: Any, views: Sequence[View]) -> float:
     blip = captioner._blip()
     inputs = blip.processor(
         images=[view.pixels for view in views], return_tensors="pt", input_data_format="channels_last"
     )
     pixels = inputs["pixel_values"].to(captioner.device, torch_dtype(captioner.dtype))
     take_turn(blip.model, captioner.device)
-
-    @torch.inference_mode()
-    def work(size: int) -> int:
-        batch = pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size]
-        blip.model.generate(pixel_values=batch, max_new_tokens=captioner.max_new_tokens, do_sample=False)
-        return size
-
-    return _best(work, captioner.device)
+    settings = {"max_new_tokens": captioner.max_new_tokens, "do_sample": False}
+    return _best(lambda n: blip.model.generate(pixel_values=_rows(pixels, n), **settings), captioner.device)
 
 
 def _generator_rate(generator: Any, concepts: Sequence[str]) -> float:
-    pipeline = generator.pipeline
-    take_turn(pipeline, generator.device)
+    take_turn(generator.pipeline, generator.device)
     prompts = [f"a realistic image of {concept}" for concept in concepts]
 
-    @torch.inference_mode()
-    def work(size: int) -> int:
-        streams = [torch.Generator().manual_seed(seed) for seed in range(size)]
-        asked = (prompts * (size // len(prompts) + 1))[:size]
-        pipeline(asked, generator=streams, output_type="np", **generator.options)
-        return size
+    def work(n: int) -> None:
+        streams = [torch.Generator().manual_seed(seed) for seed in range(n)]
+        asked = (prompts * (n // len(prompts) + 1))[:n]
+        generator.pipeline(asked, generator=streams, output_type="np", **generator.options)
 
     return _best(work, generator.device, _DRAWN)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from dnr_bench.infra.files import writing
+
 
 def fit(
     model: nn.Module,
@@ -73,10 +75,8 @@ def half_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _keep(path: Path, parts: dict[str, Any], step: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
-    partial.replace(path)
+    with writing(path) as partial:
+        torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
 
 
 def _restore(path: Path, parts: dict[str, Any]) -> int:
