@@ -16,7 +16,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dnr_bench needs Python 3.11 or later; this is %s. Name another with: make PYTHON=python3.12 ..." % sys.version.split()[0])'
 	@echo "Installing into .venv (some minutes, several GB: PyTorch brings its CUDA libraries) ..."
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv > /dev/null || true  # pip uses one core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch "$@"
 

@@ -130,7 +130,7 @@ def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) 
 
 
 def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> None:
-    layer = ("neurons.units=all", "probe.n_images=2000", "n_candidates=3", "captioner=dataset")
+    layer = ("neurons.units=all", "probe.n_images=1000", "n_candidates=2", "captioner=dataset")
     result = run(small_run("abstain_margin=0.6", *layer, "evaluator=[planted]"))
     reasons = {record.unit: record.unscored for record in result.neurons}
     assert reasons[60] == DEAD
@@ -142,7 +142,8 @@ def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> N
 def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_own(
     small_run: BuildRun,
 ) -> None:
-    small = ("evaluator=[]", "neurons.units=[0]", "captioner=dataset", "images_per_concept=1")
+    small = ("evaluator=[]", "neurons.units=[0]", "captioner=dataset", "images_per_concept=1",
+             "probe.n_images=60")  # fmt: skip
     changes = (
         ["blur=2"],
         ["blur=2", "blur_region=foreground"],

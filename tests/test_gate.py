@@ -28,6 +28,7 @@ QUICK = (
     "generator=renderer",
     "neurons.units=all",
     "neurons.layers=[concepts,fc]",
+    "probe.n_images=500",
     "images_per_concept=2",
     "captioner=dataset",
     "n_candidates=3",

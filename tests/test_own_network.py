@@ -108,6 +108,8 @@ def settings(photographs: Path, small: SmallModels) -> list[str]:
     return [
         "target=custom",
         "target.factory=torchvision.models:resnet18",
+        "target.resize=64",
+        "target.crop=64",
         "target.arguments={num_classes: 10}",
         f"target.classes={photographs / 'names.txt'}",
         "neurons.layers=[fc]",

@@ -20,6 +20,8 @@ ABOVE_SCORING = (
     "image_embeddings", "text_embeddings",
 )  # fmt: skip
 BuildRun = Callable[..., RunConfig]
+#: Units of several kinds, for what holds whichever neurons are described.
+FEW = ("neurons.units=[0,20,40,60]", "probe.n_images=120")
 
 
 def labels(result: RunResult) -> dict[str, list[tuple[str, float]]]:
@@ -67,9 +69,9 @@ def test_planted_units_are_described(small_run: BuildRun, tmp_path: Path) -> Non
 
 
 def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> None:
-    first = run(small_run(store="new"))
+    first = run(small_run(*FEW, store="new"))
     assert all(misses(first).values())
-    second = run(small_run("scorer=topk_log", store="new"))
+    second = run(small_run(*FEW, "scorer=topk_log", store="new"))
     assert set(misses(second).values()) == {0}
     assert second.stages["evaluation"].misses == 0
     assert labels(first) != labels(second)
@@ -77,7 +79,13 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
 
 def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
     assert "DiffusionGenerator" in load_config().generator["_target_"]
-    small = ("generator=diffusion", "neurons.units=[0,20]", "images_per_concept=2", "evaluator=[]")
+    small = (
+        "generator=diffusion",
+        "neurons.units=[0]",
+        "images_per_concept=2",
+        "evaluator=[]",
+        "probe.n_images=60",
+    )
     first = run(small_run(*small, store="new"))
     assert first.stages["images"].misses > 0
     assert all(record.labels for record in first.neurons)
@@ -86,22 +94,23 @@ def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: Bu
 
 
 def test_a_cleared_store_gives_identical_labels_and_scores(small_run: BuildRun) -> None:
-    assert_same(run(small_run(store="one")), run(small_run(store="two")), tolerance=0)
+    assert_same(run(small_run(*FEW, store="one")), run(small_run(*FEW, store="two")), tolerance=0)
 
 
 def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> None:
-    first = run(small_run(store="one"))
+    first = run(small_run(*FEW, store="one"))
     small = [f"{part}.batch_size=7" for part in ("target", "captioner", "encoder")]
-    config = small_run(*small, store="two")
+    config = small_run(*FEW, *small, store="two")
     backwards = replace(config, neurons=config.neurons[::-1])
     assert_same(first, run(backwards), tolerance=1e-5)
 
 
 def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> None:
-    sharp, soft = (run(small_run("evaluator=[]", *blur, store="new")) for blur in ([], ["blur=2"]))
+    sharp, soft = (run(small_run(*FEW, "evaluator=[]", *blur, store="new")) for blur in ([], ["blur=2"]))
     assert sharp.probe.digest != soft.probe.digest
     assert soft.stages["activations"].misses == 1
-    assert run(small_run("evaluator=[]", "blur=2.0", store="new")).stages["activations"].misses == 0
+    again = run(small_run(*FEW, "evaluator=[]", "blur=2.0", store="new"))
+    assert again.stages["activations"].misses == 0
 
 
 def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
@@ -134,18 +143,19 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
         config.generator.generate = counting
         return config
 
-    few = run(counted(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=2", store="new")))
+    words = (*FEW, "evaluator=[]", "captioner=dataset")
+    few = run(counted(small_run(*words, "images_per_concept=2", store="new")))
     concepts = few.stages["images"].misses
     assert sum(drawn) == 2 * concepts
     drawn.clear()
-    more = run(counted(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=3", store="new")))
+    more = run(counted(small_run(*words, "images_per_concept=3", store="new")))
     assert sum(drawn) == concepts
-    fresh = run(small_run("evaluator=[]", "captioner=dataset", "images_per_concept=3", store="fresh"))
+    fresh = run(small_run(*words, "images_per_concept=3", store="fresh"))
     assert_same(more, fresh, tolerance=0)
 
 
 def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
-    one, two = (run(small_run("evaluator=[]", f"seed={seed}", store="new")) for seed in (0, 1))
+    one, two = (run(small_run(*FEW, "evaluator=[]", f"seed={seed}", store="new")) for seed in (0, 1))
     assert one.probe.digest != two.probe.digest
     assert all(misses(two)[stage] > 0 for stage in ("activations", "captions", "images"))
 
@@ -164,7 +174,7 @@ def test_labels_do_not_depend_on_the_hash_seed(small_run: BuildRun, tmp_path: Pa
         "from dnr_bench import build_run, load_config, run\n"
         "run(build_run(load_config(*sys.argv[2:]))).write(Path(sys.argv[1]))\n"
     )
-    few = ("captioner=dataset", "evaluator=[]", "neurons.units=[0,20,40,60]")
+    few = (*FEW, "captioner=dataset", "evaluator=[]")
     words = [*SMALL, *few]
     command = [sys.executable, "-c", code, tmp_path / "one", *words, f"paths.store={tmp_path / 'store'}"]
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

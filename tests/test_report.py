@@ -143,8 +143,9 @@ def test_labels_without_network_and_images_end_well_with_a_page(
 def test_a_page_that_cannot_be_made_costs_no_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "file").write_text("no folder")
     with without_page("report.html"):
-        write_report(result([], {}), Pictures(), tmp_path / "nowhere")
+        write_report(result([], {}), Pictures(), tmp_path / "file")
     assert "warning: there is no report.html: RunError: cannot write" in capsys.readouterr().err
 
 

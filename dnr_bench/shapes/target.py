@@ -27,10 +27,11 @@ def hooked_network(
     `random_weights`: as it would be before any training, by `seed`; what methods say of such a network is
     what they say of nothing.
     """
+    path = checkpoint_path(checkpoint)
     from dnr_bench.shapes.network import load_network
     from dnr_bench.targets.hooked import HookedTarget, untrain
 
-    model, config = load_network(checkpoint_path(checkpoint))
+    model, config = load_network(path)
     if random_weights:
         untrain(model, seed)
     size = config["input_size"]
