@@ -24,10 +24,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 run: install ## describe the default neurons; more settings: make run ARGS="scorer=semantic blur=2"
 	$(BIN)/dnr-bench $(ARGS)
 
-test: install ## run the tests
-	$(PYTEST)
+test: install ## run the tests, except for slow ones
+	$(PYTEST) -m "not slow"
 
-check: install ## everything that CI checks: format, lint, types, tests
+check: install ## everything: format, lint, types, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -114,6 +114,7 @@ def test_a_file_gives_concepts_to_single_neurons(small_run: BuildRun, tmp_path: 
     assert tagged == {9}
 
 
+@pytest.mark.slow
 def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) -> None:
     one, three = (
         run(small_run("evaluator=[]")),
@@ -129,6 +130,7 @@ def test_several_labels_are_a_ranked_list_of_distinct_ones(small_run: BuildRun) 
     assert lengths[0] < lengths[1] < lengths[2]
 
 
+@pytest.mark.slow
 def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> None:
     layer = ("neurons.units=all", "probe.n_images=1000", "n_candidates=2", "captioner=dataset")
     result = run(small_run("abstain_margin=0.6", *layer, "evaluator=[planted]"))

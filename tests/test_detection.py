@@ -29,6 +29,7 @@ def random_case(seed: int, levels: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return values, values > np.quantile(values, 0.7, axis=0), present
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(seed=st.integers(0, 10_000), levels=st.sampled_from([2, 5, 10_000]))
 def test_every_metric_is_the_reference_implementations(seed: int, levels: int) -> None:

@@ -68,6 +68,7 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_every_command_of_the_worked_example_runs(tmp_path: Path, command_line: CommandLine) -> None:
     page = (ROOT / "docs" / "your_network.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -49,6 +49,7 @@ def worse(baseline: Baseline, result: RunResult) -> set[str]:
     return {verdict.metric for verdict in verdicts_on(baseline, result) if verdict.worse}
 
 
+@pytest.mark.slow
 def test_the_same_run_and_another_seed_pass(built: Callable[..., RunConfig], result: RunResult) -> None:
     baseline = Baseline.of(result)
     assert set(baseline.tolerances) == GATED
@@ -167,6 +168,7 @@ def test_the_committed_baseline_was_judged_by_todays_models() -> None:
         assert baseline.judges[metric] == judged_by(build(config[group], TextEncoder, group))
 
 
+@pytest.mark.slow
 def test_the_gate_computes_everything_itself_and_leaves_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_an_image_depends_on_its_prompt_and_seed_only() -> None:
     assert all(map(np.array_equal, list(drawer.generate(prompts, seeds))[15:20], images))
 
 
+@pytest.mark.slow
 def test_another_batch_size_changes_few_values_by_one() -> None:
     images = np.stack(list(generator().generate(PROMPTS, SEEDS))).astype(int)
     for batch_size in (1, 3, 50):
@@ -62,6 +63,7 @@ def test_another_batch_size_changes_few_values_by_one() -> None:
         assert (others != images).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_other_schedulers_draw_the_same_things_and_follow_the_seeds() -> None:
     requests = held_out_requests(2)
     prompts, seeds = [request.prompt for request in requests], list(range(len(requests)))
@@ -83,6 +85,7 @@ def test_other_schedulers_draw_the_same_things_and_follow_the_seeds() -> None:
     assert len(fingerprints) == 4
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
     options = ["scheduler=LCMScheduler", "scheduler_options={timestep_scaling: 5.0}"]
     code = (

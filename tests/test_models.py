@@ -14,6 +14,7 @@ from dnr_bench.shapes.check import CHECKS
 FALLS_SHORT = {"captions of generated images as asked for": 0.8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "sizes"),
     [

@@ -216,6 +216,7 @@ def test_a_larger_sample_has_the_smaller_one(mine: BuildRun) -> None:
     assert few < more
 
 
+@pytest.mark.slow
 def test_the_gate_of_a_network_of_ones_own(settings: list[str], tmp_path: Path) -> None:
     mine = [f"baseline={tmp_path / 'mine.yaml'}", f"paths.mlruns={tmp_path / 'mlruns'}"]
     assert gate.main([*mine, "update=true", *settings, "report=false"]) == 0

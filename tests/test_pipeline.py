@@ -167,6 +167,7 @@ def test_results_hold_no_number_that_json_does_not_know(small_run: BuildRun, tmp
     assert np.isfinite(result.seconds)
 
 
+@pytest.mark.slow
 def test_labels_do_not_depend_on_the_hash_seed(small_run: BuildRun, tmp_path: Path) -> None:
     code = (
         "import sys\n"

@@ -54,6 +54,7 @@ def test_pruning_what_no_class_needs_costs_nothing(label_run: Callable[..., RunR
     assert pruned(label_run, IDLE, NEEDED).metrics == result.metrics
 
 
+@pytest.mark.slow
 def test_layers_are_pruned_one_by_one_and_together(small_run: Callable[..., RunConfig]) -> None:
     layers = ("neurons.layers=[layer4,concepts,fc]", "neurons.units=[0,9,13,20,27]")
     result = run(small_run(*SMALL, *layers))

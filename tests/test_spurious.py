@@ -56,6 +56,7 @@ PRUNE = (
 )
 
 
+@pytest.mark.slow
 def test_pruning_the_units_that_name_a_term_costs_the_classes_that_need_it(
     label_run: Callable[..., RunResult],
 ) -> None:

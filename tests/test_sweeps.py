@@ -110,6 +110,7 @@ def words(tmp_path: Path, shared_store: Path) -> list[str]:
     return [*WORDS, f"paths.store={shared_store}", f"paths.mlruns={tmp_path / 'mlruns'}"]
 
 
+@pytest.mark.slow
 def test_what_a_study_finds_is_what_a_run_with_it_gives(words: list[str], tmp_path: Path) -> None:
     study, config = small_study(), load_config(*words, name="sweep")
     found = study.run(config, words, Studies(tmp_path / "a.journal", 0, 0), "a", 30)
@@ -330,6 +331,7 @@ def of_pipeline(words: list[str], space: str, *more: str) -> tuple[PipelineStudy
     return study, kept
 
 
+@pytest.mark.slow
 def test_a_study_of_runs_searches_a_scorers_own_settings_and_gives_a_front(
     words: list[str], tmp_path: Path
 ) -> None:
@@ -354,6 +356,7 @@ def test_a_study_of_runs_searches_a_scorers_own_settings_and_gives_a_front(
     assert max(map(len, trial.user_attrs["values"].splitlines())) < 200  # as pages show it line by line
 
 
+@pytest.mark.slow
 def test_any_metric_with_values_per_item_can_be_searched_without_planted_truth(
     words: list[str], tmp_path: Path
 ) -> None:
@@ -430,6 +433,7 @@ def started(journal: Path) -> int:
     return sum("datetime_start" in log for log in JournalFileBackend(str(journal)).read_logs(0))
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was(words: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sweeps", *words, "n_trials=30", "mlflow.trials=3"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)

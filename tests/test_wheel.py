@@ -140,6 +140,7 @@ def test_the_wheel_runs_parts_of_another_package_from_an_empty_folder(
     assert "brevity.shortness of held-out neurons" in tool("study", *mine, *study).stdout
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     code = (
         "import nbformat, sys\n"

@@ -58,10 +58,11 @@ class Preprocessing:
         self, seen: UInt8[Tensor, "images 3 crop crop"], dtype: torch.dtype
     ) -> Float[Tensor, "images 3 crop crop"]:
         """The network's input, on the device on which the bytes lie."""
-        from torchvision.transforms.v2 import functional as F
+        import torch
 
-        found: Tensor = F.normalize(seen.float() / 255, list(self.mean), list(self.std)).to(dtype)
-        return found
+        mean, std = (torch.tensor(part, device=seen.device).view(3, 1, 1) for part in (self.mean, self.std))
+        # in place, as new memory for each step would take most of the time
+        return seen.to(torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
 
     def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
         """The part of an image of this size that reaches the network: left, top, right, bottom in pixels."""
