@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dnr_bench.results.comparison import ComparisonRow
 from tests.conftest import SMALL
 
 CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
@@ -86,7 +87,15 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
             "select r.run_uuid, r.status, t.value from runs r left join tags t"
             " on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
         ).fetchall()
-        metrics = dict(database.execute("select run_uuid, value from metrics where key = 'planted.exact'"))
+        metrics = dict(database.execute("select run_uuid, value from metrics where key = 'planted/exact'"))
+        names = dict(database.execute("select run_uuid, name from runs").fetchall())
+        axes = dict(database.execute("select run_uuid, value from params where key = 'scorer'"))
+        (view,) = database.execute(
+            "select key, value from experiment_tags where key like '%sharedViewState%'"
+        )
+        (note,) = database.execute(
+            "select value from tags where key = 'mlflow.note.content' and value like '|%'"
+        )
         failures = database.execute("select value from tags where key = 'failure'").fetchall()
         params = database.execute("select value from params where key = 'scorer.k' order by value").fetchall()
         datasets = database.execute("select name from datasets").fetchall()
@@ -94,10 +103,20 @@ def test_a_multirun_nests_its_jobs_compares_them_and_survives_a_failing_one(
     assert len(parents) == 1
     children = [(run, status) for run, status, parent in rows if parent == parents[0]]
     assert sorted(status for _, status in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert sorted(metrics.values())[-1] == metrics.pop(parents[0])  # the parent has the best job's
     assert len(metrics) == 2
+    assert names[parents[0]] == "scorer × scorer.k"
+    assert axes[parents[0]] == "topk_log,semantic"
+    assert sorted((names[run], axes[run]) for run, _ in children) == [
+        (f"{scorer} · scorer.k {k}", scorer) for scorer in ("semantic", "topk_log") for k in (0, 5)
+    ]
+    assert view[0] == f"mlflow.sharedViewState.{parents[0]}"
+    assert json.loads(view[1])["compareRunCharts"][0]["yaxis"]["key"] == "planted/exact"
+    assert f"viewStateShareKey={parents[0]}" in done.stdout.replace("\n", "")
+    assert note[0].startswith("| scorer | scorer.k | planted.exact |")
     assert len(failures) == 2
     assert all("k=0" in reason for (reason,) in failures)
-    assert len(params) == 4
+    assert len(params) == 5  # of the jobs, and what the parent varies
     assert datasets == [("shapes-probe-300",)]
     artifacts = tmp_path / "mlruns" / "artifacts"
     finished = next(run for run, status in children if status == "FINISHED")
@@ -121,7 +140,7 @@ def test_a_moved_checkout_still_finds_its_artifacts(tmp_path: Path) -> None:
     run_id = tracker.start("one")
     page = tmp_path / "comparison.html"
     page.write_text("<p>")
-    tracker.finish_parent(run_id, [{"job": 0}], [], page, "FINISHED")
+    tracker.finish_parent(run_id, [ComparisonRow({}, "finished", {}, {}, 0, 1.0)], page, "FINISHED")
     elsewhere = tracker.client.create_experiment("other", "file:///shared/artifacts")
     new.parent.mkdir()
     old.rename(new)

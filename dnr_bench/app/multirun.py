@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -15,11 +17,12 @@ from dnr_bench.app.record import NotLoggedError, kept, open_tracker
 from dnr_bench.infra.errors import DnrError, RunError
 from dnr_bench.results.comparison import (
     INTERRUPTED,
+    axis_of,
     common_choices,
     compare,
-    comparison_plots,
     job_folders,
     read_job,
+    sweep_name,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Carries the parent's id to the jobs, wherever a launcher runs them; empty where MLflow has no parent.
 PARENT_VARIABLE = "DNR_BENCH_PARENT_RUN"
+#: Carries the settings in which the jobs differ, for their names.
+VARIED_VARIABLE = "DNR_BENCH_VARIED"
 
 
 class ParentRun(Callback):
@@ -42,7 +47,11 @@ class ParentRun(Callback):
         self.opened.append(self)
         try:
             self.tracker = open_tracker(config)
-            self.run_id = self.tracker.start(" ".join(config.hydra.overrides.task) or "multirun")
+            values = swept(config.hydra.overrides.task)
+            os.environ[VARIED_VARIABLE] = " ".join(values)
+            from dnr_bench.outputs.mlflow.entries import param_entries
+
+            self.run_id = self.tracker.start(sweep_name(values), params=param_entries(values))
         except DnrError as error:
             self.tracker = None
             print(f"warning: {error}; the jobs go on and are kept on disk", file=sys.stderr)
@@ -75,12 +84,26 @@ class ParentRun(Callback):
         failures = {job.failure for job in jobs if job.failure is not None}
         status: Status = "KILLED" if INTERRUPTED in failures else "FAILED" if failures else "FINISHED"
         try:
-            self.tracker.finish_parent(
-                self.run_id, [row.flat() for row in rows], comparison_plots(rows), page, status
-            )
+            self.tracker.finish_parent(self.run_id, rows, page, status)
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(self.sweep)}") from error
-        print_link(self.tracker.place, self.run_id, self.tracker.experiment_id, console())
+        print_link(
+            self.tracker.place,
+            self.run_id,
+            self.tracker.experiment_id,
+            console(),
+            jobs=axis_of(rows) is not None,
+        )
+
+
+def swept(words: Sequence[str]) -> dict[str, str]:
+    """The settings that a multirun varies, each with its values as they were written."""
+    overrides = OverridesParser.create().parse_overrides(list(words))
+    return {
+        override.get_key_element().lstrip("+~"): str(override.get_value_string())
+        for override in overrides
+        if override.is_sweep_override()
+    }
 
 
 def close_open_parents() -> list[DnrError]:

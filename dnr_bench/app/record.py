@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from dnr_bench.app.composition import resolved
+from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import DnrError, RunError
 from dnr_bench.results.schema import RunResult
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Status, Tracker
+
+
+#: Seconds between two messages to MLflow on how far a run is.
+_TOLD_EVERY = 5.0
 
 
 class NotLoggedError(RunError):
@@ -28,13 +36,22 @@ class RunRecord:
         title: of the run.
         started: seconds since 1970.
         parent: the id of a multirun's run; empty where that one could not be opened; None: a run of its own.
+        choices: the member of each config group.
 
     Raises:
         UsageError: `tracking.uri` is no address.
     """
 
-    def __init__(self, config: DictConfig, title: str, started: float, parent: str | None) -> None:
+    def __init__(
+        self,
+        config: DictConfig,
+        title: str,
+        started: float,
+        parent: str | None,
+        choices: Mapping[str, str],
+    ) -> None:
         self.config, self.title, self.started, self.parent = config, title, started, parent
+        self.choices = choices
         self._opened: tuple[Tracker, str] | None = None
         self._finishing = False
         if parent == "":  # what keeps the parent from MLflow was told once
@@ -46,11 +63,33 @@ class RunRecord:
 
     def _open(self) -> tuple[Tracker, str]:
         tracker = open_tracker(self.config)
-        return tracker, tracker.start(self.title, self.started, self.parent or None)
+        from dnr_bench.outputs.mlflow.entries import params_of
 
-    def finish(
-        self, result: RunResult, folder: Path, choices: Mapping[str, str]
-    ) -> tuple[Tracker, str] | None:
+        params = params_of(resolved(self.config), self.choices)
+        return tracker, tracker.start(self.title, self.started, self.parent or None, params)
+
+    @contextmanager
+    def growing(self, counts: Callable[[], Mapping[str, StageCount]]) -> Iterator[None]:
+        """Tells MLflow every few seconds how far the stages are."""
+        if self._opened is None:
+            yield
+            return
+        (tracker, run_id), done = self._opened, Event()
+
+        def tell() -> None:
+            while not done.wait(_TOLD_EVERY):
+                with suppress(RunError, RuntimeError):  # the counts grow meanwhile; the end is what counts
+                    tracker.log_stages(run_id, dict(counts()))
+
+        thread = Thread(target=tell, name="telling MLflow", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def finish(self, result: RunResult, folder: Path) -> tuple[Tracker, str] | None:
         """Log a result that is on disk; returns where it is, None for jobs whose multirun is not in MLflow.
 
         Raises:
@@ -60,13 +99,13 @@ class RunRecord:
             return None
         try:
             tracker, run_id = self._opened = self._opened or self._open()
-            self._finishing = True  # MLflow has its parameters now, which cannot be logged twice
-            tracker.log_result(run_id, result, folder, choices)
+            self._finishing = True
+            tracker.log_result(run_id, result, folder, self.choices)
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(folder)}") from error
         return tracker, run_id
 
-    def fail(self, reason: str, values: Mapping[str, Any], folder: Path, status: Status) -> None:
+    def fail(self, reason: str, folder: Path, status: Status) -> None:
         """Log why there is no result; that this fails, too, is a warning."""
         if self._opened is None:
             return
@@ -75,7 +114,7 @@ class RunRecord:
             if self._finishing:
                 tracker.end(run_id, status, reason)
             else:
-                tracker.log_failure(run_id, reason, values, folder, status)
+                tracker.log_failure(run_id, reason, folder, status)
         except DnrError as error:
             print(f"warning: MLflow does not know of the failure: {error}", file=sys.stderr)
 

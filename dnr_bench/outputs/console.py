@@ -225,19 +225,22 @@ def _interval(found: Estimate | MetricResult) -> str:
     return f"{_short(found.low)}{to}{_short(found.high)}"
 
 
-def print_link(place: Place, run_id: str, experiment_id: str, console: Console) -> None:
-    """Where to look at the run."""
+def print_link(place: Place, run_id: str, experiment_id: str, console: Console, jobs: bool = False) -> None:
+    """Where to look at the run; `jobs`: of a multirun at charts of its jobs."""
+    page = f"#/experiments/{experiment_id}/runs"
+    page += f"?viewStateShareKey={run_id}&compareRunsMode=CHART" if jobs else f"/{run_id}"
+    what = "these runs" if jobs else "this run"
     if place.is_server:
-        address = f"{place.shown.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
-        console.print(f"MLflow shows this run at\n  {escaped(address)}", soft_wrap=True)
+        address = f"{place.shown.rstrip('/')}/{page}"
+        console.print(f"MLflow shows {what} at\n  {escaped(address)}", soft_wrap=True)
         return
     mlruns = place.mlruns
     usual, in_checkout = mlruns == Path("mlruns"), CONF.parent == Path.cwd()
     command = "make ui" if usual and in_checkout else "dnr-bench ui" if usual else f"dnr-bench ui {mlruns}"
     if place.database != mlruns.resolve() / "mlflow.db":
         command = f"MLFLOW_TRACKING_URI={place.shown} dnr-bench ui"
-    console.print(f"[bold]{escaped(command)}[/bold] opens MLflow; this run is then at", soft_wrap=True)
-    console.print(f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs/{run_id}", soft_wrap=True)
+    console.print(f"[bold]{escaped(command)}[/bold] opens MLflow; {what} is then at", soft_wrap=True)
+    console.print(f"  http://127.0.0.1:5000/{page}", soft_wrap=True)
 
 
 def print_page(page: Path, console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,10 @@ from dnr_bench.statistics.paired import (
 )
 
 _OUTCOME = "outcome.json"
+#: Settings whose value says what it is, beside the members of config groups.
+_CHOSEN = ("experiment", "+experiment", "evaluator")
+#: Settings that say where and how to run, and not what.
+_UNTOLD = ("paths.", "hydra.", "tracking.", "report", "debug", "verbose", "device", "experiment_name")
 #: Why a job has no result that left no note.
 INTERRUPTED = "interrupted"
 
@@ -48,6 +52,15 @@ class Outcome:
     def title(self) -> str:
         """The command line for people."""
         return " ".join(self.overrides) or "defaults"
+
+    def name(self, varied: Collection[str] = ()) -> str:
+        """A short name: "topk_log · blur 2". varied: the settings that are told; none: all but places."""
+        told = [
+            value if key in self.choices or key in _CHOSEN else f"{key} {value}"
+            for key, value in self.settings.items()
+            if (key in varied if varied else not key.startswith(_UNTOLD))
+        ]
+        return " · ".join(told) or "default settings"
 
     def write(self, folder: Path) -> None:
         """Note it beside the results, for the comparison at the end."""
@@ -157,18 +170,35 @@ def _adjusted(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     return [replace(row, p_holm=of_row) for row, of_row in zip(rows, p_values, strict=True)]
 
 
+def best_row(
+    rows: Sequence[ComparisonRow], metric: str, higher_is_better: bool = True
+) -> ComparisonRow | None:
+    """The row with the best mean of a metric; the first of equal ones, None where no row has it."""
+    having = [row for row in rows if metric in row.metrics and np.isfinite(row.metrics[metric].mean)]
+    sign = 1 if higher_is_better else -1
+    return max(having, key=lambda row: sign * row.metrics[metric].mean, default=None)
+
+
+def axis_of(rows: Sequence[ComparisonRow]) -> tuple[str, tuple[str, ...]] | None:
+    """What varies along the axis of plots, numbers before anything else, and what varies beside it."""
+    done = [row.overrides for row in rows if row.metrics]
+    names = dict.fromkeys(name for overrides in done for name in overrides if name != "seed")
+    varied = [name for name in names if len({overrides.get(name) for overrides in done}) > 1]
+    if not varied:
+        return None
+    over = next((name for name in varied if all(is_number(o.get(name)) for o in done)), varied[-1])
+    return over, tuple(name for name in varied if name != over)
+
+
 def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
     """Label quality and label change over what varies: over its numbers where it has some (blur).
 
     A line for each combination of what else varies. None where nothing varies, or no job has a metric.
     """
-    done = [row.overrides for row in rows if row.metrics]
-    names = dict.fromkeys(name for overrides in done for name in overrides if name != "seed")
-    varied = [name for name in names if len({overrides.get(name) for overrides in done}) > 1]
-    if not varied:
+    axis = axis_of(rows)
+    if axis is None:
         return []
-    over = next((name for name in varied if all(is_number(o.get(name)) for o in done)), varied[-1])
-    series = tuple(name for name in varied if name != over)
+    over, series = axis
     plots = [
         Plot(over, name, series, f"{name}, mean over neurons and 95% interval") for name in headlines_of(rows)
     ]
@@ -185,6 +215,16 @@ def varied_names(rows: Sequence[ComparisonRow]) -> list[str]:
     """The overrides in which the rows differ; all of them where they do not."""
     names = [name for name in rows[0].overrides if len({row.overrides.get(name) for row in rows}) > 1]
     return names or list(rows[0].overrides)
+
+
+def sweep_name(values: Mapping[str, str]) -> str:
+    """A short name for jobs that differ in these settings: "scorer × blur"."""
+    return " × ".join(values) or "multirun"
+
+
+def values_of(rows: Sequence[ComparisonRow], name: str) -> str:
+    """The values that a setting has in the rows: "0, 2, 4"."""
+    return ", ".join(dict.fromkeys(str(row.overrides[name]) for row in rows if name in row.overrides))
 
 
 def job_folders(sweep: Path) -> list[Path]:

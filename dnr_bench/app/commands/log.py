@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.console import console, print_link
-from dnr_bench.results.comparison import Job, Outcome, compare, comparison_plots, job_folders, read_job
+from dnr_bench.results.comparison import (
+    Job,
+    Outcome,
+    compare,
+    job_folders,
+    read_job,
+    sweep_name,
+    values_of,
+    varied_names,
+)
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Tracker
@@ -48,33 +57,34 @@ def _jobs(folder: Path) -> dict[Path, Job]:
 
 def _log_all(tracker: Tracker, sweep: Path, jobs: dict[Path, Job]) -> str:
     """A multirun: its jobs, and the comparison of them."""
-    parent = tracker.start(sweep.name)
-    for folder, job in jobs.items():
-        _log_run(tracker, folder, job, parent)
+    from dnr_bench.outputs.mlflow.entries import param_entries
+
     rows = compare(list(jobs.values()))
+    values = {name: values_of(rows, name) for name in varied_names(rows)}
+    parent = tracker.start(sweep_name(values), params=param_entries(values))
+    for folder, job in jobs.items():
+        _log_run(tracker, folder, job, parent, tuple(values))
     failed = any(job.failure is not None for job in jobs.values())
     page = sweep / "comparison.html"
-    tracker.finish_parent(
-        parent,
-        [row.flat() for row in rows],
-        comparison_plots(rows),
-        page if page.is_file() else None,
-        "FAILED" if failed else "FINISHED",
-    )
+    tracker.finish_parent(parent, rows, page if page.is_file() else None, "FAILED" if failed else "FINISHED")
     return parent
 
 
-def _log_run(tracker: Tracker, folder: Path, job: Job, parent: str | None = None) -> str:
+def _log_run(
+    tracker: Tracker, folder: Path, job: Job, parent: str | None = None, varied: Sequence[str] = ()
+) -> str:
+    from dnr_bench.outputs.mlflow.entries import params_of
+
     outcome = Outcome.read(folder)
-    title = outcome.title if outcome else folder.name
+    name = outcome.name(varied) if outcome else folder.name
     if job.result is None:
-        run_id = tracker.start(title, parent=parent)
-        tracker.log_failure(run_id, str(job.failure), {}, folder, "FAILED")
+        run_id = tracker.start(name, parent=parent)
+        tracker.log_failure(run_id, str(job.failure), folder, "FAILED")
         return run_id
     if parent is None and (known := tracker.logged(folder)):
         print(f"MLflow already has {folder}")
         return known
     started = (folder / "result.json").stat().st_mtime - job.result.seconds
-    run_id = tracker.start(title, started, parent)
+    run_id = tracker.start(name, started, parent, params_of(job.result.config, job.choices))
     tracker.log_result(run_id, job.result, folder, job.choices)
     return run_id

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dnr_bench.app.command_line import composition_error, first_line, interruption, report
 from dnr_bench.app.composition import UNCOMPOSED, register_installed_configs
-from dnr_bench.app.multirun import PARENT_VARIABLE, close_open_parents
+from dnr_bench.app.multirun import PARENT_VARIABLE, VARIED_VARIABLE, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
@@ -43,6 +43,12 @@ class _Job:
     @property
     def title(self) -> str:
         return Outcome(self.overrides).title
+
+    @property
+    def name(self) -> str:
+        """What MLflow lists it under: of a job what varies in its multirun."""
+        varied = os.environ.get(VARIED_VARIABLE, "").split() if self.parent is not None else ()
+        return Outcome(self.overrides, self.choices).name(varied)
 
     def run(self) -> None:
         """Describe, evaluate, write, print, log."""
@@ -71,10 +77,11 @@ class _Job:
             check_images(settings, session)
             print_plan(plan_of(settings, session), self.choices, out)
             return
-        self.record = RunRecord(config, self.title, self.started, self.parent)
+        self.record = RunRecord(config, self.name, self.started, self.parent, self.choices)
         session = settings.session()
         with noting_references(session.store.touched, folder):
-            result = run(settings, session)
+            with self.record.growing(lambda: session.store.counts):
+                result = run(settings, session)
             Ledger.of(settings).noted(settings, session, result.stages)
             result.write(folder)  # on disk before the tracking database is told
             Outcome(self.overrides, self.choices).write(folder)
@@ -87,7 +94,7 @@ class _Job:
                 print_page(folder / "report.html", out)
         else:
             print_job(result, folder, out)
-        logged = self.record.finish(result, folder, self.choices)
+        logged = self.record.finish(result, folder)
         if logged and self.parent is None:
             tracker, run_id = logged
             print_link(tracker.place, run_id, tracker.experiment_id, out)
@@ -103,11 +110,8 @@ class _Job:
         try:
             if Outcome.read(self.folder) is None:
                 Outcome(self.overrides, failure=str(failure)).write(self.folder)
-            plain = OmegaConf.to_container(self.config, resolve=False)
-            assert isinstance(plain, dict)
-            values = {str(key): value for key, value in plain.items()}
-            record = self.record or RunRecord(self.config, self.title, self.started, self.parent)
-            record.fail(str(failure), values, self.folder, status)
+            record = self.record or RunRecord(self.config, self.name, self.started, self.parent, self.choices)
+            record.fail(str(failure), self.folder, status)
         except Exception as error:  # of the failure itself people have been told
             print(f"warning: the failure could not be noted: {error}", file=sys.stderr)
 

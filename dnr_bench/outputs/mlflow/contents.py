@@ -12,7 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag, SpanType
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
-from dnr_bench.outputs.mlflow.entries import metric_rows, metrics_of, neuron_row, note_of, params_of
+from dnr_bench.outputs.mlflow.entries import metric_rows, metrics_of, neuron_row, note_of
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.schema import CallRecord, RunResult, finite
 
@@ -34,9 +34,7 @@ def log_contents(
     client.log_batch(
         run_id,
         metrics=metrics_of(result),
-        params=params_of(result.config),
         tags=[RunTag(f"version.{key}", value) for key, value in result.versions.items()]
-        + [RunTag(group, member) for group, member in choices.items()]
         + [RunTag("constant_label_wins", ", ".join(result.beaten_by("best_constant")) or "nowhere")]
         + [RunTag("copied_caption_wins", ", ".join(result.beaten_by("copy")) or "nowhere")]
         + [RunTag(MLFLOW_GIT_COMMIT, result.versions["git"])]

@@ -4,40 +4,62 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Metric, Param
 
+from dnr_bench.results.comparison import ComparisonRow, best_row, headlines_of, varied_names
 from dnr_bench.results.schema import NeuronResult, RunResult, finite
+from dnr_bench.statistics.intervals import Estimate
 
 _MAX_PARAM = 500
+#: More headline metrics than people read side by side; the table has all.
+_MOST_HEADLINES = 15
+#: Of a comparison's description, which is a page of text.
+_MOST_COLUMNS = 4
 
 
 def metrics_of(result: RunResult) -> list[Metric]:
-    """The numbers that runs are compared by; values per neuron are in the table."""
-    flat: dict[str, float | None] = {"seconds": result.seconds}
-    for name, metric in result.metrics.items():
-        flat[name] = metric.mean
-        if not metric.part_of:  # those have their intervals in the table
-            flat |= {
-                f"{name}.low": metric.low,
-                f"{name}.high": metric.high,
-                f"{name}.chance": metric.chance,
-                f"{name}.normalized": metric.normalized,
-            }
-    for name, stage in result.stages.items():
+    """The numbers that runs are compared by, in sections named by what stands before the slash.
+
+    planted/exact ...: the first headline metrics; interval/...: the ends of their intervals; cost/...:
+    seconds, computed items, neurons without a label, what chat models took; stage/...: seconds of each stage.
+    All other metrics, and values of neurons, are in tables.
+    """
+    headlines = [name for name, metric in result.metrics.items() if metric.headline][:_MOST_HEADLINES]
+    flat: dict[str, float | None] = {section(name): result.metrics[name].mean for name in headlines}
+    for name in headlines:
         flat |= {
-            f"stages.{name}.seconds": stage.seconds,
-            f"stages.{name}.hits": float(stage.hits),
-            f"stages.{name}.misses": float(stage.misses),
+            f"interval/{name}.low": result.metrics[name].low,
+            f"interval/{name}.high": result.metrics[name].high,
         }
-    flat["neurons.unscored"] = float(len(result.unscored))
+    flat |= {f"stage/{name}": stage.seconds for name, stage in result.stages.items()}
+    flat |= _costs(result)
     found = metric_entries(flat)
     for name, curve in result.curves.items():
         now = int(time.time() * 1000)
-        found += [Metric(name, value, now, step) for step, value in enumerate(curve, start=1)]
+        found += [Metric(section(name), value, now, step) for step, value in enumerate(curve, start=1)]
     return found
+
+
+def section(name: str) -> str:
+    """A metric's name for MLflow, which makes a section of what stands before the slash."""
+    return name.replace(".", "/", 1)
+
+
+def _costs(result: RunResult) -> dict[str, float | None]:
+    costs: dict[str, float | None] = {
+        "cost/seconds": result.seconds,
+        "cost/computed_items": float(sum(stage.misses for stage in result.stages.values())),
+        "cost/unscored_neurons": float(len(result.unscored)),
+    }
+    if result.usage:
+        used = result.usage.values()
+        costs["cost/questions"] = float(sum(part.asked for part in used))
+        costs["cost/tokens"] = _total([n for p in used for n in (p.prompt_tokens, p.completion_tokens)])
+        costs["cost/dollars"] = _total([part.dollars for part in used])
+    return costs
 
 
 def metric_entries(values: Mapping[str, float | None]) -> list[Metric]:
@@ -51,16 +73,49 @@ def param_entries(values: Mapping[str, object]) -> list[Param]:
     return [Param(key, str(value)[:_MAX_PARAM]) for key, value in values.items()]
 
 
-def params_of(config: Mapping[str, Any], prefix: str = "") -> list[Param]:
-    """The settings of a run, nested ones by dotted names."""
-    params = []
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum; None where some are unknown."""
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None
+
+
+def params_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[Param]:
+    """The member of each config group under the group's name, and all settings by dotted names.
+
+    A number has one form, however it was written: a chart's axis would take 0 and 0.0 for two values.
+    """
+    return param_entries({**choices, **_flat(config)})
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            params += params_of(value, f"{prefix}{key}.")
-        elif key != "_target_":  # the member of its group is a tag, and config.yaml has everything
-            text = value if isinstance(value, str) else json.dumps(value)
-            params += param_entries({f"{prefix}{key}": text})
-    return params
+            found |= _flat(value, f"{prefix}{key}.")
+        elif key != "_target_":  # the member of its group stands for it, and config.yaml has everything
+            found[f"{prefix}{key}"] = shown_value(value)
+    return found
+
+
+def shown_value(value: object) -> str:
+    """A setting as text: 0.0 is 0, and what looks like a number counts as one."""
+    if isinstance(value, str):
+        try:
+            number = json.loads(value)
+        except ValueError:
+            return value
+        return shown_value(number) if isinstance(number, int | float) else value
+    return json.dumps(_plain_numbers(value))
+
+
+def _plain_numbers(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_plain_numbers(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain_numbers(item) for key, item in value.items()}
+    return value
 
 
 def metric_rows(result: RunResult) -> list[dict[str, object]]:
@@ -99,6 +154,45 @@ def neuron_row(neuron: NeuronResult) -> dict[str, object]:
         "refinement_stopped": record.stopped if record else None,
         **neuron.values,
     }
+
+
+def metrics_of_best(rows: Sequence[ComparisonRow]) -> list[Metric]:
+    """The headline metrics of the job with the best main one, which is the first."""
+    names = headlines_of(rows)
+    best = best_row(rows, names[0]) if names else None
+    if best is None:
+        return []
+    return metric_entries(
+        {section(name): best.metrics[name].mean for name in names[:_MOST_HEADLINES] if name in best.metrics}
+    )
+
+
+def comparison_note(rows: Sequence[ComparisonRow]) -> str:
+    """The jobs side by side in Markdown: what varied, and the first headline metrics with intervals."""
+    varied, metrics = varied_names(rows), headlines_of(rows)[:_MOST_COLUMNS]
+    best = best_row(rows, metrics[0]) if metrics else None
+    lines = [_row([*varied, *metrics]), _row(["---"] * (len(varied) + len(metrics)))]
+    for row in rows:
+        values = [f"`{row.overrides.get(name, '')}`" for name in varied]
+        cells = [_estimate(row.metrics.get(name)) for name in metrics]
+        if row is best:
+            cells[0] = f"**{cells[0]}**"
+        if row.status != "finished":
+            cells = [row.status, *cells[1:]] if not row.metrics else cells
+        lines.append(_row([*values, *cells]))
+    note = "Mean over neurons and its 95% interval; bold: the best of the first metric."
+    return "\n".join([*lines, "", note])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _estimate(found: Estimate | None) -> str:
+    if found is None or finite(found.mean) is None:
+        return "–"
+    known = finite(found.low) is not None
+    return f"{found.mean:.3f}" + (f" ({found.low:.2f} to {found.high:.2f})" if known else "")
 
 
 def note_of(result: RunResult, choices: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import platform
@@ -11,26 +12,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 
 import mlflow
 from filelock import FileLock, Timeout
-from mlflow.entities import RunTag
+from mlflow.entities import Param, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
     MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
 )
 
-from dnr_bench.data.scorecard import Plot
+from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import DnrError, RunError
 from dnr_bench.outputs.mlflow.contents import Rows, log_contents, log_table, upload
-from dnr_bench.outputs.mlflow.entries import metric_entries, param_entries, params_of
+from dnr_bench.outputs.mlflow.entries import (
+    comparison_note,
+    metric_entries,
+    metrics_of_best,
+    param_entries,
+    section,
+)
 from dnr_bench.outputs.mlflow.places import VARIABLE, Place, prepared, unusable
+from dnr_bench.outputs.mlflow.views import TAG, view_of_jobs
 from dnr_bench.outputs.plots import draw
+from dnr_bench.results.comparison import ComparisonRow, axis_of, comparison_plots, headlines_of
 from dnr_bench.results.schema import RunResult
 
 if TYPE_CHECKING:
@@ -41,6 +51,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 #: Tags by which a run tells which process has it open, and which result it holds.
 _HOST, _LOCK, _RESULT = "dnr_bench.host", "dnr_bench.lock", "dnr_bench.result"
 
+#: Characters of a run's name; the UI shows fewer.
+_LONGEST_NAME = 200
 #: Without it the UI takes the runs for those of a language model.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -93,12 +105,18 @@ class Tracker:
                 self.client.set_terminated(run.info.run_id, "KILLED")
         return len(abandoned)
 
-    def start(self, name: str, started: float | None = None, parent: str | None = None) -> str:
+    def start(
+        self,
+        name: str,
+        started: float | None = None,
+        parent: str | None = None,
+        params: Sequence[Param] = (),
+    ) -> str:
         """An open run, under a parent if there is one; returns its id.
 
         As long as this process lives, it holds a lock that tells others so.
         """
-        tags = {MLFLOW_SOURCE_NAME: "python -m dnr_bench", MLFLOW_SOURCE_TYPE: "LOCAL"}
+        tags = {MLFLOW_SOURCE_NAME: "dnr-bench", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
         tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         with self._helpful():
             folder, name_of_lock = self._locks_folder, uuid4().hex
@@ -107,7 +125,10 @@ class Tracker:
             lock.acquire(timeout=0)
             tags |= {_HOST: _here(folder), _LOCK: name_of_lock}
             start = int((started or time.time()) * 1000)
-            run = self.client.create_run(self.experiment_id, start_time=start, tags=tags, run_name=name)
+            run = self.client.create_run(
+                self.experiment_id, start_time=start, tags=tags, run_name=name[:_LONGEST_NAME]
+            )
+            self.client.log_batch(run.info.run_id, params=params)
         self._locks[run.info.run_id] = lock
         return str(run.info.run_id)
 
@@ -128,41 +149,48 @@ class Tracker:
             found = self.client.search_runs([self.experiment_id], wanted, max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def log_result(self, run_id: str, result: RunResult, folder: Path, choices: Mapping[str, str]) -> None:
-        """Log a result, as metrics, parameters, tables and the files in `folder`, to an open run; close it.
+    def log_stages(self, run_id: str, counts: Mapping[str, StageCount]) -> None:
+        """Log how far an open run is: the seconds of each stage so far."""
+        with self._helpful():
+            seconds = {f"stage/{name}": count.seconds for name, count in counts.items()}
+            self.client.log_batch(run_id, metric_entries(seconds))
 
-        The member of each config group is a tag to filter by: tags.generator = 'diffusion'. Metrics in which
-        one label for all neurons does as well as theirs are in the tag constant_label_wins.
+    def log_result(self, run_id: str, result: RunResult, folder: Path, choices: Mapping[str, str]) -> None:
+        """Log a result, as metrics, tables and the files in `folder`, to an open run; close it.
+
+        Metrics in which one label for all neurons does as well as theirs are in the tag constant_label_wins.
         """
         with self._finishing(run_id):
             digest = RunTag(_RESULT, _result_digest(folder))
             log_contents(self.client, run_id, self.experiment_id, result, folder, choices)
             self.client.log_batch(run_id, tags=[digest])
 
-    def log_failure(
-        self, run_id: str, reason: str, config: Mapping[str, Any], folder: Path, status: Status
-    ) -> None:
+    def log_failure(self, run_id: str, reason: str, folder: Path, status: Status) -> None:
         """Log what a run that failed or was interrupted has left, and close it."""
         with self._helpful():
-            self.client.log_batch(run_id, params=params_of(config))
             upload(self.client, run_id, folder)
         self.end(run_id, status, reason)
 
     def finish_parent(
-        self,
-        run_id: str,
-        rows: Rows,
-        plots: Sequence[Plot],
-        page: Path | None,
-        status: Status,
+        self, run_id: str, rows: Sequence[ComparisonRow], page: Path | None, status: Status
     ) -> None:
-        """Close a parent run with a table that compares its jobs, and plots of it."""
+        """Close a parent run: the comparison of its jobs as note, table and plots, the best job's values.
+
+        A view of the UI that shows the jobs and their metrics over what varies is kept under the run's id.
+        """
         with self._finishing(run_id, status):
-            log_table(self.client, run_id, "comparison.json", rows)
+            flat = [row.flat() for row in rows]
+            log_table(self.client, run_id, "comparison.json", flat)
+            self.client.log_batch(
+                run_id, metrics=metrics_of_best(rows), tags=[RunTag(MLFLOW_RUN_NOTE, comparison_note(rows))]
+            )
             if page is not None:
                 self.client.log_artifact(run_id, str(page))
-            for plot in plots:
-                self.client.log_figure(run_id, draw(rows, plot), f"comparison/{plot.y}.png")
+            for plot in comparison_plots(rows):
+                self.client.log_figure(run_id, draw(flat, plot), f"comparison/{plot.y}.png")
+            if axis := axis_of(rows):
+                view = view_of_jobs(run_id, *axis, [section(name) for name in headlines_of(rows)])
+                self.client.set_experiment_tag(self.experiment_id, f"{TAG}{run_id}", view)
 
     def log_tables(self, name: str, tables: Mapping[str, Rows], tags: Mapping[str, str]) -> str:
         """A finished run that holds nothing but tables; returns its id."""
@@ -235,6 +263,13 @@ def _set_current(uri: str) -> None:
         os.environ.pop(VARIABLE, None)
     else:
         os.environ[VARIABLE] = given
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in a container
+        return "unknown"
 
 
 def _here(folder: Path) -> str:
