@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -34,6 +38,32 @@ PARENT_VARIABLE = "DNR_BENCH_PARENT_RUN"
 VARIED_VARIABLE = "DNR_BENCH_VARIED"
 
 
+#: Carries how many jobs there are, and since when they run (seconds since 1970).
+JOBS_VARIABLE = "DNR_BENCH_JOBS"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The place of a job among those of its multirun: the first one has number 1."""
+
+    number: int
+    n_jobs: int
+    started: float
+
+    @classmethod
+    def of(cls, number: int) -> Turn | None:
+        """That of the job that Hydra gives this number, from 0 on; None where its multirun says nothing."""
+        known = os.environ.get(JOBS_VARIABLE, "").split()
+        return cls(number + 1, int(known[0]), float(known[1])) if known else None
+
+    def left(self, now: float) -> str:
+        """How long the jobs after this one take, if they take as long as those before."""
+        seconds = (now - self.started) / self.number * (self.n_jobs - self.number)
+        if seconds <= 0:
+            return ""
+        return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+
+
 class ParentRun(Callback):
     """Opens the parent before the first job, and closes it with a comparison after the last."""
 
@@ -43,12 +73,13 @@ class ParentRun(Callback):
         """Hydra calls this before the first job."""
         self.sweep = Path(config.hydra.sweep.dir)
         self.tracker: Tracker | None = None
+        values = swept(config.hydra.overrides.task)
         os.environ[PARENT_VARIABLE] = ""
+        os.environ[VARIED_VARIABLE] = " ".join(values)
+        os.environ[JOBS_VARIABLE] = f"{n_jobs(config.hydra.overrides.task)} {time.time()}"
         self.opened.append(self)
         try:
             self.tracker = open_tracker(config)
-            values = swept(config.hydra.overrides.task)
-            os.environ[VARIED_VARIABLE] = " ".join(values)
             from dnr_bench.outputs.mlflow.entries import param_entries
 
             self.run_id = self.tracker.start(sweep_name(values), params=param_entries(values))
@@ -68,7 +99,8 @@ class ParentRun(Callback):
         from dnr_bench.outputs.html import without_page, write_comparison
 
         self.opened.remove(self)
-        del os.environ[PARENT_VARIABLE]
+        for name in (PARENT_VARIABLE, VARIED_VARIABLE, JOBS_VARIABLE):
+            del os.environ[name]
         jobs = [read_job(folder) for folder in job_folders(self.sweep)]
         if not jobs:  # what was asked for does not compose: not worth a run
             if self.tracker:
@@ -98,12 +130,20 @@ class ParentRun(Callback):
 
 def swept(words: Sequence[str]) -> dict[str, str]:
     """The settings that a multirun varies, each with its values as they were written."""
-    overrides = OverridesParser.create().parse_overrides(list(words))
     return {
         override.get_key_element().lstrip("+~"): str(override.get_value_string())
-        for override in overrides
-        if override.is_sweep_override()
+        for override in _sweeps(words)
     }
+
+
+def n_jobs(words: Sequence[str]) -> int:
+    """How many jobs a multirun has: one for each combination of values."""
+    return prod(len(list(override.sweep_string_iterator())) for override in _sweeps(words))
+
+
+def _sweeps(words: Sequence[str]) -> list[Override]:
+    overrides = OverridesParser.create().parse_overrides(list(words))
+    return [override for override in overrides if override.is_discrete_sweep()]
 
 
 def close_open_parents() -> list[DnrError]:

@@ -111,14 +111,14 @@ def usage_line(part: str, used: ChatUsage) -> str:
     )
 
 
-def print_job(result: RunResult, folder: Path, console: Console) -> None:
-    """One line on a job of a multirun; its tables are in MLflow."""
+def print_job(result: RunResult, folder: Path, left: str, console: Console) -> None:
+    """One line on a job of a multirun, and how long the others take (`left`); its tables are in MLflow."""
     computed = sum(stage.misses for stage in result.stages.values())
     probed = "activations" in result.stages and result.stages["activations"].misses
     passes = "one probing pass" if probed else "no probing pass"
     console.print(
         f"  {len(result.neurons)} neurons in {result.seconds:.1f} s, {passes}, {computed} items computed; "
-        f"{_short_path(folder)}",
+        f"{_short_path(folder)}{f'; {left}' if left else ''}",
         soft_wrap=True,
     )
 

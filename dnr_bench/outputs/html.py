@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dnr_bench.infra.files import writing
 from dnr_bench.outputs.pictures import Pictures
+from dnr_bench.outputs.plots import draw
 from dnr_bench.results.comparison import (
     ComparisonRow,
     Job,
     Outcome,
     changed_labels,
+    comparison_plots,
     grouped,
+    headlines_of,
     records_of,
+    sweep_name,
+    values_of,
     varied_names,
 )
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
 from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import SIZE
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _SURE = 0.05
+#: With fewer neurons no sign-flip test can give a P below that, whatever the differences are.
+_FEWEST = 6
 #: Pieces of a page that are written together.
 _TOGETHER = 100
 
@@ -73,7 +86,8 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
         if job.result is not None
         for name, metric in job.result.metrics.items()
     }
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    headlines = headlines_of(rows)
+    others_of = list(dict.fromkeys(name for row in rows for name in row.metrics if name not in headlines))
     first, *others = grouped(jobs)
     changes = [
         {**change, "settings": " ".join(f"{k}={group[0].overrides.get(k, '')}" for k in names if k != "seed")}
@@ -83,24 +97,41 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
     return _write(
         folder / "comparison.html",
         "sweep.html.j2",
-        title=folder.name,
+        title=sweep_name(dict.fromkeys(names, "")),
+        values=[(name, values_of(rows, name)) for name in names],
         names=names,
         rows=rows,
-        metrics=[{"name": name, "rows": _compared(rows, names, name, better.get(name))} for name in metrics],
+        plots=[(plot.y, _svg(draw([row.flat() for row in rows], plot))) for plot in comparison_plots(rows)],
+        headlines=[_table_of(rows, names, name, better) for name in headlines],
+        details=[_table_of(rows, names, name, better) for name in others_of],
         failures=[row.status for row in rows if row.status != "finished"],
         changes=changes,
     )
 
 
+def _table_of(
+    rows: Sequence[ComparisonRow], names: Sequence[str], metric: str, better: Mapping[str, bool | None]
+) -> dict[str, object]:
+    return {"name": metric, "rows": _compared(rows, names, metric, better.get(metric))}
+
+
+def _svg(figure: Figure) -> str:
+    """A plot as the source of an image, which needs no file beside the page."""
+    content = BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{b64encode(content.getvalue()).decode()}"
+
+
 def _compared(
     rows: Sequence[ComparisonRow], names: Sequence[str], metric: str, higher_is_better: bool | None
 ) -> list[dict[str, object]]:
-    """One metric of all rows, each with the place of its interval between the lowest and the highest."""
+    """One metric of all rows, each with the place of its interval on a scale from 0 to 1, or a wider one."""
     having = [row for row in rows if metric in row.metrics]
     ends = [
         v for row in having for v in (row.metrics[metric].low, row.metrics[metric].high) if np.isfinite(v)
     ]
-    start, span = (min(ends), max(max(ends) - min(ends), 1e-9)) if ends else (0.0, 1.0)
+    start = min([0.0, *ends])
+    span = max([1.0, *ends]) - start
     found = []
     for row in having:
         value, gain, p = (
@@ -121,6 +152,7 @@ def _compared(
                 else None,
                 "difference": gain,
                 "p": p,
+                "few": gain is not None and np.isfinite(p) and gain.clusters < _FEWEST,
                 "style": ("better" if (gain.mean > 0) == higher_is_better else "worse")
                 if sure and gain is not None
                 else "",

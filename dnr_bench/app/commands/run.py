@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dnr_bench.app.command_line import composition_error, first_line, interruption, report
 from dnr_bench.app.composition import UNCOMPOSED, register_installed_configs
-from dnr_bench.app.multirun import PARENT_VARIABLE, VARIED_VARIABLE, close_open_parents
+from dnr_bench.app.multirun import PARENT_VARIABLE, VARIED_VARIABLE, Turn, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
@@ -37,6 +37,7 @@ class _Job:
         self.overrides = [str(word) for word in settings.overrides.task]
         self.choices = {str(group): str(choices[group]) for group in config if group in choices}
         self.parent = os.environ.get(PARENT_VARIABLE)
+        self.turn = Turn.of(settings.job.num) if self.parent is not None else None
         self.started = time.time()
         self.record: RunRecord | None = None
 
@@ -55,7 +56,8 @@ class _Job:
         from dnr_bench.outputs.console import console, escaped
 
         out, config, folder = console(), self.config, self.folder
-        out.rule(f"dnr_bench: {escaped(self.title)}", align="left")
+        turn = f"[{self.turn.number}/{self.turn.n_jobs}] " if self.turn else ""
+        out.rule(escaped(f"dnr_bench: {turn}{self.title}"), align="left")
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
@@ -93,7 +95,7 @@ class _Job:
             if (folder / "report.html").exists():
                 print_page(folder / "report.html", out)
         else:
-            print_job(result, folder, out)
+            print_job(result, folder, self.turn.left(time.time()) if self.turn else "", out)
         logged = self.record.finish(result, folder)
         if logged and self.parent is None:
             tracker, run_id = logged
