@@ -24,7 +24,8 @@ def test_a_number_has_one_form(value: object, shown: str) -> None:
 
 
 def test_group_choices_and_settings_are_parameters() -> None:
-    config = {"scorer": {"_target_": "a.B", "k": 5.0}, "blur": 0.0, "neurons": {"layers": ["fc"]}}
+    scorer = {"_target_": "a.B", "k": 5.0}
+    config = {"scorer": scorer, "blur": 0.0, "neurons": {"layers": ["fc"]}, "method": {"scorer": scorer}}
     found = {param.key: param.value for param in params_of(config, {"scorer": "topk_log"})}
     assert found == {"scorer": "topk_log", "scorer.k": "5", "blur": "0", "neurons.layers": '["fc"]'}
 

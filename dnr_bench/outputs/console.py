@@ -229,7 +229,7 @@ def print_link(place: Place, run_id: str, experiment_id: str, console: Console, 
     """Where to look at the run; `jobs`: of a multirun at charts of its jobs."""
     page = f"#/experiments/{experiment_id}/runs"
     page += f"?viewStateShareKey={run_id}&compareRunsMode=CHART" if jobs else f"/{run_id}"
-    what = "these runs" if jobs else "this run"
+    what, are = ("these runs", "are") if jobs else ("this run", "is")
     if place.is_server:
         address = f"{place.shown.rstrip('/')}/{page}"
         console.print(f"MLflow shows {what} at\n  {escaped(address)}", soft_wrap=True)
@@ -239,7 +239,7 @@ def print_link(place: Place, run_id: str, experiment_id: str, console: Console, 
     command = "make ui" if usual and in_checkout else "dnr-bench ui" if usual else f"dnr-bench ui {mlruns}"
     if place.database != mlruns.resolve() / "mlflow.db":
         command = f"MLFLOW_TRACKING_URI={place.shown} dnr-bench ui"
-    console.print(f"[bold]{escaped(command)}[/bold] opens MLflow; {what} is then at", soft_wrap=True)
+    console.print(f"[bold]{escaped(command)}[/bold] opens MLflow; {what} {are} then at", soft_wrap=True)
     console.print(f"  http://127.0.0.1:5000/{page}", soft_wrap=True)
 
 

@@ -37,6 +37,9 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
             of_series.sort(key=lambda row: float(row[plot.x]))
         _draw_series(axes, of_series, plot, name, to_scale)
     axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
+    lowest, highest = axes.dataLim.intervaly
+    if lowest >= 0 and highest <= 1:  # plots of shares look alike only on one scale
+        axes.set_ylim(-0.02, 1.02)
     if not to_scale:
         axes.tick_params(axis="x", rotation=30)
         for label in axes.get_xticklabels():

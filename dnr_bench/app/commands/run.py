@@ -56,8 +56,8 @@ class _Job:
         from dnr_bench.outputs.console import console, escaped
 
         out, config, folder = console(), self.config, self.folder
-        turn = f"[{self.turn.number}/{self.turn.n_jobs}] " if self.turn else ""
-        out.rule(escaped(f"dnr_bench: {turn}{self.title}"), align="left")
+        title = f"[{self.turn.number}/{self.turn.n_jobs}] {self.name}" if self.turn else self.title
+        out.rule(escaped(f"dnr_bench: {title}"), align="left")
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run

@@ -82,16 +82,19 @@ def _total(values: Sequence[float | None]) -> float | None:
 def params_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[Param]:
     """The member of each config group under the group's name, and all settings by dotted names.
 
-    A number has one form, however it was written: a chart's axis would take 0 and 0.0 for two values.
+    What a part takes over from the top of the config (its scorer, the device) is there once. A number has one
+    form, however it was written: a chart's axis would take 0 and 0.0 for two values.
     """
-    return param_entries({**choices, **_flat(config)})
+    return param_entries({**choices, **_flat(config, config)})
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(config: Mapping[str, Any], top: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in config.items():
+        if prefix and key in top and top[key] == value:
+            continue
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= _flat(value, top, f"{prefix}{key}.")
         elif key != "_target_":  # the member of its group stands for it, and config.yaml has everything
             found[f"{prefix}{key}"] = shown_value(value)
     return found

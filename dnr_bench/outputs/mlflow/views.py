@@ -41,10 +41,14 @@ def view_of_jobs(parent: str, axis: str, series: Sequence[str], metrics: Sequenc
     return json.dumps(
         {
             "searchFilter": f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'",
+            # sorted by date, the page would fold the jobs into the parent, and chart the parent's values
+            "orderByKey": f"metrics.`{shown[0]}`" if shown else "attributes.`Run Name`",
+            "orderByAsc": False,
             "selectedColumns": ["attributes.`Source`", *columns],
             "compareRunCharts": charts,
+            "isAccordionReordered": True,  # else sections of the page's own come first
             "compareRunSections": [
-                {"uuid": _SECTION, "name": f"over {axis}", "display": True, "isReordered": False,
+                {"uuid": _SECTION, "name": f"over {axis}", "display": True, "isReordered": True,
                  "deleted": False, "isGenerated": False}
             ],
             "runsHiddenMode": "SHOW_ALL",
