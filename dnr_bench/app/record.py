@@ -87,7 +87,7 @@ class RunRecord:
             yield
         finally:
             done.set()
-            thread.join()
+            thread.join(_TOLD_EVERY)  # a server that does not answer is not waited for
 
     def finish(self, result: RunResult, folder: Path) -> tuple[Tracker, str] | None:
         """Log a result that is on disk; returns where it is, None for jobs whose multirun is not in MLflow.
