@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 PARENT_VARIABLE = "DNR_BENCH_PARENT_RUN"
 #: Carries the settings in which the jobs differ, for their names.
 VARIED_VARIABLE = "DNR_BENCH_VARIED"
-
-
 #: Carries how many jobs there are, and since when they run (seconds since 1970).
 JOBS_VARIABLE = "DNR_BENCH_JOBS"
 

@@ -115,7 +115,7 @@ class BlipCaptioner:
 
 def _check_family(path: Path, family: Family, checkpoint: str) -> None:
     """Raises `UsageError`, before anything is loaded, for a folder of another kind of model."""
-    kind = config_value(path, "model_type", f"checkpoint={checkpoint!r} is no captioner")
+    kind = config_value(path, "model_type", str, f"checkpoint={checkpoint!r} is no captioner")
     if kind != family:
         raise UsageError(f"checkpoint={checkpoint!r} is a model of type {kind!r}, not {family!r}")
 

@@ -86,7 +86,7 @@ def _best_layer(checkpoint: str) -> int | None:
 
 
 def _checked(layer: int | None, checkpoint: str, path: Path) -> int:
-    n_layers = int(config_value(path, "num_hidden_layers", f"checkpoint={checkpoint!r} is no BERT"))
+    n_layers = config_value(path, "num_hidden_layers", int, f"checkpoint={checkpoint!r} is no BERT")
     if layer is None or not 1 <= layer <= n_layers:
         raise UsageError(f"layer={layer} must lie in 1..{n_layers} for checkpoint={checkpoint!r}")
     return layer

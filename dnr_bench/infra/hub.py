@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.fingerprints import checkpoint_path, directory_digest
 from dnr_bench.infra.shipped import EMBEDDED
+
+T = TypeVar("T")
 
 #: What is never fetched: weights in formats that need pickle, or are for other frameworks.
 _LEFT_OUT = (
@@ -34,10 +36,10 @@ def model_directory(checkpoint: str) -> tuple[Path, str]:
     return snapshot, snapshot.name  # the commit
 
 
-def config_value(directory: Path, key: str, refusal: str) -> Any:
-    """A value of a model's config.json; without one `UsageError` says `refusal` and why."""
+def config_value(directory: Path, key: str, kind: Callable[[Any], T], refusal: str) -> T:
+    """A value of a model's config.json as `kind`; without such a one `UsageError` says `refusal` and why."""
     try:
-        return json.loads((directory / "config.json").read_text(encoding="utf-8"))[key]
+        return kind(json.loads((directory / "config.json").read_text(encoding="utf-8"))[key])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{refusal}: {error!r}") from error
 

@@ -1,4 +1,4 @@
-"""Text files of the user's."""
+"""Text files of the user's, and text of others for people to read."""
 
 from __future__ import annotations
 
@@ -62,3 +62,16 @@ def csv_rows(text: str, columns: Sequence[str], where: str) -> Iterator[tuple[in
                 yield reader.line_num, cells
     except csv.Error as error:
         raise UsageError(f"{where}, line {reader.line_num}: {error}") from error
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; nothing where there are no rows."""
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n\n"
+
+
+def _cell(text: str) -> str:
+    """Text of a model's or a user's, which must not end a cell or become HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

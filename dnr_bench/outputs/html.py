@@ -86,7 +86,7 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
         if job.result is not None
         for name, metric in job.result.metrics.items()
     }
-    headlines = headlines_of(rows)
+    headlines, flat = headlines_of(rows), [row.flat() for row in rows]
     others_of = list(dict.fromkeys(name for row in rows for name in row.metrics if name not in headlines))
     first, *others = grouped(jobs)
     changes = [
@@ -101,7 +101,7 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
         values=[(name, values_of(rows, name)) for name in names],
         names=names,
         rows=rows,
-        plots=[(plot.y, _svg(draw([row.flat() for row in rows], plot))) for plot in comparison_plots(rows)],
+        plots=[(plot.y, _svg(draw(flat, plot))) for plot in comparison_plots(rows)],
         headlines=[_table_of(rows, names, name, better) for name in headlines],
         details=[_table_of(rows, names, name, better) for name in others_of],
         failures=[row.status for row in rows if row.status != "finished"],

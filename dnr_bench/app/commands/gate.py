@@ -38,6 +38,7 @@ from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
 from dnr_bench.infra.shipped import CONF, config_members
+from dnr_bench.infra.text_files import markdown_table
 from dnr_bench.outputs.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
@@ -349,7 +350,7 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
     if falls:
         out.print(f"where {worst} fell ({len(falls)} neurons):")
         out.print(changed)
-    return _markdown(columns, rows) + _markdown(("neuron", "truth", "was", "is"), falls)
+    return markdown_table(columns, rows) + markdown_table(("neuron", "truth", "was", "is"), falls)
 
 
 def _write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
@@ -369,15 +370,3 @@ def _write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
         else:
             ElementTree.SubElement(case, "system-out").text = told
     ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n\n"
-
-
-def _cell(text: str) -> str:
-    """Text of a model's or a user's, which must not end a cell or become HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -147,13 +147,13 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
         activations = [drawing.activations[neuron.layer][:, neuron.unit] for drawing in of_neuron]
         highest = highest_images(activations, session.exemplar_settings.n)
         best[neuron] = [(of_neuron[concept].concept, image) for concept, image in highest]
-    chosen = list(dict.fromkeys(concept for of_neuron in best.values() for concept, _ in of_neuron))
-    shown = _Shown([session.drawn(concept) for concept in chosen])
+    chosen = dict.fromkeys(concept for of_neuron in best.values() for concept, _ in of_neuron)
+    shown, places = _Shown([session.drawn(c) for c in chosen]), {c: place for place, c in enumerate(chosen)}
     return {
         neuron: [
             View(
-                shown.drawn[chosen.index(concept)].names[image],
-                partial(shown.image, chosen.index(concept), image),
+                shown.drawn[places[concept]].names[image],
+                partial(shown.image, places[concept], image),
                 None,
                 float(drawn[concept].activations[neuron.layer][image, neuron.unit]),
             )

@@ -9,6 +9,8 @@ from typing import Any
 
 from mlflow.entities import Metric, Param
 
+from dnr_bench.data.stages import StageCount
+from dnr_bench.infra.text_files import markdown_table
 from dnr_bench.results.comparison import ComparisonRow, best_row, headlines_of, varied_names
 from dnr_bench.results.schema import NeuronResult, RunResult, finite
 from dnr_bench.statistics.intervals import Estimate
@@ -34,13 +36,16 @@ def metrics_of(result: RunResult) -> list[Metric]:
             f"interval/{name}.low": result.metrics[name].low,
             f"interval/{name}.high": result.metrics[name].high,
         }
-    flat |= {f"stage/{name}": stage.seconds for name, stage in result.stages.items()}
-    flat |= _costs(result)
-    found = metric_entries(flat)
+    found = [*metric_entries(flat | _costs(result)), *stage_metrics(result.stages)]
     for name, curve in result.curves.items():
         now = int(time.time() * 1000)
         found += [Metric(section(name), value, now, step) for step, value in enumerate(curve, start=1)]
     return found
+
+
+def stage_metrics(stages: Mapping[str, StageCount]) -> list[Metric]:
+    """The seconds of each stage, so far or in all."""
+    return metric_entries({f"stage/{name}": count.seconds for name, count in stages.items()})
 
 
 def section(name: str) -> str:
@@ -62,6 +67,12 @@ def _costs(result: RunResult) -> dict[str, float | None]:
     return costs
 
 
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum; None where some are unknown."""
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None
+
+
 def metric_entries(values: Mapping[str, float | None]) -> list[Metric]:
     """Metrics of these values, without those that are not finite."""
     now = int(time.time() * 1000)
@@ -71,12 +82,6 @@ def metric_entries(values: Mapping[str, float | None]) -> list[Metric]:
 def param_entries(values: Mapping[str, object]) -> list[Param]:
     """Parameters of these values, cut to the length that MLflow shows."""
     return [Param(key, str(value)[:_MAX_PARAM]) for key, value in values.items()]
-
-
-def _total(values: Sequence[float | None]) -> float | None:
-    """The sum; None where some are unknown."""
-    known = [value for value in values if value is not None]
-    return float(sum(known)) if len(known) == len(values) else None
 
 
 def params_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[Param]:
@@ -174,21 +179,18 @@ def comparison_note(rows: Sequence[ComparisonRow]) -> str:
     """The jobs side by side in Markdown: what varied, and the first headline metrics with intervals."""
     varied, metrics = varied_names(rows), headlines_of(rows)[:_MOST_COLUMNS]
     best = best_row(rows, metrics[0]) if metrics else None
-    lines = [_row([*varied, *metrics]), _row(["---"] * (len(varied) + len(metrics)))]
+    lines = []
     for row in rows:
-        values = [f"`{row.overrides.get(name, '')}`" for name in varied]
+        # what is set in code shows no escapes
+        values = [f"`{row.overrides.get(name, '').replace('|', '/')}`" for name in varied]
         cells = [_estimate(row.metrics.get(name)) for name in metrics]
         if row is best:
             cells[0] = f"**{cells[0]}**"
-        if row.status != "finished":
-            cells = [row.status, *cells[1:]] if not row.metrics else cells
-        lines.append(_row([*values, *cells]))
+        if row.status != "finished" and not row.metrics:
+            cells = [row.status, *cells[1:]]
+        lines.append([*values, *cells])
     note = "Mean over neurons and its 95% interval; bold: the best of the first metric."
-    return "\n".join([*lines, "", note])
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"{markdown_table([*varied, *metrics], lines)}{note}"
 
 
 def _estimate(found: Estimate | None) -> str:

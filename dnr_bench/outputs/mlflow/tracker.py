@@ -36,6 +36,7 @@ from dnr_bench.outputs.mlflow.entries import (
     metrics_of_best,
     param_entries,
     section,
+    stage_metrics,
 )
 from dnr_bench.outputs.mlflow.places import VARIABLE, Place, prepared, unusable
 from dnr_bench.outputs.mlflow.views import TAG, view_of_jobs
@@ -152,8 +153,7 @@ class Tracker:
     def log_stages(self, run_id: str, counts: Mapping[str, StageCount]) -> None:
         """Log how far an open run is: the seconds of each stage so far."""
         with self._helpful():
-            seconds = {f"stage/{name}": count.seconds for name, count in counts.items()}
-            self.client.log_batch(run_id, metric_entries(seconds))
+            self.client.log_batch(run_id, stage_metrics(counts))
 
     def log_result(self, run_id: str, result: RunResult, folder: Path, choices: Mapping[str, str]) -> None:
         """Log a result, as metrics, tables and the files in `folder`, to an open run; close it.
