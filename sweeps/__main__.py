@@ -29,7 +29,7 @@ from dnr_bench.app.record import open_tracker
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members
-from dnr_bench.outputs.console import console, escaped, print_link
+from dnr_bench.outputs.terminal.console import console, duration, escaped, print_link
 from sweeps.results import StudyResult
 from sweeps.storage import Studies, shown
 
@@ -37,8 +37,8 @@ from sweeps.storage import Studies, shown
 _MOST = 10_000_000
 #: Settings that say where and how long, and not what.
 _ELSEWHERE = (
-    "paths", "n_trials", "worker", "storage", "study", "seed", "debug", "experiment_name", "hydra", "mlflow",
-    "report", "tracking",
+    "paths", "n_trials", "worker", "storage", "study", "seed", "verbose", "debug", "experiment_name", "hydra",
+    "mlflow", "report", "tracking",
 )  # fmt: skip
 
 
@@ -70,8 +70,9 @@ def main(words: Sequence[str]) -> int:
     where = config.storage or mlruns / "studies" / f"{name}.journal"
     typed = shlex.join(["dnr-bench", "study", *(w for w in overrides if not w.startswith("storage="))])
     studies = Studies(where, config.seed, config.worker, typed)
-    result = study.run(config, overrides, studies, name, config.n_trials)
     out = console()
+    out.rule(escaped(f"dnr_bench: study {kind}, {config.n_trials} trials"), align="left")
+    result = study.run(config, overrides, studies, name, config.n_trials)
     for table in result.shown:
         out.print(table)
     for advice in result.recommended:
@@ -99,6 +100,7 @@ def main(words: Sequence[str]) -> int:
         figures=result.figures,
         trials=sorted(result.trials, key=_value, reverse=True)[:nested],
     )
+    out.print(f"{len(result.trials)} trials in {duration(time.time() - started)}\n")
     print_link(tracker.place, run_id, tracker.experiment_id, out)
     return 0
 

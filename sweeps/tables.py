@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from dnr_bench.outputs.console import escaped
+from dnr_bench.outputs.terminal.console import escaped, number_column, plain_table, text_column
 from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import Difference
 from sweeps.results import Row, Rows
@@ -69,16 +68,15 @@ def _ends(found: Estimate) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=escaped(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    for place, name in enumerate(columns):
-        table.add_column(escaped(name), justify="right" if place else "left", no_wrap=bool(place))
+    table = plain_table(title)
+    text_column(table, columns[0])
+    for name in columns[1:]:
+        number_column(table, name)
     return table
 
 
 def _captioned(table: Table, caption: str) -> Table:
-    table.caption, table.caption_justify = caption, "left"
+    table.caption = caption
     return table
 
 

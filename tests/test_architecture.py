@@ -148,7 +148,7 @@ def test_importing_the_package_changes_nothing_in_the_process() -> None:
         "import dnr_bench\n"
         "assert not {'torch', 'hydra', 'mlflow'} & sys.modules.keys()\n"
         "assert dnr_bench.RunResult and dnr_bench.describe\n"
-        "import dnr_bench.outputs.console\n"
+        "import dnr_bench.outputs.terminal.console\n"
         "ours = [f for f in warnings.filters if 'dnr_bench' in str(f)]\n"
         "hooks = [h for h in sys.meta_path if 'jaxtyping' in type(h).__module__]\n"
         "assert not ours and not hooks and 'mlflow' not in sys.modules\n"

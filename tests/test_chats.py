@@ -33,7 +33,7 @@ from dnr_bench.data.chat import Answer, Question
 from dnr_bench.data.images import View
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.store import Store
-from dnr_bench.outputs.console import usage_line
+from dnr_bench.outputs.terminal.run import usage_line
 from dnr_bench.protocols import Captioner, Chat, Proposer, Summarizer
 from dnr_bench.results.schema import ChatUsage, RunResult
 from tests.helpers.building import build

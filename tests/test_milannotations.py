@@ -11,7 +11,7 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import print_result
+from dnr_bench.outputs.terminal.run import print_result
 from dnr_bench.shapes.world import CLASSES
 
 ROWS = [

@@ -12,7 +12,7 @@ from dnr_bench.data.explanation import Description, Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Table
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import print_result
+from dnr_bench.outputs.terminal.run import print_result
 from dnr_bench.shapes.target import hooked_network
 from evaluators.neuron_rank import NeuronRank, Order, rank, statistics
 from tests.conftest import built_run

@@ -135,7 +135,7 @@ def test_labels_without_network_and_images_end_well_with_a_page(
     done = command_line([*words, "probe=none", "neurons.layers=[l]", "evaluator=[]"])
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "report.html shows every neuron" in done.stdout
+    assert "Every neuron with its pictures" in done.stdout
     (page,) = (tmp_path / "mlruns").glob("runs/*/report.html")
     assert page.read_text().count('<article class="card"') == 3
 

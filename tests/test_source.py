@@ -170,7 +170,7 @@ def test_changed_code_of_a_stage_or_part_computes_anew(
     [
         ("dnr_bench/stages/activations.py", "\n# a comment\n"),
         ("dnr_bench/captioners/blip.py", "\n# a comment\n"),
-        ("dnr_bench/outputs/console.py", "\n_CHANGED = 1\n"),
+        ("dnr_bench/outputs/terminal/console.py", "\n_CHANGED = 1\n"),
         ("dnr_bench/infra/store.py", "\n_CHANGED = 1\n"),
         ("dnr_bench/scorers/topk.py", "\n_CHANGED = 1\n"),
         ("dnr_bench/generators/diffusion.py", "\n_CHANGED = 1\n"),

@@ -50,6 +50,7 @@ class TopLevel:
     dtype: Dtype
     experiment_name: str
     report: bool
+    verbose: bool
     debug: bool
     dry: bool
 

@@ -69,12 +69,13 @@ class ParentRun(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this before the first job."""
-        self.sweep = Path(config.hydra.sweep.dir)
+        self.sweep, self.verbose = Path(config.hydra.sweep.dir), bool(config.verbose)
         self.tracker: Tracker | None = None
-        values = swept(config.hydra.overrides.task)
+        self.words = [str(word) for word in config.hydra.overrides.task]
+        values = swept(self.words)
         os.environ[PARENT_VARIABLE] = ""
         os.environ[VARIED_VARIABLE] = " ".join(values)
-        os.environ[JOBS_VARIABLE] = f"{n_jobs(config.hydra.overrides.task)} {time.time()}"
+        os.environ[JOBS_VARIABLE] = f"{n_jobs(self.words)} {time.time()}"
         self.opened.append(self)
         try:
             self.tracker = open_tracker(config)
@@ -93,8 +94,9 @@ class ParentRun(Callback):
         Raises:
             RunError: MLflow does not take it.
         """
-        from dnr_bench.outputs.console import console, print_comparison, print_link
         from dnr_bench.outputs.html import without_page, write_comparison
+        from dnr_bench.outputs.terminal.console import console, print_link, print_page
+        from dnr_bench.outputs.terminal.multirun import print_comparison, print_next_multirun
 
         self.opened.remove(self)
         for name in (PARENT_VARIABLE, VARIED_VARIABLE, JOBS_VARIABLE):
@@ -108,7 +110,10 @@ class ParentRun(Callback):
         page = None
         with without_page("comparison.html"):
             page = write_comparison(rows, jobs, self.sweep)
-        print_comparison(rows, common_choices(jobs), console())
+        out = console()
+        print_comparison(rows, common_choices(jobs), out, self.verbose)
+        if page:
+            print_page(page, "The jobs side by side, with plots and the labels that changed", out)
         if self.tracker is None:
             raise NotLoggedError(f"MLflow has not got these runs; {kept(self.sweep)}")
         failures = {job.failure for job in jobs if job.failure is not None}
@@ -117,13 +122,9 @@ class ParentRun(Callback):
             self.tracker.finish_parent(self.run_id, rows, page, status)
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(self.sweep)}") from error
-        print_link(
-            self.tracker.place,
-            self.run_id,
-            self.tracker.experiment_id,
-            console(),
-            jobs=axis_of(rows) is not None,
-        )
+        has_charts = axis_of(rows) is not None
+        print_link(self.tracker.place, self.run_id, self.tracker.experiment_id, out, has_charts)
+        print_next_multirun(self.words, out)
 
 
 def swept(words: Sequence[str]) -> dict[str, str]:

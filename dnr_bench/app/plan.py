@@ -18,7 +18,7 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError
 from dnr_bench.infra.files import writing
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
-from dnr_bench.outputs.console import escaped
+from dnr_bench.outputs.terminal.console import escaped
 from dnr_bench.session import Session
 
 #: For each stage what it counts, and the groups of settings that what it takes depends on.
@@ -35,7 +35,7 @@ _STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 #: Settings that change how much there is to do, and not how fast it goes.
 _SIZES = ("seed", "n_images", "path", "split", "captions", "labels", "store")
 #: Settings that change nothing that is computed.
-_ELSEWHERE = ("report", "experiment_name", "debug", "dry", "paths", "tracking", "store", "hydra")
+_ELSEWHERE = ("report", "experiment_name", "verbose", "debug", "dry", "paths", "tracking", "store", "hydra")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dnr_bench.infra.files import writing
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.comparison import (
+    FEWEST_TO_TEST,
     ComparisonRow,
     Job,
     Outcome,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SURE = 0.05
-#: With fewer neurons no sign-flip test can give a P below that, whatever the differences are.
-_FEWEST = 6
 #: Pieces of a page that are written together.
 _TOGETHER = 100
 
@@ -152,7 +151,7 @@ def _compared(
                 else None,
                 "difference": gain,
                 "p": p,
-                "few": gain is not None and np.isfinite(p) and gain.clusters < _FEWEST,
+                "few": gain is not None and np.isfinite(p) and gain.clusters < FEWEST_TO_TEST,
                 "style": ("better" if (gain.mean > 0) == higher_is_better else "worse")
                 if sure and gain is not None
                 else "",

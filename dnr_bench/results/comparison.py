@@ -32,6 +32,8 @@ _CHOSEN = ("experiment", "+experiment", "evaluator")
 _UNTOLD = ("paths.", "hydra.", "tracking.", "report", "debug", "verbose", "device", "experiment_name")
 #: Why a job has no result that left no note.
 INTERRUPTED = "interrupted"
+#: With fewer neurons no sign-flip test gives a P below .05, whatever the differences are.
+FEWEST_TO_TEST = 6
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dnr_bench.app.parts import PartBuilder
 from dnr_bench.data.captions import Captions
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import console
+from dnr_bench.outputs.terminal.console import console
 from dnr_bench.protocols import Summarizer, TextEncoder, judged_by, knows
 from dnr_bench.statistics.intervals import estimate
 from evaluators.milannotations import read_annotations

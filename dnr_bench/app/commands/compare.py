@@ -16,13 +16,19 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import console, escaped, print_link
+from dnr_bench.outputs.terminal.console import (
+    console,
+    escaped,
+    number_column,
+    plain_table,
+    print_link,
+    text_column,
+)
 from dnr_bench.results.comparison import (
     Job,
     changed_labels,
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
 _SHOWN_P = 0.05
+#: Columns for terminals of at least so many characters.
+_WIDE, _WIDE_ONLY = 100, ("effect", "detectable")
 
 
 @dataclass(frozen=True)
@@ -210,46 +218,53 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
     if len(sides) == 2:
         out.print(f"before: [bold]{escaped(sides[0].name)}[/bold]", soft_wrap=True)
         out.print(f"after:  [bold]{escaped(sides[1].name)}[/bold]", soft_wrap=True)
-        out.print(_table(None, ["metric"], [([c.metric], c) for c in comparisons]))
+        out.print(_table("", ["metric"], [([c.metric], c) for c in comparisons], out.width >= _WIDE))
     else:
         differing = {c.metric for c in comparisons if c.p_holm < _SHOWN_P}
         for metric in (name for name in metrics if name in differing):
             rows = [([c.before, c.after], c) for c in comparisons if c.metric == metric]
-            out.print(_table(metric, ["before", "after"], rows))
+            out.print(_table(metric, ["before", "after"], rows, out.width >= _WIDE))
         others = [name for name in metrics if name not in differing]
         out.print(f"No pair differs at P < {_SHOWN_P} in: {', '.join(others) or '–'}", soft_wrap=True)
     out.print(
-        "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics\n"
-        "of a single pair (Holm), – where nothing was tested; effect in standard deviations of the\n"
-        "differences; detectable: what so many neurons show in 80 of 100 experiments; n: neurons (clusters\n"
-        "of those with one label), or classes, pairs, images. Green: better, red: worse, at"
-        f" P < {_SHOWN_P}.\n",
+        "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics"
+        " of a single pair (Holm), – where nothing was tested; effect in standard deviations of the"
+        " differences; detectable: what so many neurons show in 80 of 100 experiments (both in terminals of"
+        f" {_WIDE} columns, and in MLflow); n: neurons (clusters of those with one label), or classes,"
+        f" pairs, images. Green: better, red: worse, at P < {_SHOWN_P}.\n",
         style="dim",
     )
 
 
 def _table(
-    title: str | None, names: Sequence[str], rows: Sequence[tuple[list[str], PairwiseDifference]]
+    title: str, names: Sequence[str], rows: Sequence[tuple[list[str], PairwiseDifference]], wide: bool
 ) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    """A row per comparison; what needs a wide terminal is in MLflow's table, too."""
+    table = plain_table(title)
     for name in names:
-        table.add_column(name, overflow="fold")
-    for name in ("before", "after", "difference", "95% interval", "P", "effect", "detectable", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+        text_column(table, name)
+    columns = ["before", "after", "difference", "95% interval", "P", *_WIDE_ONLY, "n"]
+    shown = [name for name in columns if wide or name not in _WIDE_ONLY]
+    for name in shown:
+        number_column(table, name)
     for cells, comparison in rows:
-        f, style = comparison.found, _style(comparison)
-        table.add_row(
-            *map(escaped, cells),
-            f"{f.before:.3f}",
-            f"{f.after:.3f}",
-            f"[{style}]{f.mean:+.3f}[/{style}]",
-            "one cluster" if isnan(f.low) else f"{f.low:+.3f} to {f.high:+.3f}",
-            "–" if isnan(comparison.p_holm) else f"{comparison.p_holm:.2g}",
-            "–" if isnan(f.effect) else f"{f.effect:+.2f}",
-            "–" if isnan(f.detectable) else f"{f.detectable:.3f}",
-            f"{f.n} ({f.clusters})",
-        )
+        of_row = _cells(comparison)
+        table.add_row(*map(escaped, cells), *(of_row[name] for name in shown))
     return table
+
+
+def _cells(comparison: PairwiseDifference) -> dict[str, str]:
+    f, style = comparison.found, _style(comparison)
+    return {
+        "before": f"{f.before:.3f}",
+        "after": f"{f.after:.3f}",
+        "difference": f"[{style}]{f.mean:+.3f}[/{style}]",
+        "95% interval": "one cluster" if isnan(f.low) else f"{f.low:+.3f} to {f.high:+.3f}",
+        "P": "–" if isnan(comparison.p_holm) else f"{comparison.p_holm:.2g}",
+        "effect": "–" if isnan(f.effect) else f"{f.effect:+.2f}",
+        "detectable": "–" if isnan(f.detectable) else f"{f.detectable:.3f}",
+        "n": f"{f.n} ({f.clusters})",
+    }
 
 
 def _style(comparison: PairwiseDifference) -> str:

@@ -39,7 +39,7 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
 from dnr_bench.infra.shipped import CONF, config_members
 from dnr_bench.infra.text_files import markdown_table
-from dnr_bench.outputs.console import console, escaped
+from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.console import console, print_link
+from dnr_bench.outputs.terminal.console import console, print_link
 from dnr_bench.results.comparison import (
     Job,
     Outcome,

@@ -53,7 +53,7 @@ class _Job:
 
     def run(self) -> None:
         """Describe, evaluate, write, print, log."""
-        from dnr_bench.outputs.console import console, escaped
+        from dnr_bench.outputs.terminal.console import console, escaped
 
         out, config, folder = console(), self.config, self.folder
         title = f"[{self.turn.number}/{self.turn.n_jobs}] {self.name}" if self.turn else self.title
@@ -62,14 +62,11 @@ class _Job:
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
         from dnr_bench.infra.store_contents import noting_references
-        from dnr_bench.outputs.console import (
-            print_job,
-            print_link,
-            print_page,
-            print_result,
-        )
         from dnr_bench.outputs.html import without_page, write_report
         from dnr_bench.outputs.pictures import take_pictures
+        from dnr_bench.outputs.terminal.console import print_link, print_page
+        from dnr_bench.outputs.terminal.multirun import print_job
+        from dnr_bench.outputs.terminal.run import print_next_run, print_result
 
         settings = build_run(config, self.overrides)
         if config.dry:
@@ -91,15 +88,18 @@ class _Job:
                 with without_page("report.html"):
                     write_report(result, take_pictures(result, session, folder), folder)
         if self.parent is None:
-            print_result(result, folder, self.choices, out)
-            if (folder / "report.html").exists():
-                print_page(folder / "report.html", out)
+            print_result(result, folder, self.choices, out, config.verbose)
         else:
-            print_job(result, folder, self.turn.left(time.time()) if self.turn else "", out)
+            left = self.turn.left(time.time()) if self.turn else ""
+            print_job(result, folder, left, out, config.verbose)
         logged = self.record.finish(result, folder)
-        if logged and self.parent is None:
-            tracker, run_id = logged
-            print_link(tracker.place, run_id, tracker.experiment_id, out)
+        if self.parent is None:
+            if (folder / "report.html").exists():
+                print_page(folder / "report.html", "Every neuron with its pictures", out)
+            if logged:
+                tracker, run_id = logged
+                print_link(tracker.place, run_id, tracker.experiment_id, out)
+            print_next_run(self.overrides, self.choices, out)
         if reason := result.nothing_labeled:
             raise RunError(f"no neuron got a candidate concept: {reason}")
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store_contents import Entry, entries, oldest, references, remove, unused
-from dnr_bench.outputs.console import console, escaped
+from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

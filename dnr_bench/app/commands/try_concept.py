@@ -25,7 +25,7 @@ from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.neuron_names import parse_neuron
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
-from dnr_bench.outputs.console import console, escaped
+from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.statistics.matching import mid_rank
 
 
