@@ -16,7 +16,9 @@ import pytest
 from dnr_bench.app.commands.report import main
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.outputs.html import without_page, write_comparison, write_report
+from dnr_bench.outputs.pages.multirun import write_comparison
+from dnr_bench.outputs.pages.page import without_page
+from dnr_bench.outputs.pages.run import write_report
 from dnr_bench.outputs.pictures import MOST, SIZE, Pictures, Strip, Tile, take_pictures
 from dnr_bench.results.comparison import Outcome, compare, read_job
 from dnr_bench.results.schema import RunResult

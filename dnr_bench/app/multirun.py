@@ -94,7 +94,8 @@ class ParentRun(Callback):
         Raises:
             RunError: MLflow does not take it.
         """
-        from dnr_bench.outputs.html import without_page, write_comparison
+        from dnr_bench.outputs.pages.multirun import write_comparison
+        from dnr_bench.outputs.pages.page import without_page
         from dnr_bench.outputs.terminal.console import console, print_link, print_page
         from dnr_bench.outputs.terminal.multirun import print_comparison, print_next_multirun
 

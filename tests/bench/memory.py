@@ -16,7 +16,7 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
 from dnr_bench.infra.store import Store
-from dnr_bench.outputs.html import write_report
+from dnr_bench.outputs.pages.run import write_report
 from dnr_bench.outputs.pictures import take_pictures
 from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.preprocessing import Preprocessing

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnr_bench.app.command_line import CommandParser
-from dnr_bench.outputs.html import write_report
+from dnr_bench.outputs.pages.run import write_report
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.results.schema import RunResult
 

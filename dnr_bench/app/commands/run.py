@@ -62,7 +62,8 @@ class _Job:
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
         from dnr_bench.infra.store_contents import noting_references
-        from dnr_bench.outputs.html import without_page, write_report
+        from dnr_bench.outputs.pages.page import without_page
+        from dnr_bench.outputs.pages.run import write_report
         from dnr_bench.outputs.pictures import take_pictures
         from dnr_bench.outputs.terminal.console import print_link, print_page
         from dnr_bench.outputs.terminal.multirun import print_job

@@ -67,7 +67,8 @@ def print_result(
 
 def print_next_run(words: Sequence[str], choices: Mapping[str, str], console: Console) -> None:
     """The run's own words, with something varied; choices: the run's members of config groups."""
-    if any(word.startswith("scorer=") for word in words) or choices.get("generator") == "none":
+    scored = choices.get("method", "describe") == "describe" and choices.get("generator") != "none"
+    if not scored or any(word.startswith("scorer=") for word in words):
         rest = [word for word in words if not word.startswith("seed=")]
         print_next("three seeds side by side", ["-m", *rest, "seed=0,1,2"], console)
     else:
@@ -192,7 +193,7 @@ def _metric_table(result: RunResult, shown: Mapping[str, MetricResult], verbose:
 
 
 def _notes(result: RunResult, shown: Mapping[str, MetricResult], verbose: bool) -> list[str]:
-    """Where labels that cost nothing do as well; with `verbose` also what the columns mean, and the judges."""
+    """Where labels that cost nothing do as well; with `verbose` also what columns mean, and the judges."""
     notes = []
     for control, does in _COSTLESS.items():
         if names := [name for name in result.beaten_by(control) if name in shown]:

@@ -1,0 +1,1 @@
+"""HTML pages: one for a run, one for a multirun; everything in them is escaped."""
