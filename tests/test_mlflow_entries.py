@@ -8,9 +8,10 @@ from math import nan
 import pytest
 
 from dnr_bench.app.multirun import JOBS_VARIABLE, Turn, n_jobs, swept
-from dnr_bench.outputs.mlflow.entries import comparison_note, metrics_of_best, params_of, shown_value
+from dnr_bench.outputs.mlflow.entries import comparison_note, metrics_of_best, params_of
 from dnr_bench.outputs.mlflow.views import view_of_jobs
 from dnr_bench.results.comparison import ComparisonRow, Outcome, best_row, sweep_name
+from dnr_bench.results.settings import shown_value
 from dnr_bench.statistics.intervals import Estimate
 
 

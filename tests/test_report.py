@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -15,14 +14,16 @@ import pytest
 
 from dnr_bench.app.commands.report import main
 from dnr_bench.app.run import RunConfig, run
+from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.multirun import write_comparison
 from dnr_bench.outputs.pages.page import without_page
-from dnr_bench.outputs.pages.run import write_report
+from dnr_bench.outputs.pages.run import Side, write_pair, write_report
 from dnr_bench.outputs.pictures import MOST, SIZE, Pictures, Strip, Tile, take_pictures
 from dnr_bench.results.comparison import Outcome, compare, read_job
 from dnr_bench.results.schema import RunResult
-from tests.helpers.results import result
+from dnr_bench.statistics.histograms import histograms
+from tests.helpers.results import neuron, result
 
 BuildRun = Callable[..., RunConfig]
 HOSTILE = "<script>document.title='owned'</script>"
@@ -43,8 +44,7 @@ def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
     of_run = RunResult.read(page.parent)
     assert html.count('<article class="card"') == len(of_run.neurons)
     assert of_run.neurons
-    for neuron in of_run.neurons:
-        assert neuron.name in html
+    assert all(one.name in html for one in of_run.neurons)
     assert of_run.metrics
     for name, metric in of_run.metrics.items():
         assert name in html
@@ -179,91 +179,78 @@ def test_a_multiruns_page_has_its_metrics_and_the_labels_that_changed(comparison
     assert f"{results[1].metrics['planted.exact'].mean:.3f}" in html
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Headless Chromium (Debian packages chromium and chromium-driver)."""
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or chromium is None:
-        pytest.skip("no chromium and chromedriver here")
-    from selenium.webdriver import Chrome, ChromeOptions
-    from selenium.webdriver.chrome.service import Service
-
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = Chrome(options=options, service=Service(executable_path=driver))
-    found.set_window_size(1200, 900)
-    yield found
-    found.quit()
+def test_changed_labels_link_into_the_pages_of_jobs_that_have_one(comparison: Path) -> None:
+    folder = comparison.parent
+    (folder / "1" / "report.html").write_text("<p>a page</p>")
+    jobs = [read_job(folder / str(i)) for i in range(2)]
+    html = write_comparison(compare(jobs), jobs, folder).read_text()
+    assert 'href="1/report.html#' in html
+    assert 'href="0/report.html#' not in html  # it has none
 
 
-def shown(browser) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll('.card')].filter(c => !c.hidden)"
-        ".map(c => c.querySelector('.name').textContent)"
-    )
+def test_two_runs_stand_side_by_side(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = comparison.parent
+    assert main([str(folder / "0"), str(folder / "1")]) == 0
+    page = folder / "0" / "side_by_side.html"
+    assert str(page) in capsys.readouterr().out
+    html = page.read_text()
+    assert "<td>scorer</td>" not in html  # the jobs of this test noted no choices
+    results = [RunResult.read(folder / str(i)) for i in range(2)]
+    pairs = zip(results[0].neurons, results[1].neurons, strict=True)
+    changed = sum(a.labels != b.labels for a, b in pairs)
+    assert html.count('data-states="changed') == changed
+    assert f'value="changed">changed ({changed})' in html
 
 
-def press(browser, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def test_the_page_works_in_a_browser(browser, page: Path) -> None:
-    browser.get(page.as_uri())
-    assert browser.title != "owned"
-    everyone = shown(browser)
-    assert len(everyone) == 11
-    sizes = browser.execute_async_script(
-        """const done = arguments[0], names = new Set();
-        for (const tile of document.querySelectorAll('.tile'))
-          for (const name of [tile.className.split(' ')[1], tile.dataset.where]) if (name) names.add(name);
-        Promise.all([...names].map(name => new Promise(resolve => {
-          const probe = document.createElement('i'); probe.className = name; document.body.append(probe);
-          const url = getComputedStyle(probe).backgroundImage.slice(5, -2); probe.remove();
-          const image = new Image();
-          image.onload = () => resolve(image.naturalWidth); image.onerror = () => resolve(0); image.src = url;
-        }))).then(done);"""
-    )
-    assert len(sizes) > 20
-    assert all(width >= 4 * SIZE for width in sizes)
-    press(browser, "/", "striped")
-    some = shown(browser)
-    assert 0 < len(some) < len(everyone)
-    assert "concepts:9" in some
-    choose = "state.value = '{}'; state.dispatchEvent(new Event('input'))"
-    browser.execute_script("search.value = '';" + choose.format("wrong"))
-    wrong = browser.find_elements("css selector", ".card:not([hidden]) .bad")
-    assert len(wrong) == len(shown(browser))
-    browser.execute_script(choose.format(""))
-    browser.execute_script("sort.value = 'planted.attribute_f1'; sort.dispatchEvent(new Event('input'))")
-    values = browser.execute_script(
-        "return [...list.children].map(c => values.get(c)['planted.attribute_f1'])"
-    )
-    known = [value for value in values if value is not None]
-    assert known == sorted(known)
-    assert values[: len(known)] == known
-    press(browser, "\ue00c")  # Escape leaves the search field
-    press(browser, "j", "j", "k")
-    assert browser.execute_script("return document.activeElement === list.children[0]")
-    tile = browser.find_element("css selector", "[data-where]")
-    before = tile.get_attribute("class")
-    press(browser, "w")
-    assert tile.get_attribute("class") != before
-    paper = "return getComputedStyle(document.body).backgroundColor"
-    light = browser.execute_script(paper)
-    browser.find_element("id", "theme").click()
-    assert browser.execute_script(paper) != light
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+def test_a_neuron_that_only_one_of_two_runs_has_is_shown(tmp_path: Path) -> None:
+    one = result([neuron(0, ["red"], {})], {})
+    two = result([neuron(0, ["blue"], {}), neuron(1, ["green"], {})], {})
+    first, second = (Side(run, Pictures(), name, {}, name) for run, name in ((one, "a"), (two, "b")))
+    html = write_pair(first, second, tmp_path / "pair.html").read_text()
+    assert html.count('<article class="card"') == 2
+    assert "not in this run" in html
 
 
-def test_the_comparison_works_in_a_browser(browser, comparison: Path) -> None:
-    browser.get(comparison.as_uri())
-    count = browser.find_element("id", "count")
-    total = int(count.text.split()[-1])
-    browser.find_element("id", "search").send_keys("no neuron is called so")
-    assert count.text == f"0 of {total}"
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+def test_many_pictures_stand_beside_the_page(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_run, pictures = RunResult.read(page.parent), Pictures.read(page.parent)
+    assert pictures.strips
+    within = page.read_text()
+    assert "data:image/webp" in within
+    monkeypatch.setattr("dnr_bench.outputs.pages.sheets._WITHIN", 1000)
+    monkeypatch.setattr("dnr_bench.outputs.pages.sheets._TOGETHER", 20_000)
+    beside = write_report(of_run, pictures, tmp_path)
+    assert "data:image/webp" not in beside.read_text()
+    sheets = sorted((tmp_path / "report_pictures").iterdir())
+    assert len(sheets) > 1
+    rules = "\n".join(sheet.read_text() for sheet in sheets)
+    assert rules.count("data:image/webp") == len(pictures.strips)
+    for name in {re.search(r"[0-9]+\.css", text) for text in beside.read_text().splitlines()} - {None}:
+        assert (tmp_path / "report_pictures" / name.group()).exists()
+    monkeypatch.undo()
+    write_report(of_run, pictures, tmp_path)
+    assert not (tmp_path / "report_pictures").exists()
+
+
+def test_the_truths_place_among_the_candidates_is_told(tmp_path: Path) -> None:
+    candidates = tuple(ScoredCandidate(text, "captions", 0.5) for text in ("red", "star or cross"))
+    neurons = [
+        neuron(0, ["red"], {}, truth="cross or star", candidates=candidates),
+        neuron(1, ["red"], {}, truth="blue", candidates=candidates),
+    ]
+    html = write_report(result(neurons, {}), Pictures(), tmp_path).read_text()
+    assert "truth: cross or star, candidate 2 of 2" in html
+    assert "truth: blue, not among its 2 candidates" in html
+
+
+def test_histograms_count_every_image_once() -> None:
+    values = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
+    values[:, 2] = 5.0
+    values[0, 1] = np.nan
+    found = histograms(values)
+    assert [sum(one.counts) for one in found] == [3000, 2999, 3000]
+    expected, _ = np.histogram(values[:, 0], bins=24)
+    assert np.abs(np.asarray(found[0].counts) - expected).sum() <= 4  # values at the edges of bins
+    assert found[0].low == pytest.approx(float(values[:, 0].min()))
+    assert found[2].counts[0] == 3000

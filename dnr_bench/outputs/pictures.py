@@ -31,6 +31,7 @@ from dnr_bench.session import Session, blocks
 from dnr_bench.stages.exemplars import probe_view
 from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import MOST, SIZE, Strip, small, stored_strip
+from dnr_bench.statistics.histograms import Histogram, histograms
 
 _NAME, _TILES = "pictures.zip", "tiles.json"
 _BOX_COLOR = (255, 60, 0)
@@ -50,11 +51,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Pictures:
-    """strips: by name. exemplars: by neuron. concepts: by neuron and by the candidate that they show."""
+    """strips: by name. exemplars: by neuron. concepts: by neuron and by the candidate that they show.
+
+    histograms: of each neuron's activations on the probing images.
+    """
 
     strips: Mapping[str, Strip] = field(default_factory=dict)
     exemplars: Mapping[str, tuple[Tile, ...]] = field(default_factory=dict)
     concepts: Mapping[str, Mapping[str, tuple[Tile, ...]]] = field(default_factory=dict)
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Keep them beside result.json."""
@@ -62,7 +67,7 @@ class Pictures:
             for name, strip in self.strips.items():
                 archive.writestr(f"{name}.webp", strip.webp)
             lengths = {name: strip.n for name, strip in self.strips.items()}
-            archive.writestr(_TILES, _listed(lengths, self.exemplars, self.concepts))
+            archive.writestr(_TILES, _listed(lengths, self.exemplars, self.concepts, self.histograms))
 
     @classmethod
     def read(cls, folder: Path) -> Pictures:
@@ -86,6 +91,7 @@ class Pictures:
                 _Strips(archive, lengths),
                 cattrs.structure(tiles["exemplars"], dict[str, tuple[Tile, ...]]),
                 cattrs.structure(tiles["concepts"], dict[str, dict[str, tuple[Tile, ...]]]),
+                cattrs.structure(tiles.get("histograms", {}), dict[str, Histogram]),
             )
         except Exception as error:  # whatever a file may hold, it is no file of pictures
             raise UsageError(
@@ -132,6 +138,7 @@ def _listed(
     lengths: Mapping[str, int],
     exemplars: Mapping[str, Sequence[Tile]],
     concepts: Mapping[str, Mapping[str, Sequence[Tile]]],
+    histograms: Mapping[str, Histogram],
 ) -> str:
     return json.dumps(
         {
@@ -141,6 +148,7 @@ def _listed(
                 name: {text: [asdict(tile) for tile in tiles] for text, tiles in of_one.items()}
                 for name, of_one in concepts.items()
             },
+            "histograms": {name: asdict(histogram) for name, histogram in histograms.items()},
         }
     )
 
@@ -167,8 +175,17 @@ def take_pictures(result: RunResult, session: Session, folder: Path) -> Pictures
             exemplars |= album.exemplars(of_block)
             if "images" in result.stages and session.store.images != "none":  # nothing is drawn for a page
                 concepts |= album.concepts(of_block)
-        archive.writestr(_TILES, _listed(album.lengths, exemplars, concepts))
+        archive.writestr(_TILES, _listed(album.lengths, exemplars, concepts, _histograms(shown, session)))
     return Pictures.read(folder)
+
+
+def _histograms(shown: Mapping[Neuron, NeuronResult], session: Session) -> dict[str, Histogram]:
+    """Of each neuron's activations on all probing images."""
+    found: dict[str, Histogram] = {}
+    for layer in dict.fromkeys(neuron.layer for neuron in shown):
+        of_units = histograms(session.activations(layer).values)
+        found |= {result.name: of_units[n.unit] for n, result in shown.items() if n.layer == layer}
+    return found
 
 
 @dataclass(frozen=True)

@@ -92,12 +92,26 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a multirun: its overrides, its result or failure, and its choice from each config group."""
+    """One job of a multirun: its overrides, its result or failure, and its choice from each config group.
+
+    folder: the name of its folder within that of the multirun; "" where it has none.
+    """
 
     overrides: Mapping[str, str]
     result: RunResult | None
     failure: str | None
     choices: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+    @property
+    def seed(self) -> str:
+        """The seed that it ran with, whether it was named or is the default one."""
+        config = self.result.config if self.result else {}
+        return self.overrides.get("seed", str(config.get("seed", "")))
+
+    def name(self, varied: Collection[str]) -> str:
+        """A short name: "topk_log · blur 2". varied: the settings that are told."""
+        return Outcome([f"{key}={value}" for key, value in self.overrides.items()], self.choices).name(varied)
 
 
 @dataclass(frozen=True)
@@ -247,7 +261,7 @@ def read_job(folder: Path) -> Job:
         return Job({"job": folder.name}, None, INTERRUPTED)
     if outcome.failure is not None:
         return Job(outcome.settings, None, outcome.failure)
-    return Job(outcome.settings, RunResult.read(folder), None, outcome.choices)
+    return Job(outcome.settings, RunResult.read(folder), None, outcome.choices, folder.name)
 
 
 def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
@@ -317,7 +331,7 @@ def judged_apart(jobs: Sequence[Job]) -> set[str]:
 def records_of(jobs: Sequence[Job], by_seed: bool = True) -> Records:
     """The scored items of finished jobs, each under its seed (unless `by_seed` is false) and name."""
     return {
-        (_seed(job) if by_seed else "", kind, item.name): item
+        (job.seed if by_seed else "", kind, item.name): item
         for job in jobs
         if job.result is not None
         for kind, item in scored_items(job.result)
@@ -333,12 +347,6 @@ def scored_items(result: RunResult) -> list[tuple[str, ScoredItem]]:
     neurons = [("neuron", ScoredItem(n.name, n.labels, n.values, n.truth)) for n in result.neurons]
     others = [(kind, ScoredItem(f"{kind}:{item}", (), found)) for (kind, item), found in values.items()]
     return [*neurons, *others]
-
-
-def _seed(job: Job) -> str:
-    """The seed that a job ran with, whether it was named or is the default one."""
-    config = job.result.config if job.result else {}
-    return job.overrides.get("seed", str(config.get("seed", "")))
 
 
 def first_metric(name: str, results: Sequence[RunResult]) -> MetricResult:

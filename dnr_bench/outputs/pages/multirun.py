@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dnr_bench.outputs.pages.page import write_page
+from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.comparison import (
     FEWEST_TO_TEST,
@@ -25,11 +26,14 @@ from dnr_bench.results.comparison import (
     values_of,
     varied_names,
 )
+from dnr_bench.stages.thumbnails import SIZE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SURE = 0.05
+#: Neurons that the gallery shows; a table lists all.
+_SHOWN = 100
 
 
 def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder: Path) -> Path:
@@ -43,12 +47,7 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
     }
     headlines, flat = headlines_of(rows), [row.flat() for row in rows]
     others_of = list(dict.fromkeys(name for row in rows for name in row.metrics if name not in headlines))
-    first, *others = grouped(jobs)
-    changes = [
-        {**change, "settings": " ".join(f"{k}={group[0].overrides.get(k, '')}" for k in names if k != "seed")}
-        for group in others
-        for change in changed_labels(records_of(first), records_of(group))
-    ]
+    changes = _changes(jobs, names)
     return write_page(
         folder / "comparison.html",
         "multirun.html.j2",
@@ -61,7 +60,43 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
         details=[_table_of(rows, names, name, better) for name in others_of],
         failures=[row.status for row in rows if row.status != "finished"],
         changes=changes,
+        gallery=_gallery(changes, folder),
+        paged={path.parent.name for path in folder.glob("*/report.html")},
+        size=SIZE,
     )
+
+
+def _changes(jobs: Sequence[Job], names: Sequence[str]) -> list[dict[str, object]]:
+    """The neurons whose label is another one than with the first settings, and the jobs that gave both."""
+    first, *others = grouped(jobs)
+    by_seed = {job.seed: job.folder for job in first}
+    changes = []
+    for group in others:
+        after = {job.seed: job.folder for job in group}
+        settings = group[0].name([name for name in names if name != "seed"])
+        for change in changed_labels(records_of(first), records_of(group)):
+            seed = str(change["seed"])
+            folders = {"before_in": by_seed.get(seed, ""), "after_in": after.get(seed, "")}
+            told = {"settings": settings, "seed": seed if len(by_seed) > 1 else ""}
+            changes.append({**change, **told, **folders})
+    return changes
+
+
+def _gallery(changes: Sequence[Mapping[str, object]], folder: Path) -> list[dict[str, object]]:
+    """The neurons whose labels changed most often, with what excites them and each label that they got."""
+    of_neurons: dict[tuple[str, str], list[Mapping[str, object]]] = {}
+    for change in changes:
+        of_neurons.setdefault((str(change["before_in"]), str(change["neuron"])), []).append(change)
+    chosen = sorted(of_neurons.items(), key=lambda item: -len(item[1]))[:_SHOWN]
+    jobs = {job for (job, _), _ in chosen if job}
+    pictures = {job: Pictures.read(folder / job) for job in jobs}
+    found: list[dict[str, object]] = []
+    for (job, neuron), of_neuron in chosen:
+        tiles = pictures[job].exemplars.get(neuron, ()) if job else ()
+        strip = pictures[job].strips[tiles[0].strip] if tiles else None
+        shown = {"neuron": neuron, "strip": strip, "n": len(tiles)}
+        found.append({**shown, "changes": of_neuron, "first": of_neuron[0]})
+    return found
 
 
 def _table_of(

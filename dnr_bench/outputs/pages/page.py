@@ -11,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dnr_bench.infra.files import writing
+from dnr_bench.outputs.terminal.console import duration
 
 #: Pieces of a page that are written together.
 _TOGETHER = 100
@@ -38,7 +39,7 @@ def write_page(path: Path, template: str, **content: object) -> Path:
         loader=PackageLoader("dnr_bench.outputs.pages"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "duration": duration}
     page = environment.get_template(template).stream(**content)
     page.enable_buffering(_TOGETHER)
     with writing(path) as partial:

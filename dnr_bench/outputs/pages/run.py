@@ -1,78 +1,250 @@
-"""The page of a run: its metrics, and every neuron with its pictures, candidates and scores."""
+"""The page of a run, or of two runs side by side: metrics, and every neuron with its pictures."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.outputs.pages.page import write_page
-from dnr_bench.outputs.pictures import Pictures
-from dnr_bench.results.comparison import (
-    Outcome,
-)
+from dnr_bench.outputs.pages.sheets import Sheets
+from dnr_bench.outputs.pictures import Pictures, Tile
+from dnr_bench.results.comparison import ComparisonRow, Job, Outcome, compare
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
+from dnr_bench.results.settings import flat_settings
 from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import SIZE
 
-if TYPE_CHECKING:
-    pass
+#: Control labels that cost nothing, by the words of the page.
+_CONTROLS = {"best_constant": "one label for all neurons", "copy": "the caption of the highest exemplar"}
 
-_SURE = 0.05
-#: Pieces of a page that are written together.
-_TOGETHER = 100
+
+@dataclass(frozen=True)
+class Side:
+    """A run on a page. name: for people. choices: its members of config groups. prefix: of its pictures."""
+
+    result: RunResult
+    pictures: Pictures
+    name: str
+    choices: Mapping[str, str]
+    prefix: str = "a"
+
+    @classmethod
+    def of(cls, folder: Path, result: RunResult, pictures: Pictures, prefix: str = "a") -> Side:
+        """The run in a folder."""
+        outcome = Outcome.read(folder)
+        name, choices = (outcome.name(), outcome.choices) if outcome else (folder.name, {})
+        return cls(result, pictures, name, choices, prefix)
+
+    @property
+    def right(self) -> str | None:
+        """The metric that tells whether a label is right, if there is one."""
+        return next((n for n, metric in self.result.metrics.items() if metric.unit == "correct"), None)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All settings by dotted names."""
+        return flat_settings(self.result.config)
 
 
 def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
     """Write report.html beside result.json in the folder of a run."""
-    right = next((name for name, metric in result.metrics.items() if metric.unit == "correct"), None)
-    metrics = [_shown_metric(name, metric) for name, metric in result.metrics.items()]
-    names = [name for name, metric in result.metrics.items() if metric.item_kind == "neuron"]
-    return write_page(
+    side = Side.of(folder, result, pictures)
+    metrics = {name: _shown_metric(name, metric) for name, metric in result.metrics.items()}
+    headlines = [shown for name, shown in metrics.items() if result.metrics[name].headline]
+    details = [shown for name, shown in metrics.items() if not result.metrics[name].headline]
+    beaten = {meaning: result.beaten_by(control) for control, meaning in _CONTROLS.items()}
+    return _write(
         folder / "report.html",
-        "run.html.j2",
-        title=_title(folder),
-        size=SIZE,
-        neurons=Lazy(
-            len(result.neurons), lambda place: _shown_neuron(result.neurons[place], pictures, right)
-        ),
-        layers=list(dict.fromkeys(neuron.layer for neuron in result.neurons)),
-        sortable=names,
-        metrics=metrics,
-        beaten={control: result.beaten_by(control) for control in ("best_constant", "copy")},
+        (side,),
+        headlines=headlines or details,
+        details=details if headlines else [],
+        beaten={meaning: names for meaning, names in beaten.items() if names},
         tables=[table for table in result.tables if table.rows],
-        strips=pictures.strips,
-        result=result,
+        compared=[],
+        differing={},
     )
 
 
-def _shown_neuron(neuron: NeuronResult, pictures: Pictures, right: str | None) -> dict[str, object]:
-    """A neuron for its card; `right`: the metric that tells whether its label is right, if there is one."""
-    values = {name: value for name, value in neuron.values.items() if np.isfinite(value)}
-    is_right = values.get(right) if right else None
-    if is_right is None and neuron.truth and neuron.labels:
-        is_right = float(neuron.labels[0].lower() == neuron.truth.lower())
-    state = "none" if neuron.unscored else "unknown" if is_right is None else "right" if is_right else "wrong"
-    words = [neuron.name, *neuron.labels, neuron.truth or "", *(c.text for c in neuron.candidates)]
-    tiles = pictures.concepts.get(neuron.name, {})
+def write_pair(first: Side, second: Side, path: Path) -> Path:
+    """Write a page of two runs side by side, neuron by neuron, with paired differences of the metrics."""
+    rows = compare([Job({"run": str(n)}, side.result, None) for n, side in enumerate((first, second))])
+    compared = [_shown_pair(name, rows) for name in rows[1].headlines if name in rows[1].differences]
+    return _write(
+        path, (first, second), headlines=[], details=[], beaten={}, tables=[], compared=compared,
+        differing=_differing(first, second),
+    )  # fmt: skip
+
+
+def _differing(first: Side, second: Side) -> dict[str, tuple[str, str]]:
+    """The parts and settings in which two runs differ, with the values of both."""
+    one, other = ({**side.settings, **side.choices} for side in (first, second))
+    names = [name for name in dict.fromkeys([*one, *other]) if not name.startswith("paths.")]
     return {
-        "name": neuron.name,
-        "layer": neuron.layer,
-        "labels": neuron.labels,
-        "truth": neuron.truth,
-        "unscored": neuron.unscored,
-        "state": state,
-        "score": neuron.score,
-        "sorting": json.dumps(values | ({} if neuron.score is None else {"score": neuron.score})),
-        "search": " ".join(words).lower(),
-        "exemplars": pictures.exemplars.get(neuron.name, ()),
-        "candidates": [
-            {**asdict(candidate), "tiles": tiles.get(candidate.text, ())} for candidate in neuron.candidates
+        name: (one.get(name, "–"), other.get(name, "–")) for name in names if one.get(name) != other.get(name)
+    }
+
+
+def _write(path: Path, sides: Sequence[Side], **content: object) -> Path:
+    names = list(dict.fromkeys(neuron.name for side in sides for neuron in side.result.neurons))
+    by_name = [{neuron.name: neuron for neuron in side.result.neurons} for side in sides]
+    sheets = Sheets.of({side.prefix: side.pictures.strips for side in sides}, path)
+    neurons = [[found.get(name) for found in by_name] for name in names]
+    shown: Callable[[int], dict[str, object]] = partial(_shown_neuron, neurons, sides, sheets)
+    first = sides[0].result
+    return write_page(
+        path,
+        "run.html.j2",
+        title=" and ".join(side.name for side in sides),
+        sides=sides,
+        result=first,
+        size=SIZE,
+        neurons=Lazy(len(names), shown),
+        counts=_counts(neurons, sides),
+        layers=list(dict.fromkeys(neuron.layer for side in sides for neuron in side.result.neurons)),
+        sortable=[name for name, metric in first.metrics.items() if metric.item_kind == "neuron"],
+        sheets=sheets,
+        **content,
+    )
+
+
+def _counts(neurons: Sequence[Sequence[NeuronResult | None]], sides: Sequence[Side]) -> dict[str, int]:
+    """How many neurons there are of each state that can be filtered."""
+    found: dict[str, int] = {}
+    for of_one in neurons:
+        for state in _states(of_one, sides):
+            found[state] = found.get(state, 0) + 1
+    order = ("right", "wrong", "changed", "same", "gained", "lost", "unlabeled")
+    return {state: found[state] for state in order if state in found}
+
+
+def _states(of_one: Sequence[NeuronResult | None], sides: Sequence[Side]) -> list[str]:
+    """What a neuron can be filtered by; of two runs also whether its label is the same, and got better."""
+    each = [_state(neuron, side) for neuron, side in zip(of_one, sides, strict=True)]
+    if len(sides) == 1:
+        return each
+    labels = [tuple(neuron.labels) if neuron else () for neuron in of_one]
+    found = ["same" if labels[0] == labels[1] else "changed"]
+    if each[0] != each[1]:
+        found += ["gained"] if each[1] == "right" else ["lost"] if each[0] == "right" else []
+    return found
+
+
+def _state(neuron: NeuronResult | None, side: Side) -> str:
+    if neuron is None or neuron.unscored:
+        return "unlabeled"
+    value = neuron.values.get(side.right or "", float("nan"))
+    if np.isfinite(value):
+        return "right" if value else "wrong"
+    if not neuron.truth or not neuron.labels:
+        return "unknown"
+    return "right" if _words(neuron.labels[0]) == _words(neuron.truth) else "wrong"
+
+
+def _shown_neuron(
+    neurons: Sequence[Sequence[NeuronResult | None]], sides: Sequence[Side], sheets: Sheets, place: int
+) -> dict[str, object]:
+    """A neuron for its card: what stands there at once, and as JSON what is drawn when it is looked at."""
+    of_one = neurons[place]
+    known = [neuron for neuron in of_one if neuron is not None]
+    first = known[0]
+    values = {name: _short(value) for name, value in first.values.items() if np.isfinite(value)}
+    scores = {} if first.score is None else {"score": _short(first.score)}
+    words = [first.name, first.truth or ""]
+    for neuron in known:
+        words += [*neuron.labels, *(candidate.text for candidate in neuron.candidates)]
+    return {
+        "name": first.name,
+        "layer": first.layer,
+        "truth": first.truth,
+        "rank": _truth_rank(first) if len(sides) == 1 else None,
+        "score": first.score if len(sides) == 1 else None,
+        "answers": [_answer(neuron, side) for neuron, side in zip(of_one, sides, strict=True)],
+        "states": " ".join(_states(of_one, sides)),
+        "sorting": json.dumps(values | scores),
+        "search": " ".join(dict.fromkeys(words)).lower(),
+        "details": [
+            _details(neuron, side, sheets) for neuron, side in zip(of_one, sides, strict=True) if neuron
         ],
     }
+
+
+def _answer(neuron: NeuronResult | None, side: Side) -> dict[str, object]:
+    labels = "; ".join(neuron.labels) if neuron else ""
+    reason = (neuron.unscored if neuron else "not in this run") or ""
+    return {"label": labels, "reason": reason, "state": _state(neuron, side)}
+
+
+def _truth_rank(neuron: NeuronResult) -> str:
+    """Where the truth stands among the candidates."""
+    if not neuron.truth or not neuron.candidates:
+        return ""
+    for rank, candidate in enumerate(neuron.candidates, start=1):
+        if _words(candidate.text) == _words(neuron.truth):
+            return f"candidate {rank} of {len(neuron.candidates)}"
+    return f"not among its {len(neuron.candidates)} candidates"
+
+
+def _words(text: str) -> list[str]:
+    """Without their order, which differs where alternatives are joined by "or"."""
+    return sorted(text.lower().split())
+
+
+def _details(neuron: NeuronResult, side: Side, sheets: Sheets) -> dict[str, object]:
+    """The pictures, captions and candidates of a neuron as plain values."""
+    exemplars = side.pictures.exemplars.get(neuron.name, ())
+    drawn = side.pictures.concepts.get(neuron.name, {})
+    histogram = side.pictures.histograms.get(neuron.name)
+    tiles = [*exemplars, *(tile for of_one in drawn.values() for tile in of_one)]
+    return {
+        "labels": list(neuron.labels),
+        "exemplars": [_tile(tile, side.prefix) for tile in exemplars],
+        "candidates": [_candidate(c, neuron, drawn.get(c.text, ()), side) for c in neuron.candidates],
+        "histogram": None
+        if histogram is None
+        else {"low": histogram.low, "high": histogram.high, "counts": list(histogram.counts)},
+        "refined": list(neuron.refinement.answers) if neuron.refinement else [],
+        "sheets": sorted(set(_needed(tiles, side, sheets))),
+    }
+
+
+def _needed(tiles: Sequence[Tile], side: Side, sheets: Sheets) -> Iterator[str]:
+    for tile in tiles:
+        for strip in (tile.strip, tile.where):
+            if strip is not None and (sheet := sheets.sheet_of(side.prefix, strip)) is not None:
+                yield sheet
+
+
+def _tile(tile: Tile, prefix: str) -> dict[str, object]:
+    where = None if tile.where is None else f"{prefix}-{tile.where}"
+    value = _short(tile.value)
+    return {"strip": f"{prefix}-{tile.strip}", "place": tile.place, "text": tile.text, "value": value} | (
+        {"where": where} if where else {}
+    )
+
+
+def _candidate(
+    candidate: ScoredCandidate, neuron: NeuronResult, tiles: Sequence[Tile], side: Side
+) -> dict[str, object]:
+    return {
+        "text": candidate.text,
+        "origin": f"{candidate.origin} {candidate.iteration or ''}".strip(),
+        "score": _short(candidate.score),
+        "won": candidate.text in neuron.labels,
+        "reason": candidate.reason or "",
+        "shown": candidate.shown,
+        "tiles": [_tile(tile, side.prefix) for tile in tiles],
+    }
+
+
+def _short(value: float) -> float | None:
+    """Four digits, which is more than anybody reads: a page of thousands of neurons stays light."""
+    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 def _shown_metric(name: str, metric: MetricResult) -> dict[str, object]:
@@ -95,7 +267,11 @@ def _shown_metric(name: str, metric: MetricResult) -> dict[str, object]:
     return {"name": name, **marks, "n": metric.n, "unscored": metric.unscored, "places": places}
 
 
-def _title(folder: Path) -> str:
-    """The settings of the command line, where the folder tells."""
-    outcome = Outcome.read(folder)
-    return outcome.title if outcome else folder.name
+def _shown_pair(name: str, rows: Sequence[ComparisonRow]) -> dict[str, object]:
+    first, second = rows
+    return {
+        "name": name,
+        "first": first.metrics.get(name),
+        "second": second.metrics.get(name),
+        "difference": second.differences[name],
+    }
