@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dnr_bench.app.composition import load_config
     from dnr_bench.app.configuration import build_run
     from dnr_bench.app.describe import describe
+    from dnr_bench.app.records import neurons_df, runs_df
     from dnr_bench.app.run import RunConfig, run
     from dnr_bench.results.schema import RunResult
     from dnr_bench.session import Evaluator, Method, Session
@@ -25,7 +26,9 @@ _HOMES = {
     "describe": "dnr_bench.app.describe",
     "load_config": "dnr_bench.app.composition",
     "build_run": "dnr_bench.app.configuration",
+    "neurons_df": "dnr_bench.app.records",
     "run": "dnr_bench.app.run",
+    "runs_df": "dnr_bench.app.records",
     "RunConfig": "dnr_bench.app.run",
     "RunResult": "dnr_bench.results.schema",
     "Session": "dnr_bench.session",
@@ -42,7 +45,9 @@ __all__ = [
     "build_run",
     "describe",
     "load_config",
+    "neurons_df",
     "run",
+    "runs_df",
 ]
 
 

@@ -17,9 +17,11 @@ from dnr_bench.app.command_line import INTERRUPTED, exit_code_of, interruption
 COMMANDS = {
     "run": "describe neurons, evaluate the labels, log the run; the default",
     "compare": "do runs differ in more than chance?",
+    "export": "write finished runs as Parquet and as evaluation logs",
     "gate": "has label quality got worse than a baseline?",
+    "leaderboard": "rank the settings of all runs in a folder",
     "log": "send finished runs to MLflow that it has not got",
-    "report": "write a run's page with pictures anew",
+    "report": "write a run's page with pictures anew, or two runs side by side",
     "store": "how much is stored, and make room",
     "try": "score one concept for one neuron",
     "ui": "open MLflow on what has been run",

@@ -163,8 +163,8 @@ class ComparisonRow:
 def compare(jobs: Sequence[Job]) -> list[ComparisonRow]:
     """One row for each combination of overrides; jobs that differ only in their seed are pooled."""
     first, *others = grouped(jobs)
-    rows = [replace(_pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
-    return [_pooled(first), *_adjusted(rows)]
+    rows = [replace(pooled(jobs), differences=_differences(jobs, first)) for jobs in others]
+    return [pooled(first), *_adjusted(rows)]
 
 
 def grouped(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -264,7 +264,8 @@ def read_job(folder: Path) -> Job:
     return Job(outcome.settings, RunResult.read(folder), None, outcome.choices, folder.name)
 
 
-def _pooled(jobs: Sequence[Job]) -> ComparisonRow:
+def pooled(jobs: Sequence[Job]) -> ComparisonRow:
+    """Jobs that differ in nothing but the seed as one row, without differences."""
     seeds = [job.overrides["seed"] for job in jobs if "seed" in job.overrides]
     overrides = {name: value for name, value in jobs[0].overrides.items() if name != "seed"}
     if seeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.mlflow.tracker import Tracker
 from dnr_bench.results.comparison import Job, read_job
+from dnr_bench.results.records import Record
 
 
 def logged_jobs(tracker: Tracker, run_id: str) -> list[Job]:
@@ -28,6 +30,27 @@ def logged_jobs(tracker: Tracker, run_id: str) -> list[Job]:
         order_by=["attributes.start_time ASC"],
     )
     return [_job(tracker, child) for child in children or [run]]
+
+
+def logged_records(tracker: Tracker) -> list[Record]:
+    """Every finished run of an experiment that has a result, the earliest first."""
+    runs: list[Run] = []
+    token: str | None = ""
+    while token is not None:
+        page = tracker.client.search_runs(
+            [tracker.experiment_id],
+            "attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC"],
+            page_token=token or None,
+        )
+        runs += page
+        token = page.token or None
+    jobs = [(run, _job(tracker, run)) for run in runs]
+    return [
+        Record(run.info.run_id, datetime.fromtimestamp(run.info.end_time / 1000, UTC), job)
+        for run, job in jobs
+        if job.result is not None
+    ]
 
 
 def _job(tracker: Tracker, run: Run) -> Job:

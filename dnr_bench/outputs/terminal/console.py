@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.infra.text_files import printable
@@ -35,7 +36,7 @@ def escaped(text: str) -> str:
 def plain_table(title: str) -> Table:
     """A table without columns. A column of text gives way where a table is too wide, one of numbers never."""
     return Table(
-        title=escaped(title),
+        title=Text(printable(title), no_wrap=True, overflow="ignore"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

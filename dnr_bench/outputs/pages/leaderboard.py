@@ -1,0 +1,57 @@
+"""The leaderboard of a folder as a page, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dnr_bench.infra.files import writing
+from dnr_bench.infra.text_files import markdown_table
+from dnr_bench.outputs.pages.page import write_page
+from dnr_bench.results.leaderboard import Board, Entry
+
+_NOTE = (
+    "Mean and 95% interval; seeds are pooled. Bold: the best, and what a paired test over neurons (sign"
+    " flips, Holm, P < .05) does not tell from it. Settings that describe other neurons stand in a table of"
+    " their own."
+)
+
+
+def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:
+    """Write leaderboard.html and leaderboard.md into the folder that the runs lie in."""
+    paged = {
+        run
+        for board in boards
+        for entry in board.entries
+        for run in entry.runs
+        if _page(folder, run).exists()
+    }
+    page = write_page(
+        folder / "leaderboard.html",
+        "leaderboard.html.j2",
+        title="Leaderboard",
+        boards=boards,
+        note=_NOTE,
+        paged=paged,
+    )
+    path = folder / "leaderboard.md"
+    with writing(path) as partial:
+        partial.write_text("".join(map(_markdown, boards)) + _NOTE + "\n", encoding="utf-8")
+    return [page, path]
+
+
+def _page(folder: Path, run: str) -> Path:
+    return folder / run / "report.html"
+
+
+def _markdown(board: Board) -> str:
+    rows = [[entry.name, *(_cell(entry, name) for name in board.metrics)] for entry in board.entries]
+    return f"## {board.title}\n\n{markdown_table(['settings', *board.metrics], rows)}"
+
+
+def _cell(entry: Entry, metric: str) -> str:
+    found = entry.row.metrics.get(metric)
+    if found is None:
+        return "–"
+    mean = f"**{found.mean:.3f}**" if metric in entry.best else f"{found.mean:.3f}"
+    return f"{mean} ({found.low:.2f} to {found.high:.2f})"
