@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) 
 # the name holds the folder, since an environment does not work in another one
 INSTALLED := .venv/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
 
-.PHONY: help install run test check attack bench bench-gpu gate ui lock clean
+.PHONY: help install run test check attack bench bench-gpu gate ui site links lock clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
@@ -48,9 +48,21 @@ gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
 ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
 	$(BIN)/dnr-bench ui
 
+SITE := .venv-site/.installed-in$(subst /,-,$(subst $() $(),_,$(CURDIR)))
+site: $(SITE) ## build the documentation as a web site, in site/index.html
+	.venv-site/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -b html . site
+	@cp site/README.html site/index.html && echo "written: site/index.html"
+$(SITE): docs/requirements.txt
+	$(PYTHON) -m venv --clear .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	@touch "$@"
+
+links: $(SITE) ## do the links of the documentation lead somewhere? needs the network
+	.venv-site/bin/sphinx-build --quiet -c docs -b linkcheck . site/links
+
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml -o requirements.lock
 
 clean: ## remove .venv and everything that runs have made
-	rm -rf .venv mlruns/* build *.egg-info
+	rm -rf .venv .venv-site site mlruns/* build *.egg-info

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dnr_bench.app.composition import load_config
 from dnr_bench.app.config_reference import PAGE, reference
+from dnr_bench.app.main import COMMANDS
 from dnr_bench.results.schema import RunResult
 from tests.conftest import ROOT, Completed
 
@@ -66,6 +68,38 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_every_page_says_whom_it_is_for_and_what_is_next(page: Path) -> None:
+    text = page.read_text()
+    assert re.search(r"^For (every|new|who)", text.partition("\n## ")[0], re.MULTILINE)
+    last = text.rstrip().rpartition("\n\n")[2]
+    assert last.startswith("**Next:** ")
+    assert "](" in last
+
+
+def test_every_page_is_in_the_menu_of_the_site_and_in_the_readme() -> None:
+    source = (ROOT / "docs" / "conf.py").read_text()
+    readme = (ROOT / "README.md").read_text()
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert {name for name in pages if f'"{name}"' in source} == pages
+    assert {name for name in pages if f"](docs/{name}.md)" in readme} == pages
+
+
+def test_every_command_of_the_cookbook_is_composed() -> None:
+    page = (ROOT / "docs" / "cookbook.md").read_text().replace("\\\n", " ")
+    commands = [line for line in page.splitlines() if line.startswith("dnr-bench ")]
+    assert len(commands) > 30
+    composed = 0
+    for command in commands:
+        words = shlex.split(command, comments=True)[1:]
+        assert words
+        if words[0] in COMMANDS or "study" in words or words[0].startswith("-"):
+            continue
+        load_config(*words)
+        composed += 1
+    assert composed > 15
 
 
 @pytest.mark.slow

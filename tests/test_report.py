@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -99,8 +101,6 @@ def test_pictures_of_others_are_read_with_care(page: Path) -> None:
 def test_strips_hold_their_pictures_side_by_side() -> None:
     colors = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
     images = [np.full((20, 30, 3), color, np.uint8) for color in colors]
-    import base64
-
     strip = Strip.of(images)
     decoded = cv2.imdecode(np.frombuffer(base64.b64decode(strip.data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert decoded.shape == (SIZE, 3 * SIZE, 3)
@@ -254,3 +254,23 @@ def test_histograms_count_every_image_once() -> None:
     assert np.abs(np.asarray(found[0].counts) - expected).sum() <= 4  # values at the edges of bins
     assert found[0].low == pytest.approx(float(values[:, 0].min()))
     assert found[2].counts[0] == 3000
+
+
+def test_a_card_is_one_picture_of_a_neuron(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(page.parent), "--card", "concepts:9"]) == 0
+    card = page.parent / "card-concepts-9.svg"
+    assert str(card) in capsys.readouterr().out
+    drawing = ElementTree.parse(card).getroot()
+    texts = [part.text for part in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    of_run = RunResult.read(page.parent)
+    shown = next(one for one in of_run.neurons if one.name == "concepts:9")
+    assert "concepts:9" in texts
+    assert any(text.startswith(shown.candidates[0].text[:25]) for text in texts if text)
+    images = list(drawing.iter("{http://www.w3.org/2000/svg}image"))
+    drawn = of_run.config["images_per_concept"]
+    assert len(images) == len(shown.exemplars) + min(8, drawn) * len(shown.candidates[:3])
+    for image in images:
+        data = base64.b64decode(image.attrib["href"].partition(",")[2])
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (SIZE, SIZE, 3)
+    with pytest.raises(UsageError, match="the run has no neuron concepts:99: it has 11, from concepts:0"):
+        main([str(page.parent), "--card", "concepts:99"])

@@ -6,10 +6,12 @@ elsewhere is safe to look at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dnr_bench.app.command_line import CommandParser
+from dnr_bench.outputs.pages.card import write_card
 from dnr_bench.outputs.pages.run import Side, write_pair, write_report
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.results.schema import RunResult
@@ -25,10 +27,16 @@ def main(words: Sequence[str]) -> int:
         nargs="?",
         help="of a second run: a page of both, neuron by neuron, in the first folder",
     )
+    parser.add_argument(
+        "--card", metavar="NEURON", help="write one neuron as an SVG picture in place of the page: concepts:9"
+    )
     arguments = parser.parse_args(words)
     folder, other = arguments.folder, arguments.other
     result, pictures = RunResult.read(folder), Pictures.read(folder)
-    if other is None:
+    if arguments.card:
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", arguments.card)
+        page = write_card(Side.of(folder, result, pictures), arguments.card, folder / f"card-{name}.svg")
+    elif other is None:
         page = write_report(result, pictures, folder)
     else:
         first = Side.of(folder, result, pictures)

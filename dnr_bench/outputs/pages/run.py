@@ -46,6 +46,17 @@ class Side:
         """The metric that tells whether a label is right, if there is one."""
         return next((n for n, metric in self.result.metrics.items() if metric.unit == "correct"), None)
 
+    def state(self, neuron: NeuronResult | None) -> str:
+        """Whether a neuron's label is "right" or "wrong"; "unlabeled", or "unknown" where nothing tells."""
+        if neuron is None or neuron.unscored:
+            return "unlabeled"
+        value = neuron.values.get(self.right or "", float("nan"))
+        if np.isfinite(value):
+            return "right" if value else "wrong"
+        if not neuron.truth or not neuron.labels:
+            return "unknown"
+        return "right" if _words(neuron.labels[0]) == _words(neuron.truth) else "wrong"
+
     @property
     def settings(self) -> dict[str, str]:
         """All settings by dotted names."""
@@ -125,7 +136,7 @@ def _counts(neurons: Sequence[Sequence[NeuronResult | None]], sides: Sequence[Si
 
 def _states(of_one: Sequence[NeuronResult | None], sides: Sequence[Side]) -> list[str]:
     """What a neuron can be filtered by; of two runs also whether its label is the same, and got better."""
-    each = [_state(neuron, side) for neuron, side in zip(of_one, sides, strict=True)]
+    each = [side.state(neuron) for neuron, side in zip(of_one, sides, strict=True)]
     if len(sides) == 1:
         return each
     labels = [tuple(neuron.labels) if neuron else () for neuron in of_one]
@@ -133,17 +144,6 @@ def _states(of_one: Sequence[NeuronResult | None], sides: Sequence[Side]) -> lis
     if each[0] != each[1]:
         found += ["gained"] if each[1] == "right" else ["lost"] if each[0] == "right" else []
     return found
-
-
-def _state(neuron: NeuronResult | None, side: Side) -> str:
-    if neuron is None or neuron.unscored:
-        return "unlabeled"
-    value = neuron.values.get(side.right or "", float("nan"))
-    if np.isfinite(value):
-        return "right" if value else "wrong"
-    if not neuron.truth or not neuron.labels:
-        return "unknown"
-    return "right" if _words(neuron.labels[0]) == _words(neuron.truth) else "wrong"
 
 
 def _shown_neuron(
@@ -177,7 +177,7 @@ def _shown_neuron(
 def _answer(neuron: NeuronResult | None, side: Side) -> dict[str, object]:
     labels = "; ".join(neuron.labels) if neuron else ""
     reason = (neuron.unscored if neuron else "not in this run") or ""
-    return {"label": labels, "reason": reason, "state": _state(neuron, side)}
+    return {"label": labels, "reason": reason, "state": side.state(neuron)}
 
 
 def _truth_rank(neuron: NeuronResult) -> str:
