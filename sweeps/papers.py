@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
@@ -24,6 +23,7 @@ from dnr_bench.statistics.paired import Records, difference, holm
 from sweeps.evidence import Case, outcome
 from sweeps.judging import answered, built_scorer, folds_of, gathered, scorer_node
 from sweeps.plots import response_figure
+from sweeps.progress import counted
 from sweeps.results import Recommendation, Row, StudyResult, quality_of, trial_rows
 from sweeps.space import Range, Value, grid, scorer_overrides, scorer_space, told
 from sweeps.storage import Studies, distinct, done, fill_grid
@@ -120,12 +120,12 @@ class PapersStudy:
         fold_of = folds_of([case.neuron for case in cases], self.folds, studies.seed)
         sizes = {scorer: int(np.prod([len(v) for v in values.values()])) for scorer, values in grids.items()}
         opened: dict[str, optuna.Study] = {}
-        with tqdm(total=min(n_trials, sum(sizes.values())), desc="trials", disable=None, leave=False) as bar:
+        with counted(min(n_trials, sum(sizes.values()))) as advance:
             for number, (scorer, points) in enumerate(grids.items()):
                 share = min(sizes[scorer], -(-n_trials * sizes[scorer] // sum(sizes.values())))
                 study = studies.open(f"{name}-{scorer}", number, ["maximize"], [self.metric])
                 evaluate = self._evaluation(scorer, nodes[scorer], cases, fold_of)
-                fill_grid(study, points, evaluate, share, studies.seed, bar.update)
+                fill_grid(study, points, evaluate, share, studies.seed, advance)
                 opened[scorer] = study
         if not all(done(study) for study in opened.values()):
             raise UsageError(f"n_trials={n_trials} is too few: each scoring function needs one")

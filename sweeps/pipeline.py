@@ -18,7 +18,6 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
@@ -29,6 +28,7 @@ from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
 from sweeps.judging import folds_of, judging, with_evaluators
 from sweeps.plots import front_figure, search_figures
+from sweeps.progress import counted
 from sweeps.results import Recommendation, Rows, StudyResult, metrics_of, quality_of, rows_of, trial_rows
 from sweeps.space import Space, check_space, suggest_overrides
 from sweeps.storage import FINISHED, Direction, Objective, Studies, finish, together
@@ -155,9 +155,10 @@ class PipelineStudy:
         """Run the settings as given and what is missing of the trials, and judge what was chosen."""
         words = with_evaluators(overrides, [self.metric, *self.costs])
         given = Judged()
-        with tqdm(self.seeds, desc="as given", unit="seed", disable=None, leave=False) as bar:
-            for seed in bar:
+        with counted(len(self.seeds), "seeds with the settings as given") as advance:
+            for seed in self.seeds:
                 given += self._judged(words, seed)
+                advance()
         halves = Halves.of(self.metric, given, studies.seed)
         if not halves.held_out(given):
             raise UsageError(
@@ -166,8 +167,8 @@ class PipelineStudy:
         quality: list[Direction] = ["maximize"]
         less: list[Direction] = ["minimize"]
         study = studies.open(name, 0, quality + less * len(self.costs), [self.metric, *self.costs])
-        with tqdm(total=n_trials, desc="trials", unit="trial", disable=None, leave=False) as bar:
-            finish(study, self._objective(words, halves), n_trials, bar.update)
+        with counted(n_trials) as advance:
+            finish(study, self._objective(words, halves), n_trials, advance)
         if not study.get_trials(deepcopy=False, states=FINISHED):
             raise UsageError(f"n_trials={n_trials}: no trial ran to its end")
         return self._result(name, study, given, halves)

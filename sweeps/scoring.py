@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import optuna
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
@@ -23,6 +22,7 @@ from dnr_bench.statistics.paired import Records
 from sweeps.evidence import Case, outcome
 from sweeps.judging import answered, built_scorer, folds_of, gathered, scorer_node
 from sweeps.plots import search_figures
+from sweeps.progress import counted
 from sweeps.results import Recommendation, StudyResult, metrics_of, quality_of, rows_of, trial_rows
 from sweeps.space import (
     Range,
@@ -111,14 +111,14 @@ class ScoringStudy:
         cases = gathered(config, self.metric, self.judge, self.seeds, self.folds)
         fold_of = folds_of([case.neuron for case in cases], self.folds, studies.seed)
         opened = []
-        with tqdm(total=n_trials, desc="trials", unit="trial", disable=None, leave=False) as bar:
+        with counted(n_trials) as advance:
             for fold in range(self.folds):
                 share = n_trials // self.folds + (fold < n_trials % self.folds)
                 tuning = [case for case in cases if fold_of[case.neuron] != fold]
                 directions: list[Direction] = ["maximize", "minimize"] if self.budget else ["maximize"]
                 names = [f"{self.metric} without fold {fold}", *(["images"] if self.budget else [])]
                 study = studies.open(f"{name}-{fold}", fold, directions, names)
-                finish(study, self._objective(tuning, scorers), share, bar.update)
+                finish(study, self._objective(tuning, scorers), share, advance)
                 opened.append(study)
         if not all(done(study) for study in opened):
             raise UsageError(f"n_trials={n_trials} must be at least the number of folds ({self.folds})")

@@ -83,7 +83,8 @@ def print_page(page: Path, of: str, console: Console) -> None:
 def print_link(place: Place, run_id: str, experiment_id: str, console: Console, jobs: bool = False) -> None:
     """Where to look at the run; `jobs`: of a multirun at charts of its jobs."""
     page = f"#/experiments/{experiment_id}/runs"
-    page += f"?viewStateShareKey={run_id}&compareRunsMode=CHART" if jobs else f"/{run_id}"
+    page += f"?viewStateShareKey={run_id}&compareRunsMode=CHART&" if jobs else f"/{run_id}?"
+    page += "workflowType=machine_learning"  # else the UI opens among evaluations of language models
     what, are = ("these runs", "are") if jobs else ("this run", "is")
     if place.is_server:
         address = f"{place.shown.rstrip('/')}/{page}"
