@@ -135,6 +135,13 @@ def test_what_is_searched_filtered_and_sorted_stands_in_the_address(browser, fol
     some = shown(browser)
     assert 0 < len(some) < len(everyone)
     assert "concepts:9" in some
+    press(browser, "\ue00c")  # Escape leaves the field, and what is in it
+    assert browser.execute_script("return search.value") == "striped"
+    assert shown(browser) == some
+    browser.find_element("css selector", ".card:not([hidden]) a.name").click()
+    address = browser.current_url.partition("#")[2]
+    assert "search=striped" in address
+    assert f"neuron={some[0]}" in address
     choose(browser, "search", "")
     choose(browser, "state", "wrong")
     wrong = shown(browser)
@@ -212,11 +219,13 @@ def test_everything_that_can_be_used_has_a_name(browser, folder: Path) -> None:
     opened(browser, folder / "0" / "report.html")
     browser.execute_script("cards.forEach(fill)")
     nameless = browser.execute_script(
-        """const used = 'button, select, input, a, [role=img], article';
-        return [...document.querySelectorAll(used)].filter(one =>
-        !(one.getAttribute('aria-label') || one.textContent.trim() || one.closest('label'))).length"""
+        """const told = one => one.getAttribute('aria-label')
+          || (one.matches('button, a') && one.textContent.trim())
+          || (one.closest('label') && one.closest('label').textContent.trim());
+        const used = 'button, select, input, a, [role=img], article';
+        return [...document.querySelectorAll(used)].filter(one => !told(one)).map(one => one.outerHTML)"""
     )
-    assert nameless == 0
+    assert nameless == []
     levels = browser.execute_script(
         "return [...document.querySelectorAll('h1, h2, h3, h4')].map(heading => +heading.tagName[1])"
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas
@@ -20,6 +20,7 @@ from dnr_bench.outputs.mlflow.tracker import Tracker
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.leaderboard import leaderboards
 from dnr_bench.results.records import records_in
+from dnr_bench.results.schema import RunResult
 from tests.helpers.results import metric, neuron, result
 
 N = 12
@@ -40,10 +41,8 @@ def written(folder: Path, values: Mapping[int, float], words: list[str], at: flo
     of_run = result(neurons, {"planted.exact": metric(mean=mean, low=mean - 0.1, high=mean + 0.1, n=N)})
     seed = next((int(word[5:]) for word in words if word.startswith("seed=")), 0)
     replace(of_run, config={"seed": seed}).write(folder)
-    Outcome(words, {"scorer": next((w[7:] for w in words if w.startswith("scorer=")), "posterior")}).write(
-        folder
-    )
-    os.utime(folder / "result.json", (1e9 + at, 1e9 + at))
+    finished = datetime.fromtimestamp(1e9 + at, UTC).isoformat()
+    Outcome(words, {"scorer": words[0].removeprefix("scorer=")}, finished=finished).write(folder)
     return folder
 
 
@@ -105,28 +104,45 @@ def test_what_is_exported_is_read_by_others(runs: Path, tmp_path: Path) -> None:
     frame = pandas.read_parquet(out / "runs.parquet")
     assert frame["planted.exact.low"].tolist() == runs_df(runs)["planted.exact.low"].tolist()
     assert pandas.api.types.is_float_dtype(frame["planted.exact"])
-    assert not any(name.startswith("paths.") for name in frame)
-    assert len(pandas.read_parquet(out / "neurons.parquet")) == 4 * (N + 1)
-    card = (out / "README.md").read_text()
-    assert card.startswith("---\n")
-    assert f"4 runs of {4 * (N + 1)} neurons" in card
-    logs = sorted((out / "logs").iterdir())
-    assert len(logs) == 4
-    log = json.loads(logs[2].read_text())
-    assert log["version"] == 2
-    assert log["eval"]["model"] == "describe/bad"
-    assert log["results"]["scores"][0]["metrics"]["mean"]["value"] == pytest.approx(1 / N)
-    assert log["samples"][0]["scores"]["planted.exact"] == {"value": 1.0, "answer": "label 0"}
-    assert log["samples"][N]["scores"] == {}
+    assert "store.root" not in pandas.read_parquet(tmp_path / "out" / "runs.parquet")
+    for log in (tmp_path / "out" / "logs").iterdir():
+        assert "/home/me" not in log.read_text()
+        assert "http://me" not in log.read_text()
 
 
-def test_inspect_reads_the_logs(runs: Path, tmp_path: Path) -> None:
-    reading = pytest.importorskip("inspect_ai.log")
+def test_what_is_told_to_others_names_no_place_of_this_machine(runs: Path, tmp_path: Path) -> None:
+    written(runs / "d", {}, ["scorer=other"], 5)
+    assert not [name for name in neurons_df([runs / "a" / "0", runs / "b"])["run"] if "/" in name]
+    places = {"paths": {"store": "/home/me"}, "tracking": {"uri": "http://me"}, "store": {"root": "/home/me"}}
+    of_run = RunResult.read(runs / "d")
+    replace(of_run, config={"seed": 0, "blur": 1.0, **places}).write(runs / "d")
     assert export.main([str(tmp_path / "out"), str(runs)]) == 0
-    for path in (tmp_path / "out" / "logs").iterdir():
-        log = reading.read_eval_log(str(path))
-        assert log.status == "success"
-        assert len(log.samples) == N + 1
+    frame = pandas.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert "blur" in frame
+    assert not [name for name in frame if name.startswith(("paths", "tracking", "store"))]
+    for log in (tmp_path / "out" / "logs").iterdir():
+        assert "home/me" not in log.read_text()
+        assert "http://me" not in log.read_text()
+
+
+def test_runs_of_several_folders_keep_apart_and_none_is_exported_twice(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export.main([str(out), str(runs / "a" / "0"), str(runs / "a" / "1"), str(runs / "a")]) == 0
+    frame = pandas.read_parquet(out / "runs.parquet")
+    assert len(set(frame["run"])) == len(frame) == 2
+    assert set(pandas.read_parquet(out / "neurons.parquet")["run"]) == set(frame["run"])
+    assert len(list((out / "logs").iterdir())) == 2
+    assert export.main([str(out), str(runs / "b")]) == 0
+    assert len(list((out / "logs").iterdir())) == 1
+    (tmp_path / "README.md").write_text("of a project")
+    with pytest.raises(UsageError, match="is not of an export"):
+        export.main([str(tmp_path), str(runs)])
+
+
+def test_reading_from_mlflow_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such file"):
+        runs_df(f"sqlite:///{tmp_path}/typo.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_best_settings_are_those_that_a_paired_test_does_not_tell_apart(runs: Path) -> None:
@@ -137,10 +153,41 @@ def test_the_best_settings_are_those_that_a_paired_test_does_not_tell_apart(runs
     assert board.entries[0].row.metrics["planted.exact"].mean == pytest.approx(10 / N)
 
 
+def test_settings_of_the_same_short_name_are_two_and_other_orders_are_one(tmp_path: Path) -> None:
+    for place, words in enumerate(
+        (["captioner=openai"], ["summarizer=openai"], ["blur=1", "n_labels=2"], ["n_labels=2", "blur=1"])
+    ):
+        folder = written(tmp_path / str(place), {0: 1.0}, words, place)
+        choices = dict([words[0].split("=")]) if "openai" in words[0] else {"captioner": "blip"}
+        Outcome([*words, f"seed={place}"], choices, finished=f"2026-01-0{place + 1}").write(folder)
+        of_run = RunResult.read(folder)
+        replace(of_run, config={"seed": place, "blur": int(place > 1)}).write(folder)
+    (board,) = leaderboards(records_in(tmp_path))
+    names = {entry.name: entry.runs for entry in board.entries}
+    assert names["captioner=openai"] == ("0",)
+    assert names["summarizer=openai"] == ("1",)
+    assert sorted(names["blur 1 · n_labels 2"]) == ["2", "3"]
+    assert len(names) == 3
+
+
+def test_fewer_errors_are_better_and_what_is_not_there_comes_last(tmp_path: Path) -> None:
+    for place, (scorer, wrong) in enumerate({"few": 0.1, "none": math.nan, "many": 0.9}.items()):
+        values = {"planted.wrong": wrong} if wrong == wrong else {}
+        neurons = [neuron(unit, [f"label {unit}"], values) for unit in range(N)]
+        shown = metric(mean=wrong, low=wrong, high=wrong, n=N, higher_is_better=False)
+        replace(result(neurons, {"planted.wrong": shown}), config={"seed": place}).write(tmp_path / scorer)
+        Outcome([f"scorer={scorer}"], {"scorer": scorer}).write(tmp_path / scorer)
+    (board,) = leaderboards(records_in(tmp_path))
+    assert [entry.name for entry in board.entries] == ["few", "many", "none"]
+    assert [set(entry.best) for entry in board.entries] == [{"planted.wrong"}, set(), set()]
+    assert leaderboard.main([str(tmp_path)]) == 0
+    assert "nan" not in (tmp_path / "leaderboard.md").read_text()
+
+
 def test_of_equal_settings_the_latest_counts_and_other_neurons_have_their_own_table(runs: Path) -> None:
     written(runs / "d", dict.fromkeys(range(N), 1.0), ["scorer=bad"], 9)
     other = result([neuron(0, ["x"], {"planted.exact": 1.0})], {"planted.exact": metric(mean=1.0, n=1)})
-    other.write(runs / "e")
+    replace(other, config={"seed": 0}).write(runs / "e")
     Outcome(["scorer=<b>"], {"scorer": "<b>"}).write(runs / "e")
     first, second = leaderboards(records_in(runs))
     assert first.entries[0].name == "bad"
@@ -160,5 +207,5 @@ def test_the_leaderboard_is_a_page_markdown_and_a_table(
     assert 'href="b/report.html"' in page
     assert "<script>" not in page.split("<tbody>")[1].split("</tbody>")[0]
     text = (runs / "leaderboard.md").read_text()
-    assert "| good | **0.833**" in text
-    assert "| bad | 0.083" in text
+    assert f"| good | {2 * N} of {2 * (N + 1)} | **0.833**" in text
+    assert f"| bad | {N} of {N + 1} | 0.083" in text

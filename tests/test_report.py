@@ -18,6 +18,7 @@ from dnr_bench.app.commands.report import main
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.outputs.pages.card import write_card
 from dnr_bench.outputs.pages.multirun import write_comparison
 from dnr_bench.outputs.pages.page import without_page
 from dnr_bench.outputs.pages.run import Side, write_pair, write_report
@@ -194,7 +195,9 @@ def test_two_runs_stand_side_by_side(comparison: Path, capsys: pytest.CaptureFix
     page = folder / "0" / "side_by_side.html"
     assert str(page) in capsys.readouterr().out
     html = page.read_text()
-    assert "<td>scorer</td>" not in html  # the jobs of this test noted no choices
+    (second,) = re.findall(r"<td>planted.exact</td>(.*?)</tr>", html)
+    means = [RunResult.read(folder / job).metrics["planted.exact"].mean for job in "01"]
+    assert [f"{mean:.3f}" in second for mean in [*means, means[1] - means[0]]] == [True] * 3
     results = [RunResult.read(folder / str(i)) for i in range(2)]
     pairs = zip(results[0].neurons, results[1].neurons, strict=True)
     changed = sum(a.labels != b.labels for a, b in pairs)
@@ -209,6 +212,8 @@ def test_a_neuron_that_only_one_of_two_runs_has_is_shown(tmp_path: Path) -> None
     html = write_pair(first, second, tmp_path / "pair.html").read_text()
     assert html.count('<article class="card"') == 2
     assert "not in this run" in html
+    titles = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert [[side["title"] for side in json.loads(one)] for one in titles] == [["a", "b"], ["b"]]
 
 
 def test_many_pictures_stand_beside_the_page(
@@ -274,3 +279,26 @@ def test_a_card_is_one_picture_of_a_neuron(page: Path, capsys: pytest.CaptureFix
         assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (SIZE, SIZE, 3)
     with pytest.raises(UsageError, match="the run has no neuron concepts:99: it has 11, from concepts:0"):
         main([str(page.parent), "--card", "concepts:99"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("seconds", None, "seconds=nan is no duration"),
+        ("seconds", 1e300, "is no duration"),
+        ("curves", {"\ud800": []}, "half a character"),
+    ],
+)
+def test_a_damaged_result_is_refused_with_its_reason(
+    page: Path, field: str, value: object, told: str
+) -> None:
+    path = page.parent / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(UsageError, match=told):
+        main([str(page.parent)])
+
+
+def test_a_card_of_a_run_without_neurons_is_refused(tmp_path: Path) -> None:
+    side = Side(result([], {}), Pictures(), "empty", {})
+    with pytest.raises(UsageError, match="it has none"):
+        write_card(side, "x:1", tmp_path / "card.svg")

@@ -94,12 +94,14 @@ def test_what_is_next_repeats_the_words_with_something_varied() -> None:
     out = printed(200)
     print_next_run(["probe.n_images=40", "blur=1"], {}, out)
     print_next_run(["scorer=semantic", "seed=4"], {}, out)
+    print_next_run(["scorer.weight=0.5"], {}, out)
     print_next_multirun(["scorer=semantic,topk_log"], out)
     print_next_multirun(["scorer=semantic,topk_log", "seed=0,1"], out)
     commands = [line for line in out.export_text().splitlines() if line.startswith("  ")]
     assert [line.split("-m ")[1].rstrip("'") for line in commands] == [
         "probe.n_images=40 scorer=topk_log,semantic blur=0,2,4",
         "scorer=semantic seed=0,1,2",
+        "scorer.weight=0.5 seed=0,1,2",
         "scorer=semantic,topk_log seed=0,1,2",
     ]
 

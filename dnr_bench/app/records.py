@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnr_bench.infra.errors import UsageError
-from dnr_bench.results.records import Record, neuron_rows, records_in, run_rows
+from dnr_bench.results.records import Record, distinct, neuron_rows, records_in, run_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -45,14 +45,12 @@ def neurons_df(source: Source = "mlruns/runs", experiment: str = "dnr_bench") ->
 def read_records(source: Source, experiment: str = "dnr_bench") -> list[Record]:
     """The finished runs of a source, see `runs_df`."""
     if not isinstance(source, str | Path):
-        return [record for one in source for record in read_records(one, experiment)]
+        found = distinct([record for one in source for record in read_records(one, experiment)])
+        runs = [record.run for record in found]
+        return [replace(r, run=f"{r.run} {r.digest[:8]}") if runs.count(r.run) > 1 else r for r in found]
     if "://" not in str(source):
         return records_in(Path(source))
     from dnr_bench.outputs.mlflow.jobs import logged_records
     from dnr_bench.outputs.mlflow.places import tracking_place
-    from dnr_bench.outputs.mlflow.tracker import Tracker
 
-    found = logged_records(Tracker(tracking_place(Path("mlruns"), str(source)), experiment))
-    if not found:
-        raise UsageError(f"the experiment {experiment!r} of {source} has no finished run with a result")
-    return found
+    return logged_records(tracking_place(Path("mlruns"), str(source)), experiment)

@@ -69,9 +69,9 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     if not rows:
         return ""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n\n"
+    return "\n".join(f"| {' | '.join(markdown_text(cell) for cell in line)} |" for line in lines) + "\n\n"
 
 
-def _cell(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text of a model's or a user's, which must not end a cell or become HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -93,15 +94,23 @@ class Pictures:
                 cattrs.structure(tiles["concepts"], dict[str, dict[str, tuple[Tile, ...]]]),
                 cattrs.structure(tiles.get("histograms", {}), dict[str, Histogram]),
             )
+            if not all(isfinite(one.low) and isfinite(one.high) for one in found.histograms.values()):
+                raise ValueError("a histogram has no ends")
         except Exception as error:  # whatever a file may hold, it is no file of pictures
             raise UsageError(
                 f"{path} holds no pictures of a run: {str(error) or type(error).__name__}"
             ) from error
         listed = [tile for of_one in found.exemplars.values() for tile in of_one]
         listed += [tile for of_one in found.concepts.values() for tiles in of_one.values() for tile in tiles]
-        if any({tile.strip, tile.where or tile.strip} - lengths.keys() for tile in listed):
+        if any(not _is_there(tile, lengths) for tile in listed):
             raise UsageError(f"{path} holds no pictures of a run: it lacks some that it names")
         return found
+
+
+def _is_there(tile: Tile, lengths: Mapping[str, int]) -> bool:
+    return all(
+        0 <= tile.place < lengths.get(name, 0) for name in (tile.strip, tile.where) if name is not None
+    )
 
 
 class _Strips(Mapping[str, Strip]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +33,19 @@ _CHOSEN = ("experiment", "+experiment", "evaluator")
 _UNTOLD = ("paths.", "hydra.", "tracking.", "report", "debug", "verbose", "device", "experiment_name")
 #: Why a job has no result that left no note.
 INTERRUPTED = "interrupted"
-#: With fewer neurons no sign-flip test gives a P below .05, whatever the differences are.
-FEWEST_TO_TEST = 6
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: the words of its command line, its choice from each config group, why it failed."""
+    """How a run went: the words of its command line, its choice from each config group, why it failed.
+
+    finished: when, in ISO format; None in notes that do not say. `write` sets it.
+    """
 
     overrides: Sequence[str]
     choices: Mapping[str, str] = field(default_factory=dict)
     failure: str | None = None
+    finished: str | None = None
 
     @property
     def settings(self) -> dict[str, str]:
@@ -67,7 +70,10 @@ class Outcome:
     def write(self, folder: Path) -> None:
         """Note it beside the results, for the comparison at the end."""
         with writing(folder / _OUTCOME) as partial:
-            partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            partial.write_text(
+                json.dumps({**asdict(self), "finished": self.finished or now}, indent=1) + "\n"
+            )
 
     @classmethod
     def read(cls, folder: Path) -> Outcome | None:
@@ -82,12 +88,18 @@ class Outcome:
         try:
             content = json.loads(read_text(path, "run"))
             overrides, choices, failure = content["overrides"], content["choices"], content["failure"]
-            texts = [*overrides, *choices, *choices.values(), *([] if failure is None else [failure])]
+            finished = content.get("finished")
+            texts = [
+                *overrides,
+                *choices,
+                *choices.values(),
+                *(t for t in (failure, finished) if t is not None),
+            ]
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise UsageError(f"{path} is no note of a run: {error}") from error
         if not isinstance(overrides, list) or not all(isinstance(text, str) for text in texts):
             raise UsageError(f"{path} is no note of a run: it must hold texts")
-        return cls(overrides, choices, failure)
+        return cls(overrides, choices, failure, finished)
 
 
 @dataclass(frozen=True)
@@ -337,6 +349,12 @@ def records_of(jobs: Sequence[Job], by_seed: bool = True) -> Records:
         if job.result is not None
         for kind, item in scored_items(job.result)
     }
+
+
+def paired_records(before: Sequence[Job], after: Sequence[Job]) -> tuple[Records, Records]:
+    """The scored items of both sides, paired by seed where a side has several; single runs always pair."""
+    by_seed = len(before) > 1 or len(after) > 1
+    return records_of(before, by_seed), records_of(after, by_seed)
 
 
 def scored_items(result: RunResult) -> list[tuple[str, ScoredItem]]:

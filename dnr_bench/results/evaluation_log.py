@@ -7,18 +7,17 @@ target, its value of each metric a score.
 from __future__ import annotations
 
 from datetime import timedelta
-from hashlib import sha256
 
 from dnr_bench.results.records import Record, Row
 from dnr_bench.results.schema import MetricResult, NeuronResult, finite
-from dnr_bench.results.settings import flat_settings
+from dnr_bench.results.settings import told_settings
 
 
 def evaluation_log(record: Record) -> Row:
     """The log as plain values."""
     result, names = record.result, [neuron.name for neuron in record.result.neurons]
     started = record.finished - timedelta(seconds=result.seconds)
-    digest = sha256(f"{record.run} {record.finished.isoformat()}".encode()).hexdigest()[:22]
+    digest = record.digest[:22]
     labeled = len(names) - len(result.unscored)
     return {
         "version": 2,
@@ -30,7 +29,7 @@ def evaluation_log(record: Record) -> Row:
             "created": started.isoformat(),
             "task": "dnr_bench",
             "task_version": 0,
-            "task_args": flat_settings(result.config),
+            "task_args": told_settings(result.config),
             "dataset": {"name": result.probe.name, "samples": len(names), "sample_ids": names},
             "model": _model(record),
             "config": {},
@@ -52,9 +51,10 @@ def evaluation_log(record: Record) -> Row:
 
 
 def _model(record: Record) -> str:
-    """The method and the scorer stand where other logs have a model."""
+    """The method, and the scorer where it uses one, stand where other logs have a model."""
     choices = record.job.choices
-    return f"{choices.get('method', 'describe')}/{choices.get('scorer', 'unknown')}"
+    method = choices.get("method", "describe")
+    return f"{method}/{choices.get('scorer', 'unknown')}" if method == "describe" else f"dnr_bench/{method}"
 
 
 def _score(name: str, metric: MetricResult) -> Row:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dnr_bench.infra.digests import digest
 from dnr_bench.results.comparison import (
@@ -13,27 +15,33 @@ from dnr_bench.results.comparison import (
     first_metric,
     headlines_of,
     judged_apart,
+    paired_records,
     pooled,
-    records_of,
 )
 from dnr_bench.results.records import Record
-from dnr_bench.statistics.paired import difference, holm
+from dnr_bench.results.settings import deciding_settings
+from dnr_bench.statistics.paired import SURE, difference, holm
 
-#: A setting is as good as the best one unless the paired test tells them apart at this level.
-_SURE = 0.05
+Verdict = Literal["best", "worse", "untested"]
+#: The verdicts that are shown.
+_MARKED: tuple[Verdict, Verdict] = ("best", "untested")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting, its seeds pooled. best: metrics in which it is the best one, or not told apart from it.
+    """One setting, its seeds pooled.
 
-    runs: the run of each seed.
+    runs: the run of each seed. labeled: neurons with a label, of all `neurons`. best: metrics in which it is
+    the best one, or not told apart from it. untested: metrics in which nothing pairs it with the best one.
     """
 
     name: str
     runs: tuple[str, ...]
     row: ComparisonRow
+    labeled: int
+    neurons: int
     best: frozenset[str]
+    untested: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -55,27 +63,43 @@ def leaderboards(records: Sequence[Record]) -> list[Board]:
     for record in records:
         neurons = [neuron.name for neuron in record.result.neurons]
         key = digest({"target": record.result.config.get("target"), "neurons": neurons})
-        boards.setdefault(key, {}).setdefault(record.name, {})[record.job.seed] = record
-    return [
-        _board({name: list(seeds.values()) for name, seeds in of_one.items()}) for of_one in boards.values()
+        boards.setdefault(key, {}).setdefault(_identity(record), {})[record.job.seed] = record
+    return [_board(_named([list(seeds.values()) for seeds in board.values()])) for board in boards.values()]
+
+
+def _identity(record: Record) -> str:
+    """What runs that are pooled share: everything but the seed that decides what is found."""
+    settings = deciding_settings(record.result.config)
+    return digest({"settings": settings, "choices": dict(record.job.choices), "name": _unknown(record)})
+
+
+def _unknown(record: Record) -> str:
+    """The run itself, where its settings are not known."""
+    return "" if record.result.config else record.name
+
+
+def _named(settings: Sequence[Sequence[Record]]) -> dict[str, Sequence[Record]]:
+    """The settings by name: the short one, or all that was typed where two would be called the same."""
+    short = [records[0].name for records in settings]
+    typed = [" ".join(f"{k}={v}" for k, v in r[0].job.overrides.items() if k != "seed") for r in settings]
+    names = [
+        long if short.count(name) > 1 and long else name for name, long in zip(short, typed, strict=True)
     ]
+    return {
+        f"{name} ({records[0].run})" if names.count(name) > 1 else name: records
+        for name, records in zip(names, settings, strict=True)
+    }
 
 
 def _board(settings: Mapping[str, Sequence[Record]]) -> Board:
     jobs = {name: [record.job for record in records] for name, records in settings.items()}
-    everything = [job for of_one in jobs.values() for job in of_one]
     rows = {name: pooled(of_one) for name, of_one in jobs.items()}
-    apart = judged_apart(everything)
+    apart = judged_apart([job for of_one in jobs.values() for job in of_one])
     names = [name for name in headlines_of(list(rows.values())) if name not in apart]
-    best = {name: _best(name, rows, jobs) for name in names}
+    judged = {name: _judged(name, rows, jobs) for name in names}
     entries = [
-        Entry(
-            name,
-            tuple(record.run for record in settings[name]),
-            row,
-            frozenset(metric for metric in names if name in best[metric]),
-        )
-        for name, row in rows.items()
+        _entry(name, records, rows[name], {metric: verdicts.get(name) for metric, verdicts in judged.items()})
+        for name, records in settings.items()
     ]
     if names:
         entries.sort(key=lambda entry: _place(entry, names[0], jobs))
@@ -85,27 +109,38 @@ def _board(settings: Mapping[str, Sequence[Record]]) -> Board:
     return Board(title, tuple(names), tuple(entries), tuple(sorted(apart)))
 
 
-def _best(metric: str, rows: Mapping[str, ComparisonRow], jobs: Mapping[str, Sequence[Job]]) -> set[str]:
-    """The best setting, and those that the paired test does not tell from it."""
+def _entry(
+    name: str, records: Sequence[Record], row: ComparisonRow, verdicts: Mapping[str, Verdict | None]
+) -> Entry:
+    neurons = sum(len(record.result.neurons) for record in records)
+    labeled = neurons - sum(len(record.result.unscored) for record in records)
+    best, untested = (frozenset(m for m, verdict in verdicts.items() if verdict == kind) for kind in _MARKED)
+    return Entry(name, tuple(record.run for record in records), row, labeled, neurons, best, untested)
+
+
+def _judged(
+    metric: str, rows: Mapping[str, ComparisonRow], jobs: Mapping[str, Sequence[Job]]
+) -> dict[str, Verdict]:
+    """Of each setting, whether it is the best one or not told apart from it, worse, or not tested."""
     better = _higher_is_better(metric, jobs)
     having = {name: row for name, row in rows.items() if metric in row.metrics}
     top = None if better is None else best_row(list(having.values()), metric, better)
     if top is None:
-        return set()
+        return {}
     (winner,) = (name for name, row in having.items() if row is top)
     others = [name for name in having if name != winner]
-    found = {name: difference(metric, records_of(jobs[winner]), records_of(jobs[name])) for name in others}
-    tested = [name for name in others if found[name] is not None]
-    adjusted = holm([found[name].p for name in tested])  # type: ignore[union-attr]
-    return {winner, *(name for name, p in zip(tested, adjusted, strict=True) if not p < _SURE)}
+    found = {name: difference(metric, *paired_records(jobs[winner], jobs[name])) for name in others}
+    tested = {name: one.p for name, one in found.items() if one is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    verdicts: dict[str, Verdict] = dict.fromkeys(others, "untested")
+    return verdicts | {winner: "best"} | {n: "worse" if p < SURE else "best" for n, p in adjusted.items()}
 
 
 def _place(entry: Entry, metric: str, jobs: Mapping[str, Sequence[Job]]) -> float:
     """Where a setting stands by a metric; those without it last."""
-    if metric not in entry.row.metrics:
-        return float("inf")
+    mean = entry.row.metrics[metric].mean if metric in entry.row.metrics else math.nan
     sign = -1.0 if _higher_is_better(metric, jobs) is not False else 1.0
-    return sign * entry.row.metrics[metric].mean
+    return sign * mean if math.isfinite(mean) else math.inf
 
 
 def _higher_is_better(metric: str, jobs: Mapping[str, Sequence[Job]]) -> bool | None:

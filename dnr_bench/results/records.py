@@ -12,24 +12,25 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
 from dnr_bench.results.comparison import Job, Outcome, read_job
 from dnr_bench.results.schema import RunResult, finite
-from dnr_bench.results.settings import flat_settings
+from dnr_bench.results.settings import told_settings
 
 Row = dict[str, object]
-#: Settings that say where files lie on the machine of a run, which are nobody else's business.
-_PLACES = "paths."
 
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run. run: its folder or its id in MLflow. job: its result, overrides and choices."""
+    """A finished run. run: its folder or its id in MLflow. digest: of its result. job: what it found."""
 
     run: str
+    digest: str
     finished: datetime
     job: Job
 
     @property
     def name(self) -> str:
-        """What was typed, for people, without the seed."""
+        """What was typed, for people, without the seed; the run where nobody knows."""
+        if not self.job.choices:
+            return self.run
         words = [f"{key}={value}" for key, value in self.job.overrides.items() if key != "seed"]
         return Outcome(words, self.job.choices).name()
 
@@ -46,28 +47,38 @@ def records_in(folder: Path) -> list[Record]:
     Raises:
         UsageError: there is none, or a result is damaged or of another version.
     """
-    found = []
-    for path in _result_files(folder):
-        home = path.parent
-        job = read_job(home) if Outcome.read(home) else Job({}, RunResult.read(home), None)
-        if job.result is not None:
-            finished = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            run = home.relative_to(folder).as_posix()
-            found.append(Record(home.name if run == "." else run, finished, job))
+    paths = sorted(folder.rglob("result.json"), key=lambda path: (len(path.as_posix()), path))
+    found = [record for path in paths if (record := _record_in(path.parent, folder)) is not None]
     if not found:
         raise UsageError(f"{folder} holds no finished run: there is no result.json in it or in folders below")
-    return sorted(found, key=lambda record: (record.finished, record.run))
+    return distinct(found)
 
 
-def _result_files(folder: Path) -> list[Path]:
-    """Each result once, although MLflow keeps a copy among its artifacts."""
-    paths = sorted(folder.rglob("result.json"), key=lambda path: (len(path.as_posix()), path))
-    by_content: dict[str, Path] = {}
-    for path in paths:
-        files = [path, path.with_name("outcome.json")]
-        content = b"".join(read_regular(file) for file in files if file.exists())
-        by_content.setdefault(sha256(content).hexdigest(), path)
-    return list(by_content.values())
+def distinct(records: Sequence[Record]) -> list[Record]:
+    """Each result once, although MLflow keeps a copy among its artifacts; the earliest first."""
+    once = {record.digest: record for record in reversed(records)}
+    return sorted(once.values(), key=lambda record: (record.finished, record.run))
+
+
+def _record_in(home: Path, folder: Path) -> Record | None:
+    """The run of a folder; None where the note beside its result says that it failed."""
+    outcome = Outcome.read(home)
+    job = read_job(home) if outcome else Job({}, RunResult.read(home), None)
+    if job.result is None:
+        return None
+    files = [home / name for name in ("result.json", "outcome.json") if (home / name).exists()]
+    digest = sha256(b"".join(map(read_regular, files))).hexdigest()
+    run = home.relative_to(folder).as_posix()
+    return Record(home.resolve().name if run == "." else run, digest, _finished(outcome, home), job)
+
+
+def _finished(outcome: Outcome | None, home: Path) -> datetime:
+    """As the run has noted it, else by the time of the file, which a copy may have changed."""
+    try:
+        noted = datetime.fromisoformat((outcome.finished if outcome else None) or "")
+    except ValueError:
+        return datetime.fromtimestamp((home / "result.json").stat().st_mtime, UTC)
+    return noted if noted.tzinfo else noted.replace(tzinfo=UTC)
 
 
 def run_rows(records: Sequence[Record]) -> list[Row]:
@@ -82,7 +93,7 @@ def neuron_rows(records: Sequence[Record]) -> list[Row]:
 
 def _run_row(record: Record) -> Row:
     result = record.result
-    settings = {k: v for k, v in flat_settings(result.config).items() if not k.startswith(_PLACES)}
+    settings = told_settings(result.config)
     row: Row = {"run": record.run, "name": record.name, "finished": record.finished.isoformat()}
     row |= {**settings, **record.job.choices}
     row |= {

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SCHEMA: Literal[3] = 3
 
 _NAME = "result.json"
+#: A hundred years.
+_MOST_SECONDS = 3.2e9
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,11 @@ class RunResult:
             )
         try:
             found: RunResult = _converter().structure(content, cls)
-        except (BaseValidationError, TypeError, AttributeError) as error:
-            reason = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else ""
+            _check(found, content)
+        except (BaseValidationError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error)
+            if isinstance(error, BaseValidationError):
+                reason = "; ".join(cattrs.transform_error(error)[:3])
             raise UsageError(f"{file} is no result of a run: {reason}") from error
         return found
 
@@ -278,6 +283,16 @@ class RunResult:
         frame = self.to_pandas().loc[:, ["layer", "unit", "label", "score", "runners_up", "unscored"]]
         unlabeled = f", {len(self.unscored)} without a label" if self.unscored else ""
         return f"<p>{len(self.neurons)} neurons{unlabeled}</p>{metrics}{frame.to_html(max_rows=20)}"
+
+
+def _check(found: RunResult, content: object) -> None:
+    """Raises `ValueError` for what no run writes, and what would end its readers late."""
+    if not 0 <= found.seconds <= _MOST_SECONDS:
+        raise ValueError(f"seconds={found.seconds} is no duration")
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a text holds half a character: {error.reason}") from error
 
 
 def finite(value: Any) -> Any:

@@ -6,6 +6,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+#: Where a run keeps its files and finds services, which is nobody else's business.
+_PLACES = ("paths.", "tracking.", "store.", "hydra.")
+#: What changes nothing that is computed.
+_MANNERS = ("seed", "device", "report", "verbose", "debug", "dry", "experiment_name")
+
+
+def told_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that others may see: without those of the machine."""
+    return {key: value for key, value in flat_settings(config).items() if not key.startswith(_PLACES)}
+
+
+def deciding_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that decide what is found, without the seed: runs that share them are pooled."""
+    return {key: value for key, value in told_settings(config).items() if key not in _MANNERS}
+
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """All settings by dotted names.

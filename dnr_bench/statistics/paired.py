@@ -34,6 +34,10 @@ Records = Mapping[Hashable, ScoredItem]
 #: The share of neurons whose first label is another one; no metric of any run, but of a pair of runs.
 LABEL_CHANGE = "label_change"
 POWER = 0.8
+#: Differences with a smaller adjusted P are taken for more than chance.
+SURE = 0.05
+#: With fewer neurons no sign-flip test gives a P below that, whatever the differences are.
+FEWEST_TO_TEST = 6
 
 
 @dataclass(frozen=True)

@@ -37,15 +37,14 @@ from dnr_bench.results.comparison import (
     job_folders,
     judged_apart,
     metric_names,
+    paired_records,
     read_job,
-    records_of,
 )
-from dnr_bench.statistics.paired import LABEL_CHANGE, Difference, Records, difference, holm
+from dnr_bench.statistics.paired import LABEL_CHANGE, SURE, Difference, difference, holm
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
-_SHOWN_P = 0.05
 #: Columns for terminals of at least so many characters.
 _WIDE, _WIDE_ONLY = 100, ("effect", "detectable")
 
@@ -95,18 +94,12 @@ def compare_sides(sides: Sequence[Side]) -> list[PairwiseDifference]:
         jobs = [*before.jobs, *after.jobs]
         apart = judged_apart(jobs)
         directions = {name: better for name, better in _directions(jobs).items() if name not in apart}
-        left, right = _records(before, after)
+        left, right = paired_records(before.jobs, after.jobs)
         for metric, direction in {**directions, LABEL_CHANGE: None}.items():
             value = difference(metric, left, right)
             if value is not None:
                 found.append(PairwiseDifference(before.name, after.name, metric, value, direction, value.p))
     return _adjusted(found)
-
-
-def _records(before: Side, after: Side) -> tuple[Records, Records]:
-    """The neurons of both; by seed, too, unless both are single runs, which may differ in theirs."""
-    by_seed = len(before.jobs) > 1 or len(after.jobs) > 1
-    return records_of(before.jobs, by_seed), records_of(after.jobs, by_seed)
 
 
 def main(words: Sequence[str]) -> int:
@@ -134,7 +127,7 @@ def main(words: Sequence[str]) -> int:
         "differences": [comparison.row() for comparison in comparisons]
     }
     if len(sides) == 2:
-        tables["changed_labels"] = changed_labels(*_records(*sides))
+        tables["changed_labels"] = changed_labels(*paired_records(sides[0].jobs, sides[1].jobs))
     title = f"compare {' with '.join(runs)}"
     run_id = tracker.log_tables(title, tables, {"compared": ", ".join(runs)})
     print_link(place, run_id, tracker.experiment_id, out)
@@ -220,18 +213,18 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
         out.print(f"after:  [bold]{escaped(sides[1].name)}[/bold]", soft_wrap=True)
         out.print(_table("", ["metric"], [([c.metric], c) for c in comparisons], out.width >= _WIDE))
     else:
-        differing = {c.metric for c in comparisons if c.p_holm < _SHOWN_P}
+        differing = {c.metric for c in comparisons if c.p_holm < SURE}
         for metric in (name for name in metrics if name in differing):
             rows = [([c.before, c.after], c) for c in comparisons if c.metric == metric]
             out.print(_table(metric, ["before", "after"], rows, out.width >= _WIDE))
         others = [name for name in metrics if name not in differing]
-        out.print(f"No pair differs at P < {_SHOWN_P} in: {', '.join(others) or '–'}", soft_wrap=True)
+        out.print(f"No pair differs at P < {SURE} in: {', '.join(others) or '–'}", soft_wrap=True)
     out.print(
         "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics"
         " of a single pair (Holm), – where nothing was tested; effect in standard deviations of the"
         " differences; detectable: what so many neurons show in 80 of 100 experiments (both in terminals of"
         f" {_WIDE} columns, and in MLflow); n: neurons (clusters of those with one label), or classes,"
-        f" pairs, images. Green: better, red: worse, at P < {_SHOWN_P}.\n",
+        f" pairs, images. Green: better, red: worse, at P < {SURE}.\n",
         style="dim",
     )
 
@@ -268,6 +261,6 @@ def _cells(comparison: PairwiseDifference) -> dict[str, str]:
 
 
 def _style(comparison: PairwiseDifference) -> str:
-    if comparison.higher_is_better is None or not comparison.p_holm < _SHOWN_P:
+    if comparison.higher_is_better is None or not comparison.p_holm < SURE:
         return "default"
     return "green" if (comparison.found.mean > 0) == comparison.higher_is_better else "bold red"

@@ -16,11 +16,13 @@ from dnr_bench.app.command_line import CommandParser
 from dnr_bench.app.records import read_records
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
-from dnr_bench.infra.text_files import markdown_table
+from dnr_bench.infra.text_files import markdown_table, read_text
 from dnr_bench.results.evaluation_log import evaluation_log
 from dnr_bench.results.records import Record, Row, neuron_rows, run_rows
 
-_CARD = """---
+_WRITTEN_BY = "Written by dnr_bench"
+_CARD = (
+    """---
 pretty_name: Descriptions of neurons, with scores
 tags: [interpretability, vision, neuron-descriptions, dnr_bench]
 configs:
@@ -32,7 +34,9 @@ configs:
 
 # Descriptions of neurons, with scores
 
-Written by dnr_bench {version} from {n_runs} runs of {n_neurons} neurons.
+"""
+    + _WRITTEN_BY
+    + """ {version} from {n_runs} runs of {n_neurons} neurons.
 
 - `runs.parquet`: one row per run. Parts and settings by dotted names; each metric as its mean, with `.low`
   and `.high` of its 95% interval, `.chance` (labels dealt at random) and `.n`, the items that have a value.
@@ -41,6 +45,7 @@ Written by dnr_bench {version} from {n_runs} runs of {n_neurons} neurons.
 - `logs/`: the same runs as evaluation logs of Inspect.
 
 {table}"""
+)
 
 
 def main(words: Sequence[str]) -> int:
@@ -55,14 +60,28 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     records = read_records(arguments.sources, arguments.experiment)
     out: Path = arguments.out
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is no folder")
+    _check(out)
     _write_tables(records, out)
     for record in records:
         with writing(out / "logs" / f"{_file_name(record)}.json") as partial:
             partial.write_text(json.dumps(evaluation_log(record), indent=1) + "\n", encoding="utf-8")
     print(f"written: {len(records)} runs to {out}")
     return 0
+
+
+def _check(out: Path) -> None:
+    """Refuse a folder of something else; what an export left there before is replaced.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder")
+    card = out / "README.md"
+    if card.exists() and _WRITTEN_BY not in read_text(card, "export"):
+        raise UsageError(f"{card} is not of an export, and would be lost: name another folder")
+    for log in (out / "logs").glob("*_dnr-bench_*.json"):
+        log.unlink()
 
 
 def _write_tables(records: Sequence[Record], out: Path) -> None:
@@ -90,5 +109,5 @@ def _write_parquet(rows: Sequence[Row], path: Path) -> None:
 
 def _file_name(record: Record) -> str:
     """The time first, as in the logs of others, and nothing of a run's name that a file cannot be called."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", record.run).strip("-.")
-    return f"{record.finished:%Y-%m-%dT%H-%M-%S}_dnr-bench_{name}"
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", record.run).strip("-.")[-80:]
+    return f"{record.finished:%Y-%m-%dT%H-%M-%S}_dnr-bench_{name}_{record.digest[:8]}"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dnr_bench.app.command_line import CommandParser
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.card import write_card
 from dnr_bench.outputs.pages.run import Side, write_pair, write_report
 from dnr_bench.outputs.pictures import Pictures
@@ -33,7 +34,9 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     folder, other = arguments.folder, arguments.other
     result, pictures = RunResult.read(folder), Pictures.read(folder)
-    if arguments.card:
+    if arguments.card is not None and other is not None:
+        raise UsageError("--card takes one run")
+    if arguments.card is not None:
         name = re.sub(r"[^A-Za-z0-9.]+", "-", arguments.card)
         page = write_card(Side.of(folder, result, pictures), arguments.card, folder / f"card-{name}.svg")
     elif other is None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.text_files import printable
 from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.outputs.pages.run import Side
 from dnr_bench.outputs.pictures import Pictures, Tile
@@ -19,7 +20,7 @@ from dnr_bench.stages.thumbnails import SIZE
 #: Pictures in a row, candidates that are shown, and pixels: of the card, of texts beside rows, between rows.
 _TILES, _CANDIDATES = 8, 3
 _WIDTH, _TEXT, _ROW = 800, 210, SIZE + 28
-_FIRST = 78
+_FIRST = 102
 #: Characters that have room in the title, and beside the pictures of a candidate.
 _LABEL, _CANDIDATE = 40, 26
 
@@ -33,9 +34,8 @@ def write_card(side: Side, neuron: str, path: Path) -> Path:
     found = next((one for one in side.result.neurons if one.name == neuron), None)
     if found is None:
         known = [one.name for one in side.result.neurons]
-        raise UsageError(
-            f"the run has no neuron {neuron}: it has {len(known)}, from {known[0]} to {known[-1]}"
-        )
+        told = f"it has {len(known)}, from {known[0]} to {known[-1]}" if known else "it has none"
+        raise UsageError(f"the run has no neuron {neuron}: {told}")
     rows = list(_rows(found, side.pictures))
     label = "; ".join(found.labels) or found.unscored or ""
     return write_page(
@@ -44,8 +44,9 @@ def write_card(side: Side, neuron: str, path: Path) -> Path:
         width=_WIDTH,
         height=_FIRST + _ROW + (26 + _ROW * (len(rows) - 1) if len(rows) > 1 else 0),
         size=SIZE,
-        title=f"{found.name}: {label}",
-        neuron=found,
+        title=printable(f"{found.name}: {label}"),
+        name=_fitting(found.name, _LABEL),
+        truth=_fitting(found.truth or "", _LABEL),
         label=_fitting(label, _LABEL),
         mark={"right": "✓", "wrong": "✗"}.get(side.state(found), ""),
         rows=rows,
@@ -53,6 +54,7 @@ def write_card(side: Side, neuron: str, path: Path) -> Path:
 
 
 def _fitting(text: str, most: int) -> str:
+    text = printable(text)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from dnr_bench.infra.files import writing
-from dnr_bench.infra.text_files import markdown_table
+from dnr_bench.infra.text_files import markdown_table, markdown_text
 from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.results.leaderboard import Board, Entry
 
 _NOTE = (
     "Mean and 95% interval; seeds are pooled. Bold: the best, and what a paired test over neurons (sign"
-    " flips, Holm, P < .05) does not tell from it. Settings that describe other neurons stand in a table of"
+    " flips, Holm, P < .05) does not tell from it. †: nothing pairs it with the best, so it was not tested."
+    " Fewer than 6 neurons cannot be told apart. Settings that describe other neurons stand in a table of"
     " their own."
 )
 
@@ -45,13 +47,18 @@ def _page(folder: Path, run: str) -> Path:
 
 
 def _markdown(board: Board) -> str:
-    rows = [[entry.name, *(_cell(entry, name) for name in board.metrics)] for entry in board.entries]
-    return f"## {board.title}\n\n{markdown_table(['settings', *board.metrics], rows)}"
+    rows = [
+        [entry.name, f"{entry.labeled} of {entry.neurons}", *(_cell(entry, name) for name in board.metrics)]
+        for entry in board.entries
+    ]
+    columns = ["settings", "labeled", *board.metrics]
+    return f"## {markdown_text(board.title)}\n\n{markdown_table(columns, rows)}"
 
 
 def _cell(entry: Entry, metric: str) -> str:
     found = entry.row.metrics.get(metric)
-    if found is None:
+    if found is None or isnan(found.mean):
         return "–"
     mean = f"**{found.mean:.3f}**" if metric in entry.best else f"{found.mean:.3f}"
+    mean += "†" if metric in entry.untested else ""
     return f"{mean} ({found.low:.2f} to {found.high:.2f})"

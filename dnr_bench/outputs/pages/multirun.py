@@ -14,7 +14,6 @@ from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.outputs.pictures import Pictures
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.comparison import (
-    FEWEST_TO_TEST,
     ComparisonRow,
     Job,
     changed_labels,
@@ -27,11 +26,11 @@ from dnr_bench.results.comparison import (
     varied_names,
 )
 from dnr_bench.stages.thumbnails import SIZE
+from dnr_bench.statistics.paired import FEWEST_TO_TEST, SURE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SURE = 0.05
 #: Neurons that the gallery shows; a table lists all.
 _SHOWN = 100
 
@@ -130,7 +129,7 @@ def _compared(
             row.p_holm.get(metric, float("nan")),
         )
         known = np.isfinite(value.low) and np.isfinite(value.high)
-        sure = gain is not None and higher_is_better is not None and p < _SURE
+        sure = gain is not None and higher_is_better is not None and p < SURE
         found.append(
             {
                 "settings": [row.overrides.get(name, "") for name in names],

@@ -43,5 +43,5 @@ def write_page(path: Path, template: str, **content: object) -> Path:
     page = environment.get_template(template).stream(**content)
     page.enable_buffering(_TOGETHER)
     with writing(path) as partial:
-        page.dump(str(partial), encoding="utf-8")
+        page.dump(str(partial), encoding="utf-8", errors="replace")
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.outputs.pages.sheets import Sheets
 from dnr_bench.outputs.pictures import Pictures, Tile
-from dnr_bench.results.comparison import ComparisonRow, Job, Outcome, compare
+from dnr_bench.results.comparison import Job, Outcome, judged_apart, paired_records
 from dnr_bench.results.schema import MetricResult, NeuronResult, RunResult
-from dnr_bench.results.settings import flat_settings
+from dnr_bench.results.settings import told_settings
 from dnr_bench.stages.lazy import Lazy
 from dnr_bench.stages.thumbnails import SIZE
+from dnr_bench.statistics.paired import difference
 
 #: Control labels that cost nothing, by the words of the page.
 _CONTROLS = {"best_constant": "one label for all neurons", "copy": "the caption of the highest exemplar"}
@@ -53,14 +54,19 @@ class Side:
         value = neuron.values.get(self.right or "", float("nan"))
         if np.isfinite(value):
             return "right" if value else "wrong"
-        if not neuron.truth or not neuron.labels:
-            return "unknown"
+        if not neuron.truth or not neuron.labels or neuron.layer in self._judged_layers:
+            return "unknown"  # the metric leaves this neuron out
         return "right" if _words(neuron.labels[0]) == _words(neuron.truth) else "wrong"
+
+    @cached_property
+    def _judged_layers(self) -> frozenset[str]:
+        """The layers of which a metric judges some neuron right or wrong; words decide in others."""
+        return frozenset(neuron.layer for neuron in self.result.neurons if self.right in neuron.values)
 
     @property
     def settings(self) -> dict[str, str]:
-        """All settings by dotted names."""
-        return flat_settings(self.result.config)
+        """All settings by dotted names, but for places on the machine."""
+        return told_settings(self.result.config)
 
 
 def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
@@ -84,8 +90,20 @@ def write_report(result: RunResult, pictures: Pictures, folder: Path) -> Path:
 
 def write_pair(first: Side, second: Side, path: Path) -> Path:
     """Write a page of two runs side by side, neuron by neuron, with paired differences of the metrics."""
-    rows = compare([Job({"run": str(n)}, side.result, None) for n, side in enumerate((first, second))])
-    compared = [_shown_pair(name, rows) for name in rows[1].headlines if name in rows[1].differences]
+    jobs = [Job({}, side.result, None) for side in (first, second)]
+    apart = judged_apart(jobs)
+    items = paired_records(jobs[:1], jobs[1:])
+    shared = [name for name in first.result.metrics if name in second.result.metrics]
+    headlines = [name for name in shared if first.result.metrics[name].headline]
+    compared = [
+        {
+            "name": name,
+            "first": first.result.metrics[name],
+            "second": second.result.metrics[name],
+            "difference": None if name in apart else difference(name, *items),
+        }
+        for name in headlines
+    ]
     return _write(
         path, (first, second), headlines=[], details=[], beaten={}, tables=[], compared=compared,
         differing=_differing(first, second),
@@ -95,9 +113,10 @@ def write_pair(first: Side, second: Side, path: Path) -> Path:
 def _differing(first: Side, second: Side) -> dict[str, tuple[str, str]]:
     """The parts and settings in which two runs differ, with the values of both."""
     one, other = ({**side.settings, **side.choices} for side in (first, second))
-    names = [name for name in dict.fromkeys([*one, *other]) if not name.startswith("paths.")]
     return {
-        name: (one.get(name, "–"), other.get(name, "–")) for name in names if one.get(name) != other.get(name)
+        name: (one.get(name, "–"), other.get(name, "–"))
+        for name in dict.fromkeys([*one, *other])
+        if one.get(name) != other.get(name)
     }
 
 
@@ -169,7 +188,9 @@ def _shown_neuron(
         "sorting": json.dumps(values | scores),
         "search": " ".join(dict.fromkeys(words)).lower(),
         "details": [
-            _details(neuron, side, sheets) for neuron, side in zip(of_one, sides, strict=True) if neuron
+            {"title": side.name if len(sides) > 1 else "", **_details(neuron, side, sheets)}
+            for neuron, side in zip(of_one, sides, strict=True)
+            if neuron
         ],
     }
 
@@ -265,13 +286,3 @@ def _shown_metric(name: str, metric: MetricResult) -> dict[str, object]:
         for key, mark in marks.items()
     }
     return {"name": name, **marks, "n": metric.n, "unscored": metric.unscored, "places": places}
-
-
-def _shown_pair(name: str, rows: Sequence[ComparisonRow]) -> dict[str, object]:
-    first, second = rows
-    return {
-        "name": name,
-        "first": first.metrics.get(name),
-        "second": second.metrics.get(name),
-        "difference": second.differences[name],
-    }

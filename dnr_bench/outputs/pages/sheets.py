@@ -32,7 +32,9 @@ class Sheets:
             for side, of_side in strips.items()
             for n, strip in of_side.items()
         }
-        if folder.is_dir():  # of the page that this one replaces
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.is_dir():  # of the page that this one replaces
             shutil.rmtree(folder)
         if sum(sizes.values()) <= _WITHIN:
             return cls(strips, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isnan
 
 from rich.console import Console
 
@@ -11,27 +12,30 @@ from dnr_bench.outputs.terminal.run import interval
 from dnr_bench.results.leaderboard import Board, Entry
 
 #: What a column of a metric and the settings take at most.
-_COLUMN, _SETTINGS = 13, 30
+_COLUMN, _SETTINGS = 13, 38
 
 
 def print_board(board: Board, console: Console) -> None:
     """As many metrics as fit beside each other; the page has all."""
     table = plain_table(board.title)
     text_column(table, "settings")
+    number_column(table, "labeled")
     shown = board.metrics[: max(1, (console.width - _SETTINGS) // _COLUMN)]
     for name in shown:
         number_column(table, re.sub(r"[._]", "\n", name))
     for entry in board.entries:
         seeds = f" [dim]({len(entry.runs)} seeds)[/dim]" if len(entry.runs) > 1 else ""
-        table.add_row(f"{escaped(entry.name)}{seeds}", *(_cell(entry, name) for name in shown))
+        labeled = f"{entry.labeled} of\n{entry.neurons}"
+        table.add_row(f"{escaped(entry.name)}{seeds}", labeled, *(_cell(entry, name) for name in shown))
     console.print(table)
     if board.left_out:
-        console.print(f"judged by different models, not ranked: {', '.join(board.left_out)}\n")
+        console.print(f"judged by different models, not ranked: {escaped(', '.join(board.left_out))}\n")
 
 
 def _cell(entry: Entry, metric: str) -> str:
     found = entry.row.metrics.get(metric)
-    if found is None:
+    if found is None or isnan(found.mean):
         return "–"
     mean = f"[bold]{found.mean:.3f}[/bold]" if metric in entry.best else f"{found.mean:.3f}"
+    mean += "†" if metric in entry.untested else ""
     return f"{mean}\n[dim]{interval(found.low, found.high)}[/dim]"

@@ -20,9 +20,9 @@ from dnr_bench.outputs.terminal.console import (
     text_column,
 )
 from dnr_bench.outputs.terminal.run import cell, interval, short
-from dnr_bench.results.comparison import FEWEST_TO_TEST, ComparisonRow, headlines_of, is_number, varied_names
+from dnr_bench.results.comparison import ComparisonRow, headlines_of, is_number, varied_names
 from dnr_bench.results.schema import RunResult
-from dnr_bench.statistics.paired import LABEL_CHANGE
+from dnr_bench.statistics.paired import FEWEST_TO_TEST, LABEL_CHANGE
 
 _Cell = Callable[[ComparisonRow, str], str]
 #: What a column of numbers takes at most: "-0.38 to -0.20" and two spaces.

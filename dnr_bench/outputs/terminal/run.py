@@ -68,7 +68,7 @@ def print_result(
 def print_next_run(words: Sequence[str], choices: Mapping[str, str], console: Console) -> None:
     """The run's own words, with something varied; choices: the run's members of config groups."""
     scored = choices.get("method", "describe") == "describe" and choices.get("generator") != "none"
-    if not scored or any(word.startswith("scorer=") for word in words):
+    if not scored or any(word.startswith(("scorer=", "scorer.")) for word in words):
         rest = [word for word in words if not word.startswith("seed=")]
         print_next("three seeds side by side", ["-m", *rest, "seed=0,1,2"], console)
     else:
@@ -141,7 +141,7 @@ def _neuron_table(result: RunResult, shown: Sequence[NeuronResult], with_runners
     for name in [*(["truth"] if has_truth else []), *(["runners-up"] if with_runners_up else [])]:
         text_column(table, name)
     for neuron in shown:
-        runners_up = "; ".join(candidate.text for candidate in neuron.candidates[1:4])
+        runners_up = "; ".join(neuron.runners_up.split("; ")[:3])
         table.add_row(
             escaped(neuron.name),
             f"[dim]{escaped(neuron.unscored)}[/dim]"

@@ -73,12 +73,12 @@ function candidate(found) {
     make("div", { className: "tiles" }, ...tiles.length ? tiles : [make("span", { className: "soft" }, found.reason)]));
 }
 
-function side(found, title) {
+function side(found) {
   const box = make("section");
-  if (title) box.append(make("h4", {}, title));
+  if (found.title) box.append(make("h4", {}, found.title));
   if (found.exemplars.length) {
     const decided = new Set(found.labels.flatMap(label => label.split(/\s+/).map(fold)));
-    const tiles = make("div", { className: "tiles" }, ...found.exemplars.map(tile => picture(tile, tile.text)));
+    const tiles = make("div", { className: "tiles" }, ...found.exemplars.map((tile, i) => picture(tile, tile.text || `exemplar ${i + 1}`)));
     box.append(make("p", { className: "soft" }, "What excites it, with its activation"),
       make("div", { className: "excited" }, tiles, found.histogram ? histogram(found.histogram, found.exemplars) : null));
     if (found.exemplars.some(tile => tile.text))
@@ -100,9 +100,9 @@ function sheet(href) {
 function fill(card) {
   const data = card.querySelector("script");
   if (!data) return;
-  const found = JSON.parse(data.textContent), titles = two ? [...document.querySelectorAll("[data-side]")].map(e => e.dataset.side) : [];
+  const found = JSON.parse(data.textContent);
   for (const one of found) one.sheets.forEach(sheet);
-  data.replaceWith(make("div", { className: two ? "sides two" : "sides" }, ...found.map((one, i) => side(one, titles[i]))));
+  data.replaceWith(make("div", { className: two ? "sides two" : "sides" }, ...found.map(side)));
   const rating = make("span", { className: "rating", role: "group", "aria-label": two ? "which label is better" : "rate the label from 1 to 5" },
     ...grades.map((grade, i) => make("button", { type: "button", title: `${two ? "" : "rate "}${grade} (key ${i + 1})`, "aria-pressed": "false",
       onclick: () => rate(card, grade) }, grade)));
@@ -129,7 +129,7 @@ function exported() {
   const quoted = text => `"${String(text).replaceAll('"', '""')}"`;
   const head = ["neuron", ...(two ? ["first", "second", "better"] : ["label", "rating"])];
   const rows = cards.filter(card => card.id in ratings)
-    .map(card => [card.id, ...[...card.querySelectorAll("h3")].map(label => label.textContent.trim()), ratings[card.id]]);
+    .map(card => [card.id, ...[...card.querySelectorAll("h3")].map(label => label.dataset.label), ratings[card.id]]);
   const text = [head, ...rows].map(row => row.map(quoted).join(",")).join("\r\n") + "\r\n";
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "ratings.csv" });
   link.click();
@@ -209,11 +209,18 @@ turn.addEventListener("click", () => { descending = !descending; turn.textConten
 where.addEventListener("input", () => { showWhere(); note(); });
 document.getElementById("export").addEventListener("click", exported);
 document.getElementById("keys").addEventListener("click", () => help.showModal());
+list.addEventListener("click", event => {  // a neuron's link keeps the filters
+  const link = event.target.closest("a.name");
+  if (!link) return;
+  event.preventDefault();
+  note(link.closest(".card").id);
+  go(link.closest(".card"));
+});
 window.addEventListener("hashchange", follow);
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
   const active = document.activeElement;
-  if (event.key === "Escape") { active.blur(); return; }
+  if (event.key === "Escape") { event.preventDefault(); active.blur(); return; }  // a search field would empty itself
   if (/^(INPUT|SELECT)$/.test(active.tagName) && active !== where) return;
   const card = active.closest(".card");
   if (event.key === "/") { event.preventDefault(); search.focus(); }
