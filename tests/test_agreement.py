@@ -77,6 +77,7 @@ def test_pseudo_values_stand_for_pearsons_r_within_groups() -> None:
     assert pearson_within(a, np.ones(46), one) == 0.0
 
 
+@pytest.mark.slow
 def test_true_labels_are_alike_where_exemplars_are(label_run: Callable[..., RunResult]) -> None:
     few = ("evaluator=[planted,diversity]", "probe.n_images=400")
     metric = label_run(PLANTED, *few).metrics["diversity.correlation"]

@@ -53,6 +53,7 @@ def test_refinement_adds_concepts_to_those_of_the_exemplars(small_run: BuildRun)
     assert computed(run(small_run(*REFINED))) == 0
 
 
+@pytest.mark.slow
 def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
     together = records(run(small_run(*REFINED, "evaluator=[]")))
     config = small_run(*REFINED, "evaluator=[]", store="other")
@@ -141,6 +142,7 @@ def test_a_neuron_that_no_concept_drives_gets_no_label(small_run: BuildRun) -> N
     assert result.metrics["planted.abstained_correctly"].mean == 1.0
 
 
+@pytest.mark.slow
 def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_own(
     small_run: BuildRun,
 ) -> None:

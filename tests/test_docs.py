@@ -26,6 +26,7 @@ def test_the_reference_is_that_of_the_configs() -> None:
     assert PAGE.read_text() == reference(), "run: python -m dnr_bench.config_reference"
 
 
+@pytest.mark.slow
 def test_every_part_of_ones_own_runs_as_the_page_has_it(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "extending.md").read_text()
     blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", page, re.DOTALL)

@@ -360,6 +360,7 @@ def test_experiments_of_the_papers_build(  # but for those with the parts of oth
             assert PartBuilder(job).part("method", Method)
 
 
+@pytest.mark.slow
 def test_the_papers_pipeline_runs_from_images_to_figures(
     small: SmallModels, files: Path, server: Server, tmp_path: Path
 ) -> None:

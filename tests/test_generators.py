@@ -39,6 +39,7 @@ def generator(*overrides: str) -> DiffusionGenerator:
     return built
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_prompt_and_seed_only() -> None:
     drawer = generator()
     images = list(drawer.generate(PROMPTS, SEEDS))

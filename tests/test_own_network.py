@@ -235,6 +235,7 @@ def test_the_gate_of_a_network_of_ones_own(settings: list[str], tmp_path: Path) 
     assert "| fc_layer.sentence_cos |" in (tmp_path / "gate.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_plan_and_what_earlier_runs_took(
     settings: list[str], command_line: CommandLine, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun
     }
 
 
+@pytest.mark.slow
 def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -> None:
     drawn: list[int] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from dnr_bench.app.commands.report import main
-from dnr_bench.app.run import RunConfig, run
+from dnr_bench.app.run import run
 from dnr_bench.data.explanation import ScoredCandidate
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.card import write_card
@@ -26,20 +27,28 @@ from dnr_bench.outputs.pictures import MOST, SIZE, Pictures, Strip, Tile, take_p
 from dnr_bench.results.comparison import Outcome, compare, read_job
 from dnr_bench.results.schema import RunResult
 from dnr_bench.statistics.histograms import histograms
+from tests.conftest import SMALL, built_run
 from tests.helpers.results import neuron, result
 
-BuildRun = Callable[..., RunConfig]
 HOSTILE = "<script>document.title='owned'</script>"
 
 
-@pytest.fixture
-def page(small_run: BuildRun, tmp_path: Path) -> Path:
-    """The page of a small run of all evaluators' kinds, one user concept trying to break out."""
-    config = small_run("captioner=dataset", f'user_concepts=["{HOSTILE}"]', "evaluator=[planted,cost]")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, shared_store: Path) -> Path:
+    """A small run with its page, one user concept trying to break out; tests get copies of it."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    words = ["captioner=dataset", f'user_concepts=["{HOSTILE}"]', "evaluator=[planted,cost]"]
+    config = built_run(*SMALL, f"paths.store={shared_store}", *words)
     session = config.session()
-    result = run(config, session)
-    result.write(tmp_path / "run")
-    return write_report(result, take_pictures(result, session, tmp_path / "run"), tmp_path / "run")
+    of_run = run(config, session)
+    of_run.write(folder)
+    write_report(of_run, take_pictures(of_run, session, folder), folder)
+    return folder
+
+
+@pytest.fixture
+def page(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run")) / "report.html"
 
 
 def test_the_page_holds_every_neuron_and_needs_no_network(page: Path) -> None:
@@ -157,15 +166,23 @@ def test_a_strip_holds_no_more_than_a_webp_can() -> None:
     assert many.n == MOST
 
 
-@pytest.fixture
-def comparison(small_run: BuildRun, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_jobs(tmp_path_factory: pytest.TempPathFactory, shared_store: Path) -> Path:
+    """The jobs of a multirun without their pages; tests get copies of them."""
+    sweep = tmp_path_factory.mktemp("made") / "sweep"
     for i, scorer in enumerate(("mean", "semantic")):
-        folder = tmp_path / "sweep" / str(i)
         words = ["captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=true"]
-        run(small_run(*words, f"scorer={scorer}")).write(folder)
-        Outcome([f"scorer={scorer}"]).write(folder)
-    jobs = [read_job(tmp_path / "sweep" / str(i)) for i in range(2)]
-    return write_comparison(compare(jobs), jobs, tmp_path / "sweep")
+        config = built_run(*SMALL, f"paths.store={shared_store}", *words, f"scorer={scorer}")
+        run(config).write(sweep / str(i))
+        Outcome([f"scorer={scorer}"]).write(sweep / str(i))
+    return sweep
+
+
+@pytest.fixture
+def comparison(made_jobs: Path, tmp_path: Path) -> Path:
+    sweep = Path(shutil.copytree(made_jobs, tmp_path / "sweep"))
+    jobs = [read_job(sweep / str(i)) for i in range(2)]
+    return write_comparison(compare(jobs), jobs, sweep)
 
 
 def test_a_multiruns_page_has_its_metrics_and_the_labels_that_changed(comparison: Path) -> None:

@@ -147,6 +147,7 @@ def test_neurons_of_a_fold_have_no_say_in_what_it_is_judged_by(
     assert len(keep) == 8
 
 
+@pytest.mark.slow
 def test_fewer_images_are_a_second_aim(words: list[str], tmp_path: Path) -> None:
     words += ["study=budget", "study.budget.images_per_concept=[1,4]"]
     study = build(load_config(*words, name="sweep").study, Study, "study")
@@ -171,6 +172,7 @@ def of_papers(words: list[str], *more: str) -> PapersStudy:
 GRIDS = "study.space=[{topk_log:{k:[1,4]}},{semantic:{alpha:[0.0,0.5,0.7,1.0],k:[1,5]}}]"
 
 
+@pytest.mark.slow
 def test_each_scoring_function_of_the_papers_is_tuned_over_its_whole_grid(
     words: list[str], tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def tool(installed: Path, tmp_path: Path, shared_store: Path) -> Tool:
     return call
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_parts_of_another_package_from_an_empty_folder(
     tool: Tool, installed: Path, tmp_path: Path, shared_store: Path
 ) -> None:
