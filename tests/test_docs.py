@@ -120,7 +120,7 @@ def test_every_command_of_the_worked_example_runs(tmp_path: Path, command_line: 
     labels, comparison, written, verdict = outputs
     assert "held_out.correlation" in labels
     assert "know the shapes world alone" in labels
-    assert "Differences to scorer=posterior" in comparison
+    assert "Differences to posterior" in comparison
     assert "wrote" in written
     assert "fine" in verdict
     assert {"gate.md", "gate.xml", "mine.yaml"} <= {path.name for path in tmp_path.iterdir()}
