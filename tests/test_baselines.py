@@ -174,6 +174,7 @@ def test_clip_dissect_finds_planted_concepts(similarity: str, small_run: BuildRu
     assert all(record.exemplars for record in result.neurons if not record.unscored)
 
 
+@pytest.mark.slow
 def test_network_dissection_finds_planted_attributes_and_withholds_weak_labels(small_run: BuildRun) -> None:
     result = run(small_run("method=network_dissection", "evaluator=[planted]", "probe.n_images=500"))
     assert exact(result)["red"]

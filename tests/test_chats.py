@@ -234,6 +234,7 @@ def test_what_a_service_refuses_leaves_out_one_answer_and_a_bad_request_ends_the
             summarizer(server, tmp_path, "summarizer.temperature=0.6").summarize(CAPTIONS, n=3, seed=0)
 
 
+@pytest.mark.slow
 def test_a_run_whose_questions_are_all_refused_fails_with_the_reason(
     tmp_path: Path, command_line: CommandLine
 ) -> None:

@@ -30,6 +30,7 @@ def computed(result: RunResult) -> int:
     return sum(stage.misses for stage in result.stages.values())
 
 
+@pytest.mark.slow
 def test_refinement_adds_concepts_to_those_of_the_exemplars(small_run: BuildRun) -> None:
     plain, refined = run(small_run()), run(small_run(*REFINED))
     added = 0
@@ -63,6 +64,7 @@ def test_each_neuron_is_refined_on_its_own(small_run: BuildRun) -> None:
         assert alone[unit].refinement.progress == pytest.approx(together[unit].refinement.progress, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_images_for_the_fresh_comparison_helped_no_concept_to_win(small_run: BuildRun) -> None:
     config = small_run(*REFINED, "neurons.units=[20]", "evaluator=[]", store="new")
     drawn: list[int] = []

@@ -23,6 +23,7 @@ def judged(label_run: Callable[..., RunResult]) -> Callable[..., RunResult]:
     return lambda labels, *overrides: label_run(labels, *SMALL, *overrides)
 
 
+@pytest.mark.slow
 def test_true_labels_stand_at_the_oracle_and_far_above_other_neurons_labels(
     judged: Callable[..., RunResult],
 ) -> None:

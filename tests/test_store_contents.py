@@ -138,6 +138,7 @@ def test_sizes_are_spoken() -> None:
 
 
 @pytest.mark.parametrize("kept", ["all", "thumbnails", "none"])
+@pytest.mark.slow
 def test_what_is_not_kept_is_drawn_again_and_labels_are_the_same(
     kept: str, small_run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_run_is_there_from_its_start_to_its_end(tmp_path: Path, command_line: 
 
 
 @pytest.mark.parametrize("how", ["setting", "variable"])
+@pytest.mark.slow
 def test_another_place_is_honored(
     how: str, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
