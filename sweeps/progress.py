@@ -9,6 +9,8 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from dnr_bench.outputs.terminal.console import time_left
+
 #: Seconds between lines where there is no terminal for a bar.
 _PAUSE = 30.0
 
@@ -35,7 +37,6 @@ def counted(total: int, what: str = "trials") -> Iterator[Advance]:
             now = time.monotonic()
             if bar.disable and now - told >= _PAUSE:
                 told = now
-                left = (now - started) / done * (total - done)
-                print(f"[{done}/{total}] {what}, about {left:.0f} s left", flush=True)
+                print(f"[{done}/{total}] {what}, {time_left(now - started, done, total)}", flush=True)
 
         yield advance

@@ -61,7 +61,8 @@ def row(scorer: str, exact: float, seconds: float) -> ComparisonRow:
         "planted.exact": Estimate(exact, exact - 0.1, exact + 0.1, 10),
         "cost.s": Estimate(seconds, nan, nan, 1),
     }
-    return ComparisonRow({"scorer": scorer}, "finished", values, {}, 0, 1.0, ("planted.exact", "cost.s"))
+    headlines = ("planted.exact", "cost.s")
+    return ComparisonRow({"scorer": scorer}, "finished", values, {}, 0, 1.0, headlines=headlines)
 
 
 def test_a_parent_has_the_values_of_the_job_that_is_best_in_the_main_metric() -> None:

@@ -270,7 +270,7 @@ def test_histograms_count_every_image_once() -> None:
     values = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
     values[:, 2] = 5.0
     values[0, 1] = np.nan
-    found = histograms(values)
+    found = histograms(values, range(3))
     assert [sum(one.counts) for one in found] == [3000, 2999, 3000]
     expected, _ = np.histogram(values[:, 0], bins=24)
     assert np.abs(np.asarray(found[0].counts) - expected).sum() <= 4  # values at the edges of bins

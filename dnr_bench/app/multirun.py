@@ -56,10 +56,9 @@ class Turn:
 
     def left(self, now: float) -> str:
         """How long the jobs after this one take, if they take as long as those before."""
-        seconds = (now - self.started) / self.number * (self.n_jobs - self.number)
-        if seconds <= 0:
-            return ""
-        return f"about {seconds:.0f} s left" if seconds < 100 else f"about {seconds / 60:.0f} min left"
+        from dnr_bench.outputs.terminal.console import time_left
+
+        return time_left(now - self.started, self.number, self.n_jobs)
 
 
 class ParentRun(Callback):

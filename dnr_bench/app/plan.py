@@ -19,6 +19,7 @@ from dnr_bench.infra.errors import RunError
 from dnr_bench.infra.files import writing
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.outputs.terminal.console import escaped
+from dnr_bench.results.settings import MANNERS, PLACES
 from dnr_bench.session import Session
 
 #: For each stage what it counts, and the groups of settings that what it takes depends on.
@@ -34,8 +35,6 @@ _STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 #: Settings that change how much there is to do, and not how fast it goes.
 _SIZES = ("seed", "n_images", "path", "split", "captions", "labels", "store")
-#: Settings that change nothing that is computed.
-_ELSEWHERE = ("report", "experiment_name", "verbose", "debug", "dry", "paths", "tracking", "store", "hydra")
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _name(stage: str, config: RunConfig) -> str:
 
 def _run_name(config: RunConfig) -> str:
     """What names a run's results: all settings that change what is computed."""
-    return digest({k: v for k, v in config.resolved.items() if k not in _ELSEWHERE})[:16]
+    return digest({k: v for k, v in config.resolved.items() if k not in (*MANNERS, *PLACES)})[:16]
 
 
 def _without_sizes(settings: object) -> object:

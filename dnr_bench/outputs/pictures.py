@@ -192,8 +192,9 @@ def _histograms(shown: Mapping[Neuron, NeuronResult], session: Session) -> dict[
     """Of each neuron's activations on all probing images."""
     found: dict[str, Histogram] = {}
     for layer in dict.fromkeys(neuron.layer for neuron in shown):
-        of_units = histograms(session.activations(layer).values)
-        found |= {result.name: of_units[n.unit] for n, result in shown.items() if n.layer == layer}
+        members = [neuron for neuron in shown if neuron.layer == layer]
+        of_units = histograms(session.activations(layer).values, [neuron.unit for neuron in members])
+        found |= {shown[neuron].name: one for neuron, one in zip(members, of_units, strict=True)}
     return found
 
 

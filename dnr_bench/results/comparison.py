@@ -60,12 +60,7 @@ class Outcome:
 
     def name(self, varied: Collection[str] = ()) -> str:
         """A short name: "topk_log · blur 2". varied: the settings that are told; none: all but places."""
-        told = [
-            value if key in self.choices or key in _CHOSEN else f"{key} {value}"
-            for key, value in self.settings.items()
-            if (key in varied if varied else not key.startswith(_UNTOLD))
-        ]
-        return " · ".join(told) or "default settings"
+        return short_name(self.settings, self.choices, varied)
 
     def write(self, folder: Path) -> None:
         """Note it beside the results, for the comparison at the end."""
@@ -102,6 +97,16 @@ class Outcome:
         return cls(overrides, choices, failure, finished)
 
 
+def short_name(settings: Mapping[str, str], choices: Mapping[str, str], varied: Collection[str] = ()) -> str:
+    """For people: members of groups alone, other settings with their key. varied: see `Outcome.name`."""
+    told = [
+        value if key in choices or key in _CHOSEN else f"{key} {value}"
+        for key, value in settings.items()
+        if (key in varied if varied else not key.startswith(_UNTOLD))
+    ]
+    return " · ".join(told) or "default settings"
+
+
 @dataclass(frozen=True)
 class Job:
     """One job of a multirun: its overrides, its result or failure, and its choice from each config group.
@@ -121,16 +126,18 @@ class Job:
         config = self.result.config if self.result else {}
         return self.overrides.get("seed", str(config.get("seed", "")))
 
-    def name(self, varied: Collection[str]) -> str:
-        """A short name: "topk_log · blur 2". varied: the settings that are told."""
-        return Outcome([f"{key}={value}" for key, value in self.overrides.items()], self.choices).name(varied)
+    @property
+    def unseeded(self) -> dict[str, str]:
+        """The overrides without the seed: jobs that share them are pooled."""
+        return {key: value for key, value in self.overrides.items() if key != "seed"}
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
     """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
 
-    headlines: the names of the metrics for short tables and plots. differences: of this row to the first one,
+    choices: the members of config groups. headlines: the names of the metrics for short tables and plots.
+    differences: of this row to the first one,
     paired over neurons and seeds; `label_change` is the share of neurons with another first label than there.
     p_holm: of each difference, adjusted for the rows.
     """
@@ -141,9 +148,14 @@ class ComparisonRow:
     chance: Mapping[str, float]
     computed: int | None
     seconds: float | None
+    choices: Mapping[str, str] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()
     differences: Mapping[str, Difference] = field(default_factory=dict)
     p_holm: Mapping[str, float] = field(default_factory=dict)
+
+    def name(self, varied: Collection[str]) -> str:
+        """A short name: "topk_log · blur 2". varied: the settings that are told."""
+        return short_name(self.overrides, self.choices, varied)
 
     def flat(self) -> dict[str, object]:
         """The row as plain values, for a table in MLflow."""
@@ -183,8 +195,7 @@ def grouped(jobs: Sequence[Job]) -> list[list[Job]]:
     """The jobs that differ only in their seed together, in the order of the first of each."""
     groups: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in jobs:
-        key = tuple((name, value) for name, value in job.overrides.items() if name != "seed")
-        groups.setdefault(key, []).append(job)
+        groups.setdefault(tuple(job.unseeded.items()), []).append(job)
     return list(groups.values())
 
 
@@ -279,7 +290,7 @@ def read_job(folder: Path) -> Job:
 def pooled(jobs: Sequence[Job]) -> ComparisonRow:
     """Jobs that differ in nothing but the seed as one row, without differences."""
     seeds = [job.overrides["seed"] for job in jobs if "seed" in job.overrides]
-    overrides = {name: value for name, value in jobs[0].overrides.items() if name != "seed"}
+    overrides = jobs[0].unseeded
     if seeds:
         overrides["seed"] = ",".join(seeds)
     results = [job.result for job in jobs if job.result is not None]
@@ -297,6 +308,7 @@ def pooled(jobs: Sequence[Job]) -> ComparisonRow:
         {name: level for name in names if (level := _chance(name, results)) is not None},
         sum(stage.misses for result in results for stage in result.stages.values()),
         sum(result.seconds for result in results),
+        next(job.choices for job in jobs if job.result is not None),
         tuple(name for name in names if first_metric(name, results).headline),
     )
 

@@ -17,7 +17,7 @@ def evaluation_log(record: Record) -> Row:
     """The log as plain values."""
     result, names = record.result, [neuron.name for neuron in record.result.neurons]
     started = record.finished - timedelta(seconds=result.seconds)
-    digest = record.digest[:22]
+    digest, model = record.digest[:22], _model(record)
     labeled = len(names) - len(result.unscored)
     return {
         "version": 2,
@@ -31,7 +31,7 @@ def evaluation_log(record: Record) -> Row:
             "task_version": 0,
             "task_args": told_settings(result.config),
             "dataset": {"name": result.probe.name, "samples": len(names), "sample_ids": names},
-            "model": _model(record),
+            "model": model,
             "config": {},
             "packages": dict(result.versions),
         },
@@ -46,7 +46,7 @@ def evaluation_log(record: Record) -> Row:
             "completed_at": record.finished.isoformat(),
             "model_usage": {},
         },
-        "samples": [_sample(neuron, _model(record)) for neuron in result.neurons],
+        "samples": [_sample(neuron, model) for neuron in result.neurons],
     }
 
 

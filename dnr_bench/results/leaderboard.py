@@ -20,11 +20,10 @@ from dnr_bench.results.comparison import (
 )
 from dnr_bench.results.records import Record
 from dnr_bench.results.settings import deciding_settings
+from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import SURE, difference, holm
 
 Verdict = Literal["best", "worse", "untested"]
-#: The verdicts that are shown.
-_MARKED: tuple[Verdict, Verdict] = ("best", "untested")
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,15 @@ class Entry:
     neurons: int
     best: frozenset[str]
     untested: frozenset[str]
+
+    def estimate(self, metric: str) -> Estimate | None:
+        """Its mean with interval; None where it has none."""
+        found = self.row.metrics.get(metric)
+        return found if found is not None and math.isfinite(found.mean) else None
+
+    def mark(self, metric: str) -> str:
+        """What stands behind the mean."""
+        return "†" if metric in self.untested else ""
 
 
 @dataclass(frozen=True)
@@ -70,18 +78,13 @@ def leaderboards(records: Sequence[Record]) -> list[Board]:
 def _identity(record: Record) -> str:
     """What runs that are pooled share: everything but the seed that decides what is found."""
     settings = deciding_settings(record.result.config)
-    return digest({"settings": settings, "choices": dict(record.job.choices), "name": _unknown(record)})
-
-
-def _unknown(record: Record) -> str:
-    """The run itself, where its settings are not known."""
-    return "" if record.result.config else record.name
+    return digest({"settings": settings, "choices": dict(record.job.choices)})
 
 
 def _named(settings: Sequence[Sequence[Record]]) -> dict[str, Sequence[Record]]:
     """The settings by name: the short one, or all that was typed where two would be called the same."""
     short = [records[0].name for records in settings]
-    typed = [" ".join(f"{k}={v}" for k, v in r[0].job.overrides.items() if k != "seed") for r in settings]
+    typed = [" ".join(f"{k}={v}" for k, v in records[0].job.unseeded.items()) for records in settings]
     names = [
         long if short.count(name) > 1 and long else name for name, long in zip(short, typed, strict=True)
     ]
@@ -114,7 +117,8 @@ def _entry(
 ) -> Entry:
     neurons = sum(len(record.result.neurons) for record in records)
     labeled = neurons - sum(len(record.result.unscored) for record in records)
-    best, untested = (frozenset(m for m, verdict in verdicts.items() if verdict == kind) for kind in _MARKED)
+    best = frozenset(metric for metric, verdict in verdicts.items() if verdict == "best")
+    untested = frozenset(metric for metric, verdict in verdicts.items() if verdict == "untested")
     return Entry(name, tuple(record.run for record in records), row, labeled, neurons, best, untested)
 
 
@@ -138,9 +142,9 @@ def _judged(
 
 def _place(entry: Entry, metric: str, jobs: Mapping[str, Sequence[Job]]) -> float:
     """Where a setting stands by a metric; those without it last."""
-    mean = entry.row.metrics[metric].mean if metric in entry.row.metrics else math.nan
+    found = entry.estimate(metric)
     sign = -1.0 if _higher_is_better(metric, jobs) is not False else 1.0
-    return sign * mean if math.isfinite(mean) else math.inf
+    return math.inf if found is None else sign * found.mean
 
 
 def _higher_is_better(metric: str, jobs: Mapping[str, Sequence[Job]]) -> bool | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import read_regular
-from dnr_bench.results.comparison import Job, Outcome, read_job
+from dnr_bench.results.comparison import Job, Outcome, short_name
 from dnr_bench.results.schema import RunResult, finite
 from dnr_bench.results.settings import told_settings
 
@@ -31,8 +31,7 @@ class Record:
         """What was typed, for people, without the seed; the run where nobody knows."""
         if not self.job.choices:
             return self.run
-        words = [f"{key}={value}" for key, value in self.job.overrides.items() if key != "seed"]
-        return Outcome(words, self.job.choices).name()
+        return short_name(self.job.unseeded, self.job.choices)
 
     @property
     def result(self) -> RunResult:
@@ -62,20 +61,20 @@ def distinct(records: Sequence[Record]) -> list[Record]:
 
 def _record_in(home: Path, folder: Path) -> Record | None:
     """The run of a folder; None where the note beside its result says that it failed."""
-    outcome = Outcome.read(home)
-    job = read_job(home) if outcome else Job({}, RunResult.read(home), None)
-    if job.result is None:
+    outcome = Outcome.read(home) or Outcome([])
+    if outcome.failure is not None:
         return None
+    job = Job(outcome.settings, RunResult.read(home), None, outcome.choices)
     files = [home / name for name in ("result.json", "outcome.json") if (home / name).exists()]
     digest = sha256(b"".join(map(read_regular, files))).hexdigest()
     run = home.relative_to(folder).as_posix()
     return Record(home.resolve().name if run == "." else run, digest, _finished(outcome, home), job)
 
 
-def _finished(outcome: Outcome | None, home: Path) -> datetime:
+def _finished(outcome: Outcome, home: Path) -> datetime:
     """As the run has noted it, else by the time of the file, which a copy may have changed."""
     try:
-        noted = datetime.fromisoformat((outcome.finished if outcome else None) or "")
+        noted = datetime.fromisoformat(outcome.finished or "")
     except ValueError:
         return datetime.fromtimestamp((home / "result.json").stat().st_mtime, UTC)
     return noted if noted.tzinfo else noted.replace(tzinfo=UTC)

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Where a run keeps its files and finds services, which is nobody else's business.
-_PLACES = ("paths.", "tracking.", "store.", "hydra.")
+PLACES = ("paths", "tracking", "store", "hydra")
 #: What changes nothing that is computed.
-_MANNERS = ("seed", "device", "report", "verbose", "debug", "dry", "experiment_name")
+MANNERS = ("report", "experiment_name", "verbose", "debug", "dry")
 
 
 def told_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings that others may see: without those of the machine."""
-    return {key: value for key, value in flat_settings(config).items() if not key.startswith(_PLACES)}
+    return {k: v for k, v in flat_settings(config).items() if k.partition(".")[0] not in PLACES}
 
 
 def deciding_settings(config: Mapping[str, Any]) -> dict[str, str]:
     """The settings that decide what is found, without the seed: runs that share them are pooled."""
-    return {key: value for key, value in told_settings(config).items() if key not in _MANNERS}
+    return {k: v for k, v in told_settings(config).items() if k not in (*MANNERS, "seed", "device")}
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,11 @@ class Histogram:
     counts: tuple[int, ...]
 
 
-def histograms(values: Float[np.ndarray, "images units"]) -> list[Histogram]:
-    """The histogram of each column, in two passes over the rows; values that are not finite are left out."""
-    n_units = values.shape[1]
+def histograms(values: Float[np.ndarray, "images units"], units: Sequence[int]) -> list[Histogram]:
+    """The histograms of some columns, in two passes over the rows; only finite values are counted."""
+    n_units = len(units)
     lows, highs = np.full(n_units, np.inf), np.full(n_units, -np.inf)
-    for rows in _chunks(values):
+    for rows in _chunks(values, units):
         finite = np.isfinite(rows)
         lows = np.minimum(lows, np.where(finite, rows, np.inf).min(axis=0))
         highs = np.maximum(highs, np.where(finite, rows, -np.inf).max(axis=0))
@@ -33,7 +33,7 @@ def histograms(values: Float[np.ndarray, "images units"]) -> list[Histogram]:
     lows, highs = np.where(known, lows, 0.0), np.where(known, highs, 0.0)
     widths = np.where(highs > lows, highs - lows, 1.0) / _BINS
     counts = np.zeros(n_units * _BINS, np.int64)
-    for rows in _chunks(values):
+    for rows in _chunks(values, units):
         finite = np.isfinite(rows)
         bins = np.clip(np.where(finite, rows - lows, 0.0) // widths, 0, _BINS - 1).astype(np.int64)
         counts += np.bincount((bins + np.arange(n_units) * _BINS)[finite], minlength=len(counts))
@@ -43,6 +43,6 @@ def histograms(values: Float[np.ndarray, "images units"]) -> list[Histogram]:
     ]
 
 
-def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+def _chunks(values: np.ndarray, units: Sequence[int]) -> Iterator[np.ndarray]:
     for start in range(0, len(values), _TOGETHER):
-        yield np.asarray(values[start : start + _TOGETHER], np.float64)
+        yield np.asarray(values[start : start + _TOGETHER, units], np.float64)

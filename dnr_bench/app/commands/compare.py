@@ -22,6 +22,7 @@ from rich.table import Table
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.terminal.console import (
+    WIDE,
     console,
     escaped,
     number_column,
@@ -45,8 +46,8 @@ from dnr_bench.statistics.paired import LABEL_CHANGE, SURE, Difference, differen
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Tracker
 
-#: Columns for terminals of at least so many characters.
-_WIDE, _WIDE_ONLY = 100, ("effect", "detectable")
+#: Columns for wide terminals.
+_WIDE_ONLY = ("effect", "detectable")
 
 
 @dataclass(frozen=True)
@@ -211,19 +212,19 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
     if len(sides) == 2:
         out.print(f"before: [bold]{escaped(sides[0].name)}[/bold]", soft_wrap=True)
         out.print(f"after:  [bold]{escaped(sides[1].name)}[/bold]", soft_wrap=True)
-        out.print(_table("", ["metric"], [([c.metric], c) for c in comparisons], out.width >= _WIDE))
+        out.print(_table("", ["metric"], [([c.metric], c) for c in comparisons], out.width >= WIDE))
     else:
         differing = {c.metric for c in comparisons if c.p_holm < SURE}
         for metric in (name for name in metrics if name in differing):
             rows = [([c.before, c.after], c) for c in comparisons if c.metric == metric]
-            out.print(_table(metric, ["before", "after"], rows, out.width >= _WIDE))
+            out.print(_table(metric, ["before", "after"], rows, out.width >= WIDE))
         others = [name for name in metrics if name not in differing]
         out.print(f"No pair differs at P < {SURE} in: {', '.join(others) or '–'}", soft_wrap=True)
     out.print(
         "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics"
         " of a single pair (Holm), – where nothing was tested; effect in standard deviations of the"
         " differences; detectable: what so many neurons show in 80 of 100 experiments (both in terminals of"
-        f" {_WIDE} columns, and in MLflow); n: neurons (clusters of those with one label), or classes,"
+        f" {WIDE} columns, and in MLflow); n: neurons (clusters of those with one label), or classes,"
         f" pairs, images. Green: better, red: worse, at P < {SURE}.\n",
         style="dim",
     )

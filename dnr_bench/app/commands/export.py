@@ -18,11 +18,10 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
 from dnr_bench.infra.text_files import markdown_table, read_text
 from dnr_bench.results.evaluation_log import evaluation_log
-from dnr_bench.results.records import Record, Row, neuron_rows, run_rows
+from dnr_bench.results.records import Record, neuron_rows, run_rows
 
 _WRITTEN_BY = "Written by dnr_bench"
-_CARD = (
-    """---
+_CARD = """---
 pretty_name: Descriptions of neurons, with scores
 tags: [interpretability, vision, neuron-descriptions, dnr_bench]
 configs:
@@ -34,9 +33,7 @@ configs:
 
 # Descriptions of neurons, with scores
 
-"""
-    + _WRITTEN_BY
-    + """ {version} from {n_runs} runs of {n_neurons} neurons.
+{written_by} {version} from {n_runs} runs of {n_neurons} neurons.
 
 - `runs.parquet`: one row per run. Parts and settings by dotted names; each metric as its mean, with `.low`
   and `.high` of its 95% interval, `.chance` (labels dealt at random) and `.n`, the items that have a value.
@@ -45,7 +42,6 @@ configs:
 - `logs/`: the same runs as evaluation logs of Inspect.
 
 {table}"""
-)
 
 
 def main(words: Sequence[str]) -> int:
@@ -62,15 +58,13 @@ def main(words: Sequence[str]) -> int:
     out: Path = arguments.out
     _check(out)
     _write_tables(records, out)
-    for record in records:
-        with writing(out / "logs" / f"{_file_name(record)}.json") as partial:
-            partial.write_text(json.dumps(evaluation_log(record), indent=1) + "\n", encoding="utf-8")
+    _write_logs(records, out / "logs")
     print(f"written: {len(records)} runs to {out}")
     return 0
 
 
 def _check(out: Path) -> None:
-    """Refuse a folder of something else; what an export left there before is replaced.
+    """Refuse a folder of something else; one of an export may be written again.
 
     Raises:
         UsageError: it is one.
@@ -80,17 +74,27 @@ def _check(out: Path) -> None:
     card = out / "README.md"
     if card.exists() and _WRITTEN_BY not in read_text(card, "export"):
         raise UsageError(f"{card} is not of an export, and would be lost: name another folder")
-    for log in (out / "logs").glob("*_dnr-bench_*.json"):
+
+
+def _write_logs(records: Sequence[Record], folder: Path) -> None:
+    """In place of those of an export before."""
+    for log in folder.glob("*_dnr-bench_*.json"):
         log.unlink()
+    for record in records:
+        with writing(folder / f"{_file_name(record)}.json") as partial:
+            partial.write_text(json.dumps(evaluation_log(record), indent=1) + "\n", encoding="utf-8")
 
 
 def _write_tables(records: Sequence[Record], out: Path) -> None:
+    import pandas
+
     runs, neurons = run_rows(records), neuron_rows(records)
     for name, rows in (("runs", runs), ("neurons", neurons)):
         with writing(out / f"{name}.parquet") as partial:
-            _write_parquet(rows, partial)
+            pandas.DataFrame(rows).to_parquet(partial, index=False)
     names = [(record.run, record.name, str(len(record.result.neurons))) for record in records]
     card = _CARD.format(
+        written_by=_WRITTEN_BY,
         version=__version__,
         n_runs=len(runs),
         n_neurons=len(neurons),
@@ -98,13 +102,6 @@ def _write_tables(records: Sequence[Record], out: Path) -> None:
     )
     with writing(out / "README.md") as partial:
         partial.write_text(card, encoding="utf-8")
-
-
-def _write_parquet(rows: Sequence[Row], path: Path) -> None:
-    """Columns that some rows lack are empty there, and a number stays one."""
-    import pandas
-
-    pandas.DataFrame(rows).to_parquet(path, index=False)
 
 
 def _file_name(record: Record) -> str:

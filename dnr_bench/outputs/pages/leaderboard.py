@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 from pathlib import Path
 
 from dnr_bench.infra.files import writing
@@ -26,7 +25,7 @@ def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:
         for board in boards
         for entry in board.entries
         for run in entry.runs
-        if _page(folder, run).exists()
+        if (folder / run / "report.html").exists()
     }
     page = write_page(
         folder / "leaderboard.html",
@@ -42,10 +41,6 @@ def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:
     return [page, path]
 
 
-def _page(folder: Path, run: str) -> Path:
-    return folder / run / "report.html"
-
-
 def _markdown(board: Board) -> str:
     rows = [
         [entry.name, f"{entry.labeled} of {entry.neurons}", *(_cell(entry, name) for name in board.metrics)]
@@ -56,9 +51,8 @@ def _markdown(board: Board) -> str:
 
 
 def _cell(entry: Entry, metric: str) -> str:
-    found = entry.row.metrics.get(metric)
-    if found is None or isnan(found.mean):
+    found = entry.estimate(metric)
+    if found is None:
         return "–"
     mean = f"**{found.mean:.3f}**" if metric in entry.best else f"{found.mean:.3f}"
-    mean += "†" if metric in entry.untested else ""
-    return f"{mean} ({found.low:.2f} to {found.high:.2f})"
+    return f"{mean}{entry.mark(metric)} ({found.low:.2f} to {found.high:.2f})"

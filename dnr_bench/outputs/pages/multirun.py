@@ -21,6 +21,7 @@ from dnr_bench.results.comparison import (
     grouped,
     headlines_of,
     records_of,
+    short_name,
     sweep_name,
     values_of,
     varied_names,
@@ -72,7 +73,7 @@ def _changes(jobs: Sequence[Job], names: Sequence[str]) -> list[dict[str, object
     changes = []
     for group in others:
         after = {job.seed: job.folder for job in group}
-        settings = group[0].name([name for name in names if name != "seed"])
+        settings = short_name(group[0].unseeded, group[0].choices, names)
         for change in changed_labels(records_of(first), records_of(group)):
             seed = str(change["seed"])
             folders = {"before_in": by_seed.get(seed, ""), "after_in": after.get(seed, "")}

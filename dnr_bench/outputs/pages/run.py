@@ -42,7 +42,7 @@ class Side:
         name, choices = (outcome.name(), outcome.choices) if outcome else (folder.name, {})
         return cls(result, pictures, name, choices, prefix)
 
-    @property
+    @cached_property
     def right(self) -> str | None:
         """The metric that tells whether a label is right, if there is one."""
         return next((n for n, metric in self.result.metrics.items() if metric.unit == "correct"), None)
@@ -132,7 +132,6 @@ def _write(path: Path, sides: Sequence[Side], **content: object) -> Path:
         "run.html.j2",
         title=" and ".join(side.name for side in sides),
         sides=sides,
-        result=first,
         size=SIZE,
         neurons=Lazy(len(names), shown),
         counts=_counts(neurons, sides),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from dnr_bench.infra.files import writing
@@ -61,20 +63,9 @@ class Sheets:
 
     def _write(self, folder: Path) -> None:
         rules = zip(self.files.values(), self._rules(), strict=True)
-        file, together = None, []
-        for of_rule, rule in rules:
-            if of_rule != file and file is not None:
-                _write_file(folder / file, together)
-                together = []
-            file = of_rule
-            together.append(rule)
-        if file is not None:
-            _write_file(folder / file, together)
-
-
-def _write_file(path: Path, rules: list[str]) -> None:
-    with writing(path) as partial:
-        partial.write_text("\n".join(rules))
+        for file, together in groupby(rules, key=itemgetter(0)):
+            with writing(folder / file) as partial:
+                partial.write_text("\n".join(rule for _, rule in together))
 
 
 def _class(side: str, strip: str) -> str:

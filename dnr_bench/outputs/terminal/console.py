@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.places import Place
 
 _WIDTH_OF_LOGS = 120
+#: From this width on there is room for columns that others can do without.
+WIDE = 100
 
 
 def console() -> Console:
@@ -62,6 +64,14 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     minutes, hours = whole // 60, whole // 3600
     return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def time_left(seconds: float, done: int, total: int) -> str:
+    """For people, if the others take as long as those that are done, which took so many seconds."""
+    left = seconds / done * (total - done)
+    if left <= 0:
+        return ""
+    return f"about {left:.0f} s left" if left < 100 else f"about {left / 60:.0f} min left"
 
 
 def listed(choices: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import isnan
 
 from rich.console import Console
 
@@ -33,9 +32,8 @@ def print_board(board: Board, console: Console) -> None:
 
 
 def _cell(entry: Entry, metric: str) -> str:
-    found = entry.row.metrics.get(metric)
-    if found is None or isnan(found.mean):
+    found = entry.estimate(metric)
+    if found is None:
         return "–"
     mean = f"[bold]{found.mean:.3f}[/bold]" if metric in entry.best else f"{found.mean:.3f}"
-    mean += "†" if metric in entry.untested else ""
-    return f"{mean}\n[dim]{interval(found.low, found.high)}[/dim]"
+    return f"{mean}{entry.mark(metric)}\n[dim]{interval(found.low, found.high)}[/dim]"

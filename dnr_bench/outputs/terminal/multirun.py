@@ -20,7 +20,7 @@ from dnr_bench.outputs.terminal.console import (
     text_column,
 )
 from dnr_bench.outputs.terminal.run import cell, interval, short
-from dnr_bench.results.comparison import ComparisonRow, headlines_of, is_number, varied_names
+from dnr_bench.results.comparison import ComparisonRow, headlines_of, varied_names
 from dnr_bench.results.schema import RunResult
 from dnr_bench.statistics.paired import FEWEST_TO_TEST, LABEL_CHANGE
 
@@ -56,8 +56,7 @@ def print_comparison(
     metrics = headlines_of(rows)
     shown = _print_tables("Jobs of this multirun", rows, names, metrics, _value, console, verbose)
     if any(row.differences for row in rows):
-        values = [(name, rows[0].overrides.get(name, "")) for name in names]
-        first = " · ".join(f"{name} {value}" if is_number(value) else value for name, value in values)
+        first = rows[0].name(names)
         known = [LABEL_CHANGE, *(metrics if verbose else shown)]
         compared = [name for name in known if any(name in row.differences for row in rows)]
         _print_tables(f"Differences to {first}", rows[1:], names, compared, _difference, console, verbose)
@@ -96,7 +95,8 @@ def _print_tables(
     """The metrics in tables as wide as the terminal, the first table alone or all; what has been shown."""
     n = max(1, (console.width - _width(rows, names, console)) // _COLUMN)
     blocks = [list(metrics[start : start + n]) for start in range(0, len(metrics), n)] or [[]]
-    for number, block in enumerate(blocks if verbose else blocks[:1]):
+    shown = blocks if verbose else blocks[:1]
+    for number, block in enumerate(shown):
         table = plain_table(title if not number else "")
         for name in names:
             text_column(table, name)
@@ -108,7 +108,7 @@ def _print_tables(
                 cells[0] = "[red]failed[/red]"
             table.add_row(*_values(row, names), *cells)
         console.print(table)
-    return [name for block in (blocks if verbose else blocks[:1]) for name in block]
+    return [name for block in shown for name in block]
 
 
 def _width(rows: Sequence[ComparisonRow], names: Sequence[str], console: Console) -> int:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dnr_bench.data.scorecard import Table as EvaluatorTable
 from dnr_bench.outputs.terminal.console import (
+    WIDE,
     duration,
     escaped,
     listed,
@@ -33,8 +34,6 @@ _COSTLESS = {
 }
 #: Stages that are named beside the duration: those that took at least this part of it.
 _NAMED_SHARE = 0.1
-#: From this width on the runners-up stand beside the labels.
-_WIDE = 100
 
 
 def print_result(
@@ -54,8 +53,9 @@ def print_result(
         console.print(f"{len(skipped)} images of the probing set could not be read ({where})", soft_wrap=True)
     shown = {name: metric for name, metric in result.metrics.items() if verbose or metric.headline}
     if shown := shown or dict(result.metrics):
-        console.print(_metric_table(result, shown, verbose))
-        for note in _notes(result, shown, verbose):
+        beaten = {control: result.beaten_by(control) for control in _COSTLESS}
+        console.print(_metric_table(shown, beaten, verbose))
+        for note in _notes(result, shown, beaten, verbose):
             console.print(note)
     if verbose:
         console.print(_stage_table(result))
@@ -124,7 +124,7 @@ def _summary(result: RunResult, n_shown: int) -> str:
 
 def _print_neurons(result: RunResult, folder: Path, console: Console, verbose: bool) -> None:
     shown = _spread(result.neurons, _SHOWN_IN_DETAIL if verbose else _SHOWN)
-    console.print(_neuron_table(result, shown, verbose or console.width >= _WIDE))
+    console.print(_neuron_table(result, shown, verbose or console.width >= WIDE))
     if unscored := result.unscored:
         reasons = sorted({neuron.unscored for neuron in unscored if neuron.unscored})
         console.print(f"{len(unscored)} without a label: {escaped('; '.join(reasons))}")
@@ -177,14 +177,16 @@ def _table_of(found: EvaluatorTable) -> Table:
     return table
 
 
-def _metric_table(result: RunResult, shown: Mapping[str, MetricResult], verbose: bool) -> Table:
+def _metric_table(
+    shown: Mapping[str, MetricResult], beaten: Mapping[str, Sequence[str]], verbose: bool
+) -> Table:
+    """beaten: of each control the metrics in which it does as well as the labels."""
     table = plain_table("Metrics")
     text_column(table, "metric")
     number_column(table, "mean (95% interval)")
     others = ("chance", "constant", "copy", "oracle", "norm.", "n") if verbose else ("chance", "copy", "n")
     for column in others:
         number_column(table, column)
-    beaten = {control: result.beaten_by(control) for control in _COSTLESS}
     for name, metric in shown.items():
         controls = [control for control, names in beaten.items() if name in names]
         cells = _cells_beside(metric, controls)
@@ -192,11 +194,16 @@ def _metric_table(result: RunResult, shown: Mapping[str, MetricResult], verbose:
     return table
 
 
-def _notes(result: RunResult, shown: Mapping[str, MetricResult], verbose: bool) -> list[str]:
+def _notes(
+    result: RunResult,
+    shown: Mapping[str, MetricResult],
+    beaten: Mapping[str, Sequence[str]],
+    verbose: bool,
+) -> list[str]:
     """Where labels that cost nothing do as well; with `verbose` also what columns mean, and the judges."""
     notes = []
     for control, does in _COSTLESS.items():
-        if names := [name for name in result.beaten_by(control) if name in shown]:
+        if names := [name for name in beaten[control] if name in shown]:
             notes.append(f"! {does} as well as the labels, or better: {', '.join(names)}")
     return [_legend(), *notes, *_judges(result)] if verbose else notes
 

@@ -116,7 +116,6 @@ function mark(card) {
 function rate(card, grade) {
   if (grade === null || ratings[card.id] === grade) delete ratings[card.id]; else ratings[card.id] = grade;
   try { localStorage.setItem(memory, JSON.stringify(ratings)); } catch { /* kept until the page is closed */ }
-  fill(card);
   mark(card);
   told();
 }
