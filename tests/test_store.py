@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import RunError
 from dnr_bench.infra.store import Store
+from dnr_bench.infra.work import Work
 
 KEYS = [{"n": n} for n in (1, 2, 1, 3)]
 
@@ -110,127 +112,146 @@ def test_half_a_character_is_a_key_and_a_value_like_others(tmp_path: Path) -> No
 
 
 def test_entries_grow_without_drawing_their_first_rows_again(tmp_path: Path) -> None:
-    asked: list[tuple[list[int], list[int]]] = []
+    asked: list[tuple[int, int]] = []
 
     def rows(length: int):
-        def compute(indices: list[int], have: list[int]):
-            asked.append((indices, have))
-            return [{"rows": np.arange(n, length) * 10 + i} for i, n in zip(indices, have, strict=True)]
+        def make(_: object, items: list[tuple[int, int]]):
+            asked.extend(items)
+            return [np.arange(have, length) * 10 + index for index, have in items]
 
-        return Store(tmp_path).extend("rows", [{"i": 0}, {"i": 1}], "rows", length, compute)
+        return Store(tmp_path).extend(
+            "rows",
+            [{"i": 0}, {"i": 1}],
+            "rows",
+            length,
+            Work("model", None, make),
+            item=lambda index, have: (index, have),
+            finish=lambda index, have, made: made,
+        )
 
     rows(2)
     assert [value["rows"].tolist() for value in rows(4)] == [[0, 10, 20, 30], [1, 11, 21, 31]]
-    assert asked == [([0, 1], [0, 0]), ([0, 1], [2, 2])]
+    assert asked == [(0, 0), (1, 0), (0, 2), (1, 2)]
     assert len(rows(3)[0]["rows"]) == 4
-    assert len(asked) == 2
+    assert len(asked) == 4
 
 
-def _blocks(values: np.ndarray, step: int, stop_at: int | None = None):
-    def compute(indices: list[int], start: int):
-        for first in range(start, len(values), step):
-            if stop_at is not None and first >= stop_at:
-                raise KeyboardInterrupt
-            yield [values[first : first + step] + i for i in indices]
+@dataclass
+class Pass:
+    """Blocks of rows of two arrays, the second one more than the first; notes which rows it made."""
 
-    return compute
+    values: np.ndarray
+    stop_at: int | None = None
+    made: list[tuple[list[int], int]] = field(default_factory=list)
+
+    def __call__(self, indices: list[int]) -> Work:
+        def make(_: object, ranges: list[range]):
+            for rows in ranges:
+                if self.stop_at is not None and rows.start >= self.stop_at:
+                    raise KeyboardInterrupt
+                self.made.append((indices, rows.start))
+                yield {str(n): self.values[rows.start : rows.stop] + i for n, i in enumerate(indices)}
+
+        return Work("model", None, make)
+
+
+#: Rows of a block, and of an array of three blocks and a bit.
+STEP, ROWS = 512, 3 * 512 + 100
+
+
+def values_of(width: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(ROWS, width)).astype(np.float32)
 
 
 def test_arrays_are_mapped_from_files_and_a_broken_pass_goes_on(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
-    keys = [{"layer": "a"}, {"layer": "b"}]
+    values, keys = values_of(3), [{"layer": "a"}, {"layer": "b"}]
     with pytest.raises(KeyboardInterrupt):
-        Store(tmp_path).fill_arrays("acts", keys, 100, [3, 3], _blocks(values, 10, stop_at=70), shard=20)
-    starts: list[int] = []
-
-    def resumed(indices: list[int], start: int):
-        starts.append(start)
-        return _blocks(values, 10)(indices, start)
-
-    store = Store(tmp_path)
-    a, b = store.fill_arrays("acts", keys, 100, [3, 3], resumed, shard=20)
-    assert starts == [60]
+        Store(tmp_path).fill_arrays("acts", keys, ROWS, [3, 3], Pass(values, stop_at=2 * STEP))
+    rest = Pass(values)
+    a, b = Store(tmp_path).fill_arrays("acts", keys, ROWS, [3, 3], rest)
+    assert rest.made == [([0, 1], 2 * STEP), ([0, 1], 3 * STEP)]
     assert isinstance(a, np.memmap)
     assert np.array_equal(a, values)
     assert np.array_equal(b, values + 1)
+    assert [p.name for p in tmp_path.glob("acts_blocks/*/*")] == []
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_equal_arrays_are_computed_once(tmp_path: Path) -> None:
-    values = np.ones((10, 2), np.float32)
-    store, asked = Store(tmp_path), []
-
-    def compute(indices: list[int], start: int):
-        asked.append(indices)
-        return _blocks(values, 5)(indices, start)
-
-    a, b, again = store.fill_arrays("acts", [{"n": 1}, {"n": 2}, {"n": 1}], 10, [2] * 3, compute)
-    assert asked == [[0, 1]]
+    store, work = Store(tmp_path), Pass(np.ones((10, 2), np.float32))
+    a, b, again = store.fill_arrays("acts", [{"n": 1}, {"n": 2}, {"n": 1}], 10, [2] * 3, work)
+    assert work.made == [([0, 1], 0)]
     assert np.array_equal(a, again)
     assert not np.array_equal(a, b)
     assert store.counts["acts"].misses == 2
 
 
-def test_a_broken_pass_is_not_continued_in_the_files_of_another(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32) + 5
-    a, b = {"layer": "a"}, {"layer": "b"}
-    for keys, stop in (([a, b], 70), ([a], 30)):
+def test_a_broken_pass_is_not_continued_with_the_rows_of_another(tmp_path: Path) -> None:
+    values, a, b = values_of(2), {"layer": "a"}, {"layer": "b"}
+    for keys, stop in (([a, b], 2 * STEP), ([a], STEP)):
         with pytest.raises(KeyboardInterrupt):
-            Store(tmp_path).fill_arrays(
-                "acts", keys, 100, [2] * len(keys), _blocks(values, 10, stop_at=stop), shard=10
-            )
-    arrays = Store(tmp_path).fill_arrays("acts", [a, b], 100, [2, 2], _blocks(values, 10), shard=10)
+            Store(tmp_path).fill_arrays("acts", keys, ROWS, [2] * len(keys), Pass(values, stop))
+    arrays = Store(tmp_path).fill_arrays("acts", [b, a], ROWS, [2, 2], Pass(values))
     assert [np.array_equal(array, values + i) for i, array in enumerate(arrays)] == [True, True]
 
 
-def test_a_pass_that_starts_anew_forgets_how_far_an_earlier_one_came(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32) + 5
-    keys = [{"layer": "a"}, {"layer": "b"}]
-
-    def interrupted(stop: int) -> None:
-        with pytest.raises(KeyboardInterrupt):
-            Store(tmp_path).fill_arrays("acts", keys, 100, [2, 2], _blocks(values, 10, stop), shard=20)
-
-    interrupted(70)
-    next(tmp_path.glob("acts/*/*.partial")).unlink()
-    interrupted(10)
-    arrays = Store(tmp_path).fill_arrays("acts", keys, 100, [2, 2], _blocks(values, 10), shard=20)
-    assert [np.array_equal(array, values + i) for i, array in enumerate(arrays)] == [True, True]
-    assert not list(tmp_path.glob("acts/*/*.partial"))
+def test_a_damaged_block_is_computed_again(tmp_path: Path) -> None:
+    values = values_of(2)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).fill_arrays("acts", [{}], ROWS, [2], Pass(values, stop_at=2 * STEP))
+    path = next(tmp_path.glob("acts_blocks/*/*"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    rest = Pass(values)
+    assert np.array_equal(Store(tmp_path).fill_arrays("acts", [{}], ROWS, [2], rest)[0], values)
+    assert len(rest.made) == 3  # two that were missing, and the damaged one
 
 
 def test_an_error_of_the_images_is_not_blamed_on_the_store(tmp_path: Path) -> None:
-    def unreadable(indices: list[int], start: int):
+    def unreadable(_: object, ranges: list[range]):
         raise FileNotFoundError("image.jpg")
         yield
 
     with pytest.raises(FileNotFoundError, match=r"image\.jpg"):
-        Store(tmp_path).fill_arrays("acts", [{}], 10, [2], unreadable)
+        Store(tmp_path).fill_arrays("acts", [{}], 10, [2], lambda _: Work("model", None, unreadable))
 
 
 def test_only_the_missing_arrays_of_a_pass_are_computed(tmp_path: Path) -> None:
     values = np.ones((10, 2), np.float32)
-    Store(tmp_path).fill_arrays("acts", [{"layer": "a"}], 10, [2], _blocks(values, 5))
-    store, asked = Store(tmp_path), []
-
-    def compute(indices: list[int], start: int):
-        asked.append(indices)
-        return _blocks(values, 5)(indices, start)
-
-    store.fill_arrays("acts", [{"layer": "a"}, {"layer": "b"}], 10, [2, 2], compute)
-    assert asked == [[1]]
+    Store(tmp_path).fill_arrays("acts", [{"layer": "a"}], 10, [2], Pass(values))
+    store, work = Store(tmp_path), Pass(values)
+    store.fill_arrays("acts", [{"layer": "a"}, {"layer": "b"}], 10, [2, 2], work)
+    assert work.made == [([1], 0)]
     assert (store.counts["acts"].hits, store.counts["acts"].misses) == (1, 1)
 
 
 def test_a_damaged_array_is_computed_again(tmp_path: Path) -> None:
     values = np.ones((10, 2), np.float32)
-    Store(tmp_path).fill_arrays("acts", [{}], 10, [2], _blocks(values, 5))
+    Store(tmp_path).fill_arrays("acts", [{}], 10, [2], Pass(values))
     (path,) = tmp_path.glob("acts/*/*.npy")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     store = Store(tmp_path)
-    assert np.array_equal(store.fill_arrays("acts", [{}], 10, [2], _blocks(values, 5))[0], values)
+    assert np.array_equal(store.fill_arrays("acts", [{}], 10, [2], Pass(values))[0], values)
     assert store.counts["acts"].misses == 1
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_workers_share_the_blocks_of_a_pass(tmp_path: Path, locks: bool) -> None:
+    values, work = values_of(2), Pass(values_of(2))
+    results: list[np.ndarray] = []
+
+    def run() -> None:
+        results.extend(Store(tmp_path, locks=locks).fill_arrays("acts", [{}], ROWS, [2], work))
+
+    workers = [threading.Thread(target=run) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [np.array_equal(found, values) for found in results] == [True] * 3
+    if locks:
+        assert sorted(start for _, start in work.made) == [0, STEP, 2 * STEP, 3 * STEP]
 
 
 KILLED = """

@@ -1,18 +1,18 @@
-"""Arrays of the store that are too large for memory: written block by block, mapped from their files."""
+"""Arrays of the store that are too large for memory: put together from blocks, mapped from their files."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from dnr_bench.infra.digests import content_digest, digest
+from dnr_bench.infra.digests import content_digest
 from dnr_bench.infra.errors import RunError
-from dnr_bench.infra.items import ItemFolder, helpful_io
+from dnr_bench.infra.items import ItemFolder, helpful_io, partial_beside
 
 log = logging.getLogger(__name__)
 
@@ -29,66 +29,57 @@ class ArrayFolder:
         return array
 
     def is_whole(self, stage: str, name: str) -> bool:
-        """Whether the array is there, with the content that was written."""
+        """Whether the array is there, with the content that was written; else nothing says so any more."""
         path, manifest = self._path(stage, name), self.items.read(stage, name)
         if manifest is None or not path.exists():
+            self.items.remove(stage, name)
             return False
         state = path.stat()
         if _checksum(path.absolute(), state.st_mtime_ns, state.st_size) != manifest["sha256"]:
             log.warning("damaged array %s in the store: computing it again", path)
+            self.items.remove(stage, name)
             return False
         return True
+
+    def is_written(self, stage: str, name: str) -> bool:
+        """Whether somebody has finished the array; its content is not looked at."""
+        return self.items.has(stage, name) and self._path(stage, name).exists()
 
     def write(
         self,
         stage: str,
         targets: Sequence[tuple[str, tuple[int, int]]],
-        compute: Callable[[int], Iterator[Sequence[np.ndarray]]],
-        shard: int,
+        blocks: Iterable[Mapping[str, np.ndarray]],
     ) -> None:
-        """Write the (name, shape) arrays together, going on where a killed pass left off.
+        """Write the (name, shape) arrays together.
 
-        `compute(start)` yields blocks of rows in order from row `start` on, one block per array. Progress is
-        noted every `shard` rows.
+        blocks: of rows, in order; each holds those of the first array as "0", those of the second as "1".
         """
-        items = self.items
-        paths = [self._path(stage, name) for name, _ in targets]
-        progress = digest({"progress": [name for name, _ in targets]})
-        # a pass over other arrays must not go on in the files of this one
-        partials = [path.with_suffix(f".{progress[:16]}.partial") for path in paths]
-        whole = all(partial.exists() for partial in partials)
-        kept = start = (items.read(stage, progress) or 0) if whole else 0
-        if not start:  # else a later pass would take the rows of an earlier one for its own
-            items.path(stage, progress).unlink(missing_ok=True)
-        rows = [
-            _mapped(partial, shape, new=not start)
-            for partial, (_, shape) in zip(partials, targets, strict=True)
-        ]
-        for blocks in compute(start):
-            for array, block in zip(rows, blocks, strict=True):
-                array[start : start + len(block)] = block
-            start += len(blocks[0])
-            if start - kept >= shard:
-                _flush(rows, paths[0])
-                items.write(stage, progress, start)
-                kept = start
-        if any(start != n_rows for _, (n_rows, _) in targets):
-            raise RunError(f"{stage}: {start} rows were computed of {targets[0][1][0]}")
-        _flush(rows, paths[0])
-        for partial, (name, _) in zip(partials, targets, strict=True):
-            self._finish(stage, name, partial)
-        items.path(stage, progress).unlink(missing_ok=True)
+        partials = [partial_beside(self._path(stage, name)) for name, _ in targets]
+        try:
+            rows = [_mapped(partial, shape) for partial, (_, shape) in zip(partials, targets, strict=True)]
+            start = 0
+            for block in blocks:
+                for place, array in enumerate(rows):
+                    array[start : start + len(block[str(place)])] = block[str(place)]
+                start += len(block["0"])
+            if any(start != n_rows for _, (n_rows, _) in targets):
+                raise RunError(f"{stage}: {start} rows were computed of {targets[0][1][0]}")
+            _flush(rows, partials[0])
+            for partial, (name, _) in zip(partials, targets, strict=True):
+                self._finish(stage, name, partial)
+        finally:
+            for partial in partials:
+                partial.unlink(missing_ok=True)
 
     def _finish(self, stage: str, name: str, partial: Path) -> None:
-        """Give a finished array its name, and remove what killed passes have left of it."""
+        """Give a finished array its name."""
         path = self._path(stage, name)
         with helpful_io(path):
             partial.replace(path)
         state = path.stat()
         checksum = _checksum(path.absolute(), state.st_mtime_ns, state.st_size)
         self.items.write(stage, name, {"sha256": checksum})
-        for left in path.parent.glob(f"{name}.*.partial"):
-            left.unlink()
 
     def _path(self, stage: str, name: str) -> Path:
         return self.items.path(stage, name).with_suffix(".npy")
@@ -100,12 +91,12 @@ def _checksum(path: Path, modified: int, size: int) -> str:
     return content_digest(path)
 
 
-def _mapped(path: Path, shape: tuple[int, int], new: bool) -> np.memmap:
+def _mapped(path: Path, shape: tuple[int, int]) -> np.memmap:
     """A float32 array in a file whose space on the disk is taken at once: a full disk shows here."""
     with helpful_io(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        array = np.lib.format.open_memmap(path, "w+" if new else "r+", np.float32, shape)
-        if new and hasattr(os, "posix_fallocate"):
+        array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -66,11 +66,19 @@ class ItemFolder:
             payload = json.dumps(value).encode()
         head = _head(stage, name, "arrays" if arrays else "json", payload)
         path = self.path(stage, name)
-        partial = path.with_name(f"{name}.{os.getpid()}.partial")
+        partial = partial_beside(path)
         with helpful_io(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(head + b"\n" + payload)
             partial.replace(path)
+
+    def has(self, stage: str, name: str) -> bool:
+        """Whether an item is there, which may be damaged."""
+        return self.path(stage, name).exists()
+
+    def remove(self, stage: str, name: str) -> None:
+        """Leave nothing of an item."""
+        self.path(stage, name).unlink(missing_ok=True)
 
     def lock(self, stage: str, name: str) -> FileLock:
         """The lock of an item, or of several that share its name."""
@@ -79,13 +87,19 @@ class ItemFolder:
             folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{stage}-{name}")
 
-    def try_lock(self, stage: str, name: str, held: ExitStack) -> bool:
-        """Take a lock into `held` unless another process has it."""
+    def try_lock(self, stage: str, name: str) -> FileLock | None:
+        """The lock of an item, taken; None where another process has it."""
+        lock = self.lock(stage, name)
         try:
-            held.enter_context(self.lock(stage, name).acquire(timeout=0))
+            lock.acquire(timeout=0)
         except Timeout:
-            return False
-        return True
+            return None
+        return lock
+
+
+def partial_beside(path: Path) -> Path:
+    """Where a file is written before it gets its name; no other process of any machine takes the same."""
+    return path.with_name(f"{path.name}.{uuid4().hex[:12]}.partial")
 
 
 def _head(stage: str, name: str, kind: str, payload: bytes) -> bytes:

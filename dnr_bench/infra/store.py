@@ -1,43 +1,36 @@
 """The content-addressed store of stage results: nothing expensive is computed twice.
 
-There is no index, so processes and machines can share a folder; `items` and `arrays` hold the files.
+There is no index, so processes and machines can share a folder; `items` and `arrays` hold the files, `claims`
+tells who works on what, and `filling` computes what is missing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.arrays import ArrayFolder
 from dnr_bench.infra.digests import Key, digest
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.filling import Claim, Request, by_executor, fill, fill_unread, first_places, growing
 from dnr_bench.infra.items import ItemFolder, Value
+from dnr_bench.infra.work import Executor, LocalExecutor, Work, closing
 
 T = TypeVar("T")
 #: What is kept of images that were drawn.
 Kept = Literal["all", "thumbnails", "none"]
 
-#: Items whose names share so many letters share a lock: 4,096 locks per stage, however many items.
-_SLOT = 3
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One call of `fill`: `compute(indices, old)` yields (index, value); old values may grow."""
-
-    stage: str
-    digests: Sequence[str]
-    compute: Callable[[list[int], list[Value | None]], Iterable[tuple[int, Value]]]
-    complete: Callable[[Value], bool]
-    batch: int
+#: A pass over images is stored in blocks of so many, fewer where they would take more memory than this.
+_ROWS, _BLOCK_BYTES = 512, 256 * 2**20
+#: How often a pass is mended whose blocks are found damaged.
+_TRIES = 3
 
 
 @dataclass
@@ -63,14 +56,22 @@ class Store:
     """Stage results under `root`, and the count of hits and misses since this object was made.
 
     images: what is kept of images that were drawn: all pixels, thumbnails for reports, or nothing; what is
-    not kept is drawn again when somebody asks. touched: of each stage the names of the items that were asked
-    for.
+    not kept is drawn again when somebody asks. executor: does the work of models; None: this process.
+    locks: processes that share the folder leave work to one another; false where its file system cannot lock.
+    touched: of each stage the names of the items that were asked for.
     """
 
-    def __init__(self, root: Path | str, images: Kept = "all") -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        images: Kept = "all",
+        executor: Executor | None = None,
+        locks: bool = True,
+    ) -> None:
         if images not in get_args(Kept):
             raise UsageError(f"images={images!r} must be one of {', '.join(get_args(Kept))}")
-        self.root, self.images = Path(root), images
+        self.root, self.images, self.locks = Path(root), images, locks
+        self.executor: Executor = executor or LocalExecutor()
         self.items = ItemFolder(self.root)
         self.arrays = ArrayFolder(self.items)
         self.counts: dict[str, StageCount] = {}
@@ -86,36 +87,16 @@ class Store:
     ) -> list[Value]:
         """The values of `keys` in order; `compute(indices)` yields those that are not stored yet.
 
-        Each value is kept as soon as it is yielded. Equal keys are computed once; a batch that another
+        Each value is kept as soon as it is yielded. Equal keys are computed once; an item that another
         process is working on is left to it and read afterwards.
         """
 
-        def in_order(indices: list[int], _: list[Value | None]) -> Iterator[tuple[int, Value]]:
+        def in_order(indices: list[int]) -> Iterator[tuple[int, Value]]:
             values = compute(indices)
-            with _closing(values):
+            with closing(values):
                 yield from zip(indices, values, strict=True)
 
-        return self._fill(_Request(stage, _digests(keys), in_order, lambda value: True, batch))
-
-    def fill_groups(
-        self,
-        stage: str,
-        groups: Sequence[Sequence[T]],
-        key: Callable[[T], Key],
-        compute: Callable[[list[T]], Iterable[Value]],
-        batch: int = 64,
-    ) -> list[list[Value]]:
-        """As `fill` for the items of groups: all groups share batches, and each gets its values back."""
-        flat = [item for group in groups for item in group]
-        values = iter(
-            self.fill(
-                stage,
-                [key(item) for item in flat],
-                lambda indices: compute([flat[i] for i in indices]),
-                batch,
-            )
-        )
-        return [[next(values) for _ in group] for group in groups]
+        return self.fill_as_done(stage, keys, in_order, batch)
 
     def fill_as_done(
         self,
@@ -125,9 +106,37 @@ class Store:
         batch: int = 64,
     ) -> list[Value]:
         """As `fill`, but `compute(indices)` yields (index, value) in any order, each once it is there."""
-        return self._fill(
-            _Request(stage, _digests(keys), lambda indices, _: compute(indices), lambda value: True, batch)
-        )
+        names = _digests(keys)
+
+        def run(claims: Iterator[Claim]) -> Iterator[tuple[int, Value]]:
+            for indices, _ in claims:
+                computing = compute(indices)
+                with closing(computing):
+                    for index, value in computing:
+                        self.items.write(stage, names[index], value)
+                        yield index, value
+
+        return self._filled(Request(stage, names, run, batch))
+
+    def fill_groups(
+        self,
+        stage: str,
+        groups: Sequence[Sequence[T]],
+        key: Callable[[T], Key],
+        work: Work,
+        batch: int = 64,
+        item: Callable[[T], object] = lambda of_group: of_group,
+    ) -> list[list[Value]]:
+        """As `fill` for the items of groups, by the executor.
+
+        All groups share batches, and each gets its values back. `item` makes what is handed out, where
+        something is missing.
+        """
+        flat = [of_group for group in groups for of_group in group]
+        names = _digests([key(of_group) for of_group in flat])
+        run = by_executor(self.executor, self.items, stage, names, lambda place: item(flat[place]), work)
+        values = iter(self._filled(Request(stage, names, run, batch)))
+        return [[next(values) for _ in group] for group in groups]
 
     def read(self, stage: str, key: Key) -> Value | None:
         """What is stored under a key, without counting; None where nothing is."""
@@ -142,11 +151,11 @@ class Store:
     def forget(self, stage: str, keys: Sequence[Key]) -> None:
         """Leave nothing of these items, so that they are computed anew."""
         for name in _digests(keys):
-            self.items.path(stage, name).unlink(missing_ok=True)
+            self.items.remove(stage, name)
 
     def missing(self, stage: str, keys: Sequence[Key]) -> list[int]:
         """The places of the keys that have no value here, the first one of equal keys."""
-        first = _first_places(_digests(keys))
+        first = first_places(_digests(keys))
         return sorted(index for name, index in first.items() if self.items.read(stage, name) is None)
 
     def extend(
@@ -155,23 +164,21 @@ class Store:
         keys: Sequence[Key],
         field: str,
         length: int,
-        compute: Callable[[list[int], list[int]], Iterable[dict[str, np.ndarray]]],
+        work: Work,
+        item: Callable[[int, int], object],
+        finish: Callable[[int, int, Value], np.ndarray],
         batch: int = 64,
     ) -> list[dict[str, np.ndarray]]:
-        """As `fill` for entries that can grow: each holds at least `length` rows of the array `field`.
+        """As `fill_groups` for entries that can grow: each holds at least `length` rows of an array `field`.
 
-        `compute(indices, have)` yields for each index the rows from `have` on; they are added to the entry.
+        Args:
+            item: `item(index, have)` is handed out for an entry that has so many rows.
+            finish: `finish(index, have, value)` gives the new rows from what was made of that; only they are
+                stored.
         """
-
-        def grow(indices: list[int], old: list[Value | None]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-            have = [0 if entry is None else len(entry[field]) for entry in old]
-            for index, entry, new in zip(indices, old, compute(indices, have), strict=True):
-                whole = new if entry is None else {field: np.concatenate([entry[field], new[field]])}
-                yield index, whole
-
-        return self._fill(
-            _Request(stage, _digests(keys), grow, lambda value: len(value[field]) >= length, batch)
-        )
+        names = _digests(keys)
+        run = growing(self.executor, self.items, stage, names, field, item, finish, work)
+        return self._filled(Request(stage, names, run, batch, lambda value: len(value[field]) >= length))
 
     def fill_arrays(
         self,
@@ -179,25 +186,22 @@ class Store:
         keys: Sequence[Key],
         n_rows: int,
         widths: Sequence[int],
-        compute: Callable[[list[int], int], Iterator[Sequence[np.ndarray]]],
-        shard: int = 2048,
+        work: Callable[[list[int]], Work],
     ) -> list[np.ndarray]:
         """Float32 arrays too large for memory, one per key, mapped from their files.
 
-        `compute(indices, start)` yields blocks of rows in order from row `start` on, one block for each
-        of the arrays at `indices`. Rows are written as they come; a pass that was killed goes on at the
-        last `shard` rows that were finished. Equal keys are computed once.
+        `work(indices)` makes, of each range of rows, a block for each of the arrays at `indices`, by the names
+        "0", "1" and so on. Processes share the blocks, and one that was killed has lost the last one. Equal
+        keys are computed once.
         """
-        with self.timed(stage) as count, ExitStack() as locks:
+        with self.timed(stage) as count:
             names = [digest({**key, "rows": n_rows, "width": w}) for key, w in zip(keys, widths, strict=True)]
             self._noted(stage, names)
-            for name in sorted(set(names)):
-                locks.enter_context(self.items.lock(stage, name))
-            first = _first_places(names)
+            first = first_places(names)
             missing = sorted(i for name, i in first.items() if not self.arrays.is_whole(stage, name))
             if missing:
                 targets = [(names[i], (n_rows, widths[i])) for i in missing]
-                self.arrays.write(stage, targets, lambda start: compute(missing, start), shard)
+                self._put_together(stage, targets, work(missing))
             count.misses += len(missing)
             count.hits += len(first) - len(missing)
             return [self.arrays.open(stage, name) for name in names]
@@ -209,70 +213,58 @@ class Store:
         with self._clock.running(count):
             yield count
 
+    def _put_together(self, stage: str, targets: Sequence[tuple[str, tuple[int, int]]], work: Work) -> None:
+        """Compute what is missing of the blocks of arrays, and the arrays of all blocks."""
+        blocks, names = f"{stage}_blocks", [name for name, _ in targets]
+        ranges = _ranges(targets)
+        pieces = [digest({"arrays": names, "first": r.start, "last": r.stop}) for r in ranges]
+
+        def finished() -> bool:
+            return all(self.arrays.is_written(stage, name) for name in names)
+
+        run = by_executor(self.executor, self.items, blocks, pieces, ranges.__getitem__, work, finished)
+        for _ in range(_TRIES):
+            fill_unread(self.items, Request(blocks, pieces, run, 1), self.locks)
+            with ExitStack() as held, suppress(_DamagedError):
+                for name in sorted(set(names)) if self.locks else ():
+                    held.enter_context(self.items.lock(stage, name))
+                if not finished():
+                    self.arrays.write(stage, targets, _whole(self.items, blocks, pieces))
+                for name in pieces:
+                    self.items.remove(blocks, name)
+                return
+        raise RunError(f"{stage}: blocks in {self.root / blocks} are damaged over and over")
+
+    def _filled(self, request: Request) -> list[Value]:
+        self._noted(request.stage, request.names)
+        with self.timed(request.stage) as count:
+            return fill(self.items, request, self.locks, count)
+
     def _noted(self, stage: str, names: Sequence[str]) -> Sequence[str]:
         """The names, which are items that this run depends on."""
         self.touched.setdefault(stage, set()).update(map(bytes.fromhex, names))
         return names
 
-    def _fill(self, request: _Request) -> list[Value]:
-        stage, digests = request.stage, self._noted(request.stage, request.digests)
-        with self.timed(stage) as count:
-            first = _first_places(digests)
-            stored = {name: self.items.read(stage, name) for name in first}
-            found = {name: v for name, v in stored.items() if v is not None and request.complete(v)}
-            missing = sorted(first[name] for name in first if name not in found)
-            computed = 0
-            with tqdm(total=len(missing), desc=stage, disable=None if missing else True, leave=False) as bar:
-                for chunk in self._claimed(request, missing):
-                    now = {index: self.items.read(stage, digests[index]) for index in chunk}
-                    absent = [index for index, v in now.items() if v is None or not request.complete(v)]
-                    found.update({digests[i]: v for i, v in now.items() if i not in absent})
-                    bar.update(len(chunk) - len(absent))
-                    computing = request.compute(absent, [now[i] for i in absent]) if absent else ()
-                    with _closing(computing):
-                        for index, value in computing:
-                            self.items.write(stage, digests[index], value)
-                            found[digests[index]] = value
-                            computed += 1
-                            count.misses += 1
-                            bar.update()
-            count.hits += len(first) - computed
-            return [found[name] for name in digests]
 
-    def _claimed(self, request: _Request, missing: list[int]) -> Iterator[list[int]]:
-        """Batches of the missing items while their locks are held; those locked by others come last."""
-        stage, digests = request.stage, request.digests
-        left_to_others: list[int] = []
-        for start in range(0, len(missing), request.batch):
-            with ExitStack() as held:
-                slots: dict[str, bool] = {}
-                mine: list[int] = []
-                for index in missing[start : start + request.batch]:
-                    slot = digests[index][:_SLOT]
-                    if slot not in slots:
-                        slots[slot] = self.items.try_lock(stage, slot, held)
-                    (mine if slots[slot] else left_to_others).append(index)
-                if mine:
-                    yield mine
-        for index in left_to_others:
-            with self.items.lock(stage, digests[index][:_SLOT]):
-                yield [index]
+class _DamagedError(Exception):
+    """A block of an array cannot be read."""
 
 
-@contextmanager
-def _closing(computing: Iterable[object]) -> Iterator[None]:
-    """Ends a generator at once, and not when its last reference goes, where the work breaks off."""
-    try:
-        yield
-    finally:
-        close = getattr(computing, "close", None)
-        if close is not None:
-            close()
+def _whole(items: ItemFolder, stage: str, names: Sequence[str]) -> Iterator[Value]:
+    """The blocks in order; one that cannot be read is removed, and made anew."""
+    for name in names:
+        value = items.read(stage, name)
+        if value is None:
+            items.remove(stage, name)
+            raise _DamagedError
+        yield value
 
 
-def _first_places(names: Sequence[str]) -> dict[str, int]:
-    """Each name with the place where it stands first."""
-    return {name: index for index, name in reversed(list(enumerate(names)))}
+def _ranges(targets: Sequence[tuple[str, tuple[int, int]]]) -> list[range]:
+    """The rows of each block of arrays."""
+    n_rows, width = targets[0][1][0], sum(columns for _, (_, columns) in targets)
+    step = max(min(_ROWS, _BLOCK_BYTES // (4 * max(width, 1))), 1)
+    return [range(first, min(first + step, n_rows)) for first in range(0, n_rows, step)]
 
 
 def _digests(keys: Sequence[Mapping[str, object]]) -> list[str]:

@@ -17,7 +17,7 @@ REFERENCES = "stored.txt.gz"
 #: Stages whose items cost money, and are never removed.
 PAID = ("answers",)
 #: What the store calls its files; whatever else lies in its folder is none of our business.
-_NAMES = re.compile(r"[0-9a-f]{64}(\.npy|\.\w+\.partial)?")
+_NAMES = re.compile(r"[0-9a-f]{64}(\.npy)?(\.\w+\.partial)?")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from dnr_bench.data.neuron import Layer, Pruning
 from dnr_bench.infra.digests import Key, digest
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
+from dnr_bench.infra.work import Work
 from dnr_bench.protocols import Target
 
 
@@ -50,25 +52,33 @@ def _activations(
 ) -> list[Activations]:
     keys = [_key(target, probe, layer, pruning) for layer, pruning in wanted]
 
-    def rows(missing: list[int], start: int) -> Iterator[list[np.ndarray]]:
-        layers = list(dict.fromkeys(wanted[i][0].name for i in missing))
-        prunings = _distinct([wanted[i][1] for i in missing])
-        places = [(prunings.index(wanted[i][1]), wanted[i][0].name) for i in missing]
-        n_images = len(probe.images)
-        with tqdm(
-            total=n_images, initial=start, desc="activations", unit="image", leave=False, disable=None
-        ) as bar:
-            for outputs in target.stream(probe.images[start:], layers, prunings):
-                blocks = [outputs[pruning][name] for pruning, name in places]
-                bar.update(len(blocks[0]))
-                yield blocks
+    def work(missing: list[int]) -> Work:
+        passes = [(wanted[i][0].name, wanted[i][1]) for i in missing]
+        return Work("target", target, partial(_blocks, probe, passes))
 
     widths = [layer.units for layer, _ in wanted]
-    arrays = store.fill_arrays("activations", keys, len(probe.images), widths, rows)
+    arrays = store.fill_arrays("activations", keys, len(probe.images), widths, work)
     return [
         Activations(layer, values, digest(key))
         for (layer, _), values, key in zip(wanted, arrays, keys, strict=True)
     ]
+
+
+def _blocks(
+    probe: ProbeSet, passes: Sequence[tuple[str, Pruning]], target: Target, ranges: Sequence[range]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Of each range of images the rows of all arrays, from one pass."""
+    layers = list(dict.fromkeys(layer for layer, _ in passes))
+    prunings = _distinct([pruning for _, pruning in passes])
+    places = [(prunings.index(pruning), layer) for layer, pruning in passes]
+    for rows in ranges:
+        found: list[list[np.ndarray]] = [[] for _ in passes]
+        with tqdm(total=len(rows), desc="images", leave=False, disable=None) as bar:
+            for outputs in target.stream(probe.images[rows.start : rows.stop], layers, prunings):
+                for of_array, (pruning, layer) in zip(found, places, strict=True):
+                    of_array.append(outputs[pruning][layer])
+                bar.update(len(found[0][-1]))
+        yield {str(place): np.concatenate(of_array) for place, of_array in enumerate(found)}
 
 
 def _key(target: Target, probe: ProbeSet, layer: Layer, pruning: Pruning) -> Key:

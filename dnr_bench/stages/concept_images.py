@@ -27,6 +27,7 @@ from dnr_bench.infra.memory import give_back
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
+from dnr_bench.infra.work import Work
 from dnr_bench.protocols import Generator, ImageTextEncoder, Retriever, Target
 from dnr_bench.stages.embeddings import embed_texts
 from dnr_bench.stages.thumbnails import stored_strip
@@ -91,7 +92,7 @@ class ConceptImages:
     def render(self, concepts: Sequence[str]) -> Iterator[Rendering]:
         """Each distinct concept with what its images evoke, a chunk at a time."""
         unique = list(dict.fromkeys(concepts))
-        size = max(_TOGETHER // self.settings.images_per_concept, 1)
+        size = self._batch * self.store.executor.width
         for start in range(0, len(unique), size):
             yield from self._rendered(unique[start : start + size])
             give_back()
@@ -129,36 +130,35 @@ class ConceptImages:
         keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
         now: dict[int, np.ndarray] = {}
 
-        def compute(indices: list[int], have: list[int]) -> Iterator[dict[str, np.ndarray]]:
-            requests = [
-                (row, image) for row, n in zip(indices, have, strict=True) for image in range(n, wanted)
-            ]
-            taken = iter(self._made(prompts, requests))
-            for row, n in zip(indices, have, strict=True):
-                images = _stacked([next(taken) for _ in range(n, wanted)])
-                if n == 0:
-                    now[row] = images
-                names = np.stack([_name(image) for image in images])
-                if self.store.images == "thumbnails" and not n:
-                    stored_strip(self.store, _spelled(names), images.view)
-                self._keep(keys[row], images, n)
-                yield {"names": names}
+        def request(row: int, have: int) -> _Request:
+            return self._request(prompts[row], have)
 
-        entries = self.store.extend("images", keys, "names", wanted, compute, batch=len(keys))
+        def finish(row: int, have: int, images: np.ndarray) -> np.ndarray:
+            if have == 0:
+                now[row] = images
+            names = np.stack([_name(image) for image in images])
+            if self.store.images == "thumbnails" and not have:
+                stored_strip(self.store, _spelled(names), images.view)
+            self._keep(keys[row], images, have)
+            return names
+
+        work = Work("generator", self.generator, _draw)
+        entries = self.store.extend("images", keys, "names", wanted, work, request, finish, self._batch)
         return [
             Drawn(self, prompts[row], keys[row], _spelled(entry["names"][:wanted]), now.get(row))
             for row, entry in enumerate(entries)
         ]
 
-    def _made(self, prompts: Sequence[str], requests: Sequence[tuple[int, int]]) -> Iterator[Image]:
-        """The images with these (place of the prompt, number)."""
-        return iter(
-            self.generator.generate(
-                [prompts[row] for row, _ in requests],
-                [image_seed(self.seed, prompts[row], image) for row, image in requests],
-                [self.first + image for _, image in requests],
-            )
-        )
+    def _request(self, prompt: str, first: int) -> _Request:
+        """The images of a prompt from number `first` on."""
+        numbers = range(first, self.settings.images_per_concept)
+        seeds = [image_seed(self.seed, prompt, number) for number in numbers]
+        return _Request(prompt, seeds, [self.first + number for number in numbers])
+
+    @property
+    def _batch(self) -> int:
+        """Concepts whose images are drawn and looked at together."""
+        return max(_TOGETHER // self.settings.images_per_concept, 1)
 
     def _keep(self, key: Key, images: UInt8[np.ndarray, "images height width 3"], first: int) -> None:
         """Store the pixels of images from number `first` on, where pixels are kept."""
@@ -176,7 +176,7 @@ class ConceptImages:
         known = [png for png in found if png is not None]
         if len(known) == wanted:
             return _stacked([_decoded(png) for png in known])
-        images = _stacked(list(self._made([drawn.prompt], [(0, number) for number in range(wanted)])))
+        (images,) = _draw(self.generator, [self._request(drawn.prompt, 0)])
         if [_name(image).tobytes().hex() for image in images] != list(drawn.names):
             _log.warning("images of %r came out otherwise than before: they are not kept", drawn.prompt)
         else:
@@ -204,24 +204,13 @@ class ConceptImages:
     def _activations(self, shown: Sequence[_Images]) -> list[dict[str, np.ndarray]]:
         """Of each concept's images all layers, from one pass of the target over the chunk."""
         settings = {"target": self._codes[1]}
-
-        def compute(wanted: list[tuple[_Images, str]]) -> Iterator[dict[str, np.ndarray]]:
-            concepts = list(dict.fromkeys(of_concept for of_concept, _ in wanted))
-            layers = list(dict.fromkeys(layer for _, layer in wanted))
-            images = [of_concept.pixels for of_concept in concepts]
-            outputs = self.target.run([image for of_one in images for image in of_one], layers)
-            lengths = [len(of_one) for of_one in images]
-            parts = {
-                layer: dict(zip(concepts, _split(outputs[layer], lengths), strict=True)) for layer in layers
-            }
-            return ({"activations": parts[layer][concept]} for concept, layer in wanted)
-
         found = self.store.fill_groups(
             "image_activations",
             [[(of_concept, layer) for layer in self.layers] for of_concept in shown],
             lambda item: {**settings, "images": item[0].name, "layer": item[1]},
-            compute,
-            batch=max(len(shown) * len(self.layers), 1),
+            Work("target", self.target, _activate),
+            batch=self._together(shown) * len(self.layers),
+            item=lambda item: (item[0].name, item[0].pixels, item[1]),
         )
         return [
             {layer: entry["activations"] for layer, entry in zip(self.layers, of_concept, strict=True)}
@@ -230,20 +219,19 @@ class ConceptImages:
 
     def _embeddings(self, shown: Sequence[_Images]) -> list[np.ndarray]:
         settings = {"encoder": self._codes[2]}
-
-        def compute(concepts: list[_Images]) -> Iterator[dict[str, np.ndarray]]:
-            images = [of_concept.pixels for of_concept in concepts]
-            vectors = self.encoder.embed_images([image for of_one in images for image in of_one])
-            return ({"vectors": part} for part in _split(vectors, [len(of_one) for of_one in images]))
-
         (found,) = self.store.fill_groups(
             "image_embeddings",
             [shown],
             lambda concept: {**settings, "images": concept.name},
-            compute,
-            batch=len(shown),
+            Work("encoder", self.encoder, _embed),
+            batch=self._together(shown),
+            item=lambda concept: concept.pixels,
         )
         return [entry["vectors"] for entry in found]
+
+    def _together(self, shown: Sequence[_Images]) -> int:
+        """So many of what is shown are looked at together: concepts, or single images."""
+        return _TOGETHER if shown and isinstance(shown[0], _Single) else self._batch
 
 
 @runtime_checkable
@@ -303,6 +291,43 @@ class _Single:
     @property
     def pixels(self) -> UInt8[np.ndarray, "1 height width 3"]:
         return self.drawn.pixels[self.number : self.number + 1]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Images to be drawn of one prompt: the seed and the number of each."""
+
+    prompt: str
+    seeds: Sequence[int]
+    numbers: Sequence[int]
+
+
+def _draw(generator: Generator, requests: Sequence[_Request]) -> Iterator[np.ndarray]:
+    """The images [images, height, width, 3] of each request; all share the generator's batches."""
+    prompts = [request.prompt for request in requests for _ in request.seeds]
+    seeds = [seed for request in requests for seed in request.seeds]
+    numbers = [number for request in requests for number in request.numbers]
+    taken = iter(generator.generate(prompts, seeds, numbers))
+    for request in requests:
+        yield _stacked([next(taken) for _ in request.seeds])
+
+
+def _activate(
+    target: Target, wanted: Sequence[tuple[str, np.ndarray, str]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Of each (name of images, their pixels, layer) what they evoke there, from one pass for all."""
+    images = {name: pixels for name, pixels, _ in wanted}
+    layers = list(dict.fromkeys(layer for _, _, layer in wanted))
+    outputs = target.run([image for of_one in images.values() for image in of_one], layers)
+    lengths = [len(of_one) for of_one in images.values()]
+    parts = {layer: dict(zip(images, _split(outputs[layer], lengths), strict=True)) for layer in layers}
+    return ({"activations": parts[layer][name]} for name, _, layer in wanted)
+
+
+def _embed(encoder: ImageTextEncoder, shown: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """The vectors of the images of each concept, from one pass for all."""
+    vectors = encoder.embed_images([image for of_one in shown for image in of_one])
+    return ({"vectors": part} for part in _split(vectors, [len(of_one) for of_one in shown]))
 
 
 def image_seed(seed: int, prompt: str, index: int) -> int:

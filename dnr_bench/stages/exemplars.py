@@ -19,6 +19,7 @@ from dnr_bench.infra.digests import Key
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
+from dnr_bench.infra.work import Work
 from dnr_bench.protocols import Target
 from dnr_bench.stages.lazy import Lazy, Recent
 
@@ -59,11 +60,14 @@ def find_exemplars(
         values = activations[neuron.layer].digest
         return {"code": code, "activations": values, "unit": neuron.unit, **asdict(settings)}
 
-    def compute(wanted: list[Neuron]) -> list[list[list[object]]]:
-        found = _search(target, probe, activations, wanted, settings)
-        return [[[item.index, item.box, item.activation] for item in items] for items in found]
+    def highest(neuron: Neuron) -> _Highest:
+        of_layer = activations[neuron.layer]
+        column = of_layer.values[:, neuron.unit]
+        items = [Exemplar(index, None, float(column[index])) for index in top_images(column, settings.n)]
+        return _Highest(neuron, of_layer.layer.spatial, items)
 
-    (stored,) = store.fill_groups("exemplars", [neurons], key, compute)
+    work = Work("target", target, partial(_search, probe, settings))
+    (stored,) = store.fill_groups("exemplars", [neurons], key, work, item=highest)
     return [
         Exemplars(neuron, tuple(Exemplar(index, tuple(box) if box else None, a) for index, box, a in items))
         for neuron, items in zip(neurons, stored, strict=True)
@@ -80,11 +84,12 @@ def probe_view(probe: ProbeSet, index: int, box: Box | None = None, activation: 
     name = f"{probe.ids[index]} {'' if box is None else list(box)} {_code(probe.images)}"
     caption = probe.words[index] if probe.words is not None else None
 
-    def load() -> Image:
-        image = probe.images[index]
-        return image if box is None else cut(image, box)
+    return View(name, partial(_part, probe, index, box), caption, activation)
 
-    return View(name, load, caption, activation)
+
+def _part(probe: ProbeSet, index: int, box: Box | None) -> Image:
+    image = probe.images[index]
+    return image if box is None else cut(image, box)
 
 
 def _code(images: Sequence[Image]) -> str:
@@ -155,33 +160,38 @@ def top_images(column: Float[np.ndarray, " images"], n: int) -> list[int]:
     return [int(i) for i in np.argsort(-column, kind="stable")[:n]]
 
 
+@dataclass(frozen=True)
+class _Highest:
+    """The highest images of a neuron; `spatial`: whether its layer has maps."""
+
+    neuron: Neuron
+    spatial: bool
+    images: Sequence[Exemplar]
+
+
 def _search(
-    target: Target,
-    probe: ProbeSet,
-    activations: Mapping[str, Activations],
-    neurons: Sequence[Neuron],
-    settings: ExemplarSettings,
-) -> list[list[Exemplar]]:
-    tops = [top_images(activations[n.layer].values[:, n.unit], settings.n) for n in neurons]
+    probe: ProbeSet, settings: ExemplarSettings, target: Target, neurons: Sequence[_Highest]
+) -> list[list[list[object]]]:
+    """The exemplars of each neuron, as they are stored; crops of all neurons share batches."""
     images = Recent(probe.images)
     crops: list[list[tuple[int, Box]]] = [[] for _ in neurons]
-    for name in dict.fromkeys(n.layer for n in neurons):
-        if activations[name].layer.spatial and settings.crops_per_image > 0:
-            of_layer = [i for i, n in enumerate(neurons) if n.layer == name]
-            pairs = [(index, neurons[i].unit) for i in of_layer for index in tops[i]]
-            owners = [i for i in of_layer for _ in tops[i]]
+    for name in dict.fromkeys(n.neuron.layer for n in neurons):
+        of_layer = [i for i, n in enumerate(neurons) if n.neuron.layer == name and n.spatial]
+        if of_layer and settings.crops_per_image > 0:
+            pairs = [(item.index, neurons[i].neuron.unit) for i in of_layer for item in neurons[i].images]
+            owners = [i for i in of_layer for _ in neurons[i].images]
             boxes = _boxes(target, images, name, pairs, settings)
             for owner, (index, _), found in zip(owners, pairs, boxes, strict=True):
                 crops[owner] += [(index, box) for box in found]
-    crop_activations = _crop_activations(target, images, neurons, crops)
-    result = []
-    for i, neuron in enumerate(neurons):
-        column = activations[neuron.layer].values[:, neuron.unit]
-        items = [Exemplar(index, None, float(column[index])) for index in tops[i]]
-        items += [
-            Exemplar(index, box, a) for (index, box), a in zip(crops[i], crop_activations[i], strict=True)
+    crop_activations = _crop_activations(target, images, [n.neuron for n in neurons], crops)
+    result: list[list[list[object]]] = []
+    for i, n in enumerate(neurons):
+        items = [
+            *n.images,
+            *(Exemplar(index, box, a) for (index, box), a in zip(crops[i], crop_activations[i], strict=True)),
         ]
-        result.append(sorted(items, key=lambda item: -item.activation)[: settings.n])
+        kept = sorted(items, key=lambda item: -item.activation)[: settings.n]
+        result.append([[item.index, item.box, item.activation] for item in kept])
     return result
 
 

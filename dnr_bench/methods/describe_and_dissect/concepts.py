@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int
@@ -16,7 +17,8 @@ from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
-from dnr_bench.protocols import Captioner, Proposer, Quoting, Summarizer
+from dnr_bench.infra.work import Work
+from dnr_bench.protocols import Captioner, Metered, Proposer, Quoting, Summarizer
 from dnr_bench.session import Session
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.exemplars import probe_view
@@ -96,7 +98,9 @@ class ConceptProposer:
         def key(view: View) -> Key:
             return {**settings, "pixels": view.name, "own": view.caption}
 
-        return session.store.fill_groups("captions", groups, key, self.captioner.caption)
+        # the owner of a budget counts what is spent in this process
+        role = "" if isinstance(self.captioner, Metered) else "captioner"
+        return session.store.fill_groups("captions", groups, key, Work(role, self.captioner, _caption))
 
     def _said(
         self,
@@ -137,9 +141,8 @@ class ConceptProposer:
             more = {"captions": of_neuron.digest} if summarizer.needs_others else {}
             return {**settings, "captions": list(of_neuron.texts), **more}
 
-        (found,) = session.store.fill_groups(
-            "candidates", [said], key, lambda wanted: summarizer.summarize(wanted, self.n, session.seed)
-        )
+        work = Work("", summarizer, partial(_summarize, self.n, session.seed))
+        (found,) = session.store.fill_groups("candidates", [said], key, work)
         return found
 
     def _from_views(
@@ -150,7 +153,7 @@ class ConceptProposer:
             "candidates",
             [views],
             lambda of_neuron: {**settings, "views": [view.name for view in of_neuron]},
-            lambda wanted: proposer.propose(wanted, self.n, session.seed),
+            Work("", proposer, partial(_propose, self.n, session.seed)),
         )
         return found
 
@@ -158,3 +161,15 @@ class ConceptProposer:
         """What candidates depend on, beside what they are made of."""
         code = code_of(__name__, part)
         return {"code": code, "summarizer": part.fingerprint, "n": self.n, "seed": session.seed}
+
+
+def _caption(captioner: Captioner, views: Sequence[View]) -> Iterable[str]:
+    return captioner.caption(views)
+
+
+def _summarize(n: int, seed: int, summarizer: Summarizer, captions: Sequence[Captions]) -> list[list[str]]:
+    return summarizer.summarize(captions, n, seed)
+
+
+def _propose(n: int, seed: int, proposer: Proposer, views: Sequence[Sequence[View]]) -> list[list[str]]:
+    return proposer.propose(views, n, seed)
