@@ -23,7 +23,7 @@ LAYERS = (
     ("session",),
     (
         "targets", "probes", "chats", "captioners", "summarizers", "generators", "encoders", "scorers",
-        "proposals",
+        "proposals", "executors",
     ),
     ("methods",),
     ("results",),

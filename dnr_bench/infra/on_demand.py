@@ -20,6 +20,10 @@ class OnDemand(Generic[T]):
         self._load, self._lock = load, RLock()
         self._loaded: list[T] = []
 
+    def __reduce__(self) -> tuple[type[OnDemand[T]], tuple[Callable[[], T]]]:
+        """Another process loads the thing itself."""
+        return OnDemand, (self._load,)
+
     def __call__(self) -> T:
         """The thing itself, loaded if it is not yet."""
         """The thing itself, loaded if it is not yet."""

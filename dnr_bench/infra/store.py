@@ -78,6 +78,10 @@ class Store:
         self.touched: dict[str, set[bytes]] = {}
         self._clock = _Clock()
 
+    def __reduce__(self) -> tuple[type[Store], tuple[object, ...]]:
+        """In another process the same folder, whose models work there."""
+        return Store, (self.root.resolve(), self.images, None, self.locks)
+
     def fill(
         self,
         stage: str,
@@ -190,9 +194,9 @@ class Store:
     ) -> list[np.ndarray]:
         """Float32 arrays too large for memory, one per key, mapped from their files.
 
-        `work(indices)` makes, of each range of rows, a block for each of the arrays at `indices`, by the names
-        "0", "1" and so on. Processes share the blocks, and one that was killed has lost the last one. Equal
-        keys are computed once.
+        `work(indices)` makes of each range of rows a block for each array at `indices`, named "0", "1" and so
+        on. Processes share the blocks; one that is killed loses its last one. Equal keys are computed
+        once.
         """
         with self.timed(stage) as count:
             names = [digest({**key, "rows": n_rows, "width": w}) for key, w in zip(keys, widths, strict=True)]
@@ -233,7 +237,7 @@ class Store:
                 for name in pieces:
                     self.items.remove(blocks, name)
                 return
-        raise RunError(f"{stage}: blocks in {self.root / blocks} are damaged over and over")
+        raise RunError(f"blocks in {self.root / blocks} are damaged over and over")
 
     def _filled(self, request: Request) -> list[Value]:
         self._noted(request.stage, request.names)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Where a run keeps its files and finds services, which is nobody else's business.
-PLACES = ("paths", "tracking", "store", "hydra")
+PLACES = ("paths", "tracking", "store", "executor", "hydra")
 #: What changes nothing that is computed.
 MANNERS = ("report", "experiment_name", "verbose", "debug", "dry")
 

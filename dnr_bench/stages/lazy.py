@@ -54,6 +54,10 @@ class Recent(Sequence[Pixels]):
         self._kept: OrderedDict[int, Pixels] = OrderedDict()
         self._bytes, self._lock = 0, Lock()
 
+    def __reduce__(self) -> tuple[type[Recent], tuple[object, ...]]:
+        """Another process keeps its own."""
+        return Recent, (self.images, self.most_bytes)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -153,7 +152,7 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
         neuron: [
             View(
                 shown.drawn[places[concept]].names[image],
-                partial(shown.image, places[concept], image),
+                _Drawing(shown, places[concept], image),
                 None,
                 float(drawn[concept].activations[neuron.layer][image, neuron.unit]),
             )
@@ -161,6 +160,32 @@ def _best_drawings(pool: Mapping[Neuron, Sequence[Candidate]], session: Session)
         ]
         for neuron, of_neuron in best.items()
     }
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Gives one image of a concept."""
+
+    shown: _Shown
+    place: int
+    number: int
+
+    def __call__(self) -> Image:
+        return self.shown.image(self.place, self.number)
+
+    def __reduce__(self) -> tuple[type[_Pixels], tuple[Image]]:
+        """Other processes get the pixels: they may have neither the store nor the generator."""
+        return _Pixels, (self(),)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Gives an image that is in memory."""
+
+    image: Image
+
+    def __call__(self) -> Image:
+        return self.image
 
 
 class _Shown:

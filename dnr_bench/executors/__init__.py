@@ -1,0 +1,1 @@
+"""Who does the work of stages: Ray; this process does it by `dnr_bench.infra.work.LocalExecutor`."""
