@@ -30,16 +30,14 @@ from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import config_members
 from dnr_bench.outputs.terminal.console import console, duration, escaped, print_link
+from dnr_bench.results.settings import MANNERS, PLACES
 from sweeps.results import StudyResult
 from sweeps.storage import Studies, shown
 
 #: Trials, workers, seeds.
 _MOST = 10_000_000
 #: Settings that say where and how long, and not what.
-_ELSEWHERE = (
-    "paths", "n_trials", "worker", "storage", "study", "seed", "verbose", "debug", "experiment_name", "hydra",
-    "mlflow", "report", "tracking",
-)  # fmt: skip
+_ELSEWHERE = (*MANNERS, *PLACES, "n_trials", "worker", "storage", "study", "seed", "mlflow")
 
 
 @runtime_checkable
@@ -107,6 +105,10 @@ def main(words: Sequence[str]) -> int:
 
 def _check(config: DictConfig) -> None:
     """Raises `UsageError` for what would end a study late."""
+    if config.shard is not None:
+        raise UsageError(
+            f"shard={config.shard} is for runs; workers share a study by their numbers: worker=1"
+        )
     for name, low in (("n_trials", 1), ("worker", 0), ("seed", 0)):
         if type(config[name]) is not int or not low <= config[name] <= _MOST:
             raise UsageError(

@@ -14,6 +14,7 @@ from dnr_bench.app.neurons import NeuronSelection
 from dnr_bench.app.parts import PartBuilder, called
 from dnr_bench.app.run import RunConfig
 from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.shard import Shard
 from dnr_bench.infra.devices import Dtype, checked_device
 from dnr_bench.infra.errors import DnrError, NothingToJudgeError, UsageError
 from dnr_bench.infra.ranges import check_range
@@ -53,6 +54,7 @@ class TopLevel:
     verbose: bool
     debug: bool
     dry: bool
+    shard: str | None
 
     def __post_init__(self) -> None:
         check_range(0, 2**53, seed=self.seed)
@@ -85,6 +87,7 @@ def build_run(
     overrides: Sequence[str] = (),
     given: Mapping[str, object] | None = None,
     evaluators: Mapping[str, Evaluator] | None = None,
+    sharded: bool = False,
 ) -> RunConfig:
     """Build every part of a run.
 
@@ -93,6 +96,7 @@ def build_run(
         overrides: what was asked for on the command line; what no part would look at is refused.
         given: parts by group that are there already.
         evaluators: the same for evaluators, by name; they come beside those of the config.
+        sharded: whether a shard of the neurons will do, where the config names one.
 
     Raises:
         UsageError: whatever is wrong with the config.
@@ -113,7 +117,10 @@ def build_run(
     encoder, generator = parts.part("encoder", ImageTextEncoder), parts.part("generator", Generator)
     target = parts.part("target", Target)
     layers = selection.choose_layers(target.layers())
-    neurons = selection.choose(layers, top.seed)
+    neurons: Sequence[Neuron] = selection.choose(layers, top.seed)
+    store = parts.part("store", Store)
+    if store.sharing.shard is not None:
+        neurons = _of_shard(neurons, store.sharing.shard, sharded)
     judges = _able(judges, neurons, target)
     _check_method(method, neurons, target)
     _refuse_unused(overrides, config, parts)
@@ -130,7 +137,7 @@ def build_run(
         exemplars=exemplars,
         drawing=drawing,
         seed=top.seed,
-        store=parts.part("store", Store),
+        store=store,
         metered={
             name: part
             for name, part in parts.built.items()
@@ -138,6 +145,14 @@ def build_run(
         },
         resolved=resolved(config),
     )
+
+
+def _of_shard(neurons: Sequence[Neuron], shard: Shard, allowed: bool) -> Sequence[Neuron]:
+    if not allowed:
+        raise UsageError(f"shard={shard} is for single runs; leave it out here")
+    if shard.n > len(neurons):
+        raise UsageError(f"shard={shard}: there are {len(neurons)} neurons, and no more shards than these")
+    return shard.of(neurons)
 
 
 def checked(kind: type[T], where: str, values: Mapping[str, object]) -> T:

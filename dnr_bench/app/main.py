@@ -22,6 +22,7 @@ COMMANDS = {
     "leaderboard": "rank the settings of all runs in a folder",
     "log": "send finished runs to MLflow that it has not got",
     "report": "write a run's page with pictures anew, or two runs side by side",
+    "status": "how far are the jobs of a multirun?",
     "store": "how much is stored, and make room",
     "try": "score one concept for one neuron",
     "ui": "open MLflow on what has been run",

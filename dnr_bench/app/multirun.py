@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dnr_bench.app.command_line import report
+from dnr_bench.app.job_sets import claimed, code_digest, jobs_of, n_finished, parsed
 from dnr_bench.app.record import NotLoggedError, kept, open_tracker
 from dnr_bench.infra.errors import DnrError, RunError
 from dnr_bench.results.comparison import (
@@ -28,6 +26,7 @@ from dnr_bench.results.comparison import (
     read_job,
     sweep_name,
 )
+from dnr_bench.results.progress import JobSet
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Status, Tracker
@@ -42,29 +41,44 @@ JOBS_VARIABLE = "DNR_BENCH_JOBS"
 
 @dataclass(frozen=True)
 class Turn:
-    """The place of a job among those of its multirun: the first one has number 1."""
+    """The place of a job among those of its multirun: the first one has number 1.
+
+    n_done: how many were done before the multirun went on; in_order: whether one job is run after the other.
+    """
 
     number: int
     n_jobs: int
     started: float
+    n_done: int
+    in_order: bool
 
     @classmethod
     def of(cls, number: int) -> Turn | None:
         """That of the job that Hydra gives this number, from 0 on; None where its multirun says nothing."""
         known = os.environ.get(JOBS_VARIABLE, "").split()
-        return cls(number + 1, int(known[0]), float(known[1])) if known else None
+        if not known:
+            return None
+        return cls(number + 1, int(known[0]), float(known[1]), int(known[2]), known[3] == "in_order")
 
     def left(self, now: float) -> str:
         """How long the jobs after this one take, if they take as long as those before."""
         from dnr_bench.outputs.terminal.console import time_left
 
-        return time_left(now - self.started, self.number, self.n_jobs)
+        done = self.number - self.n_done
+        if not self.in_order or done < 1:
+            return ""
+        return time_left(now - self.started, done, self.n_jobs - self.n_done)
 
 
 class ParentRun(Callback):
     """Opens the parent before the first job, and closes it with a comparison after the last."""
 
+    failed = False
     opened: list[ParentRun] = []  # noqa: RUF012  (Hydra makes the callbacks and hands them to nobody)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Launchers send callbacks to other processes, where there is nothing to open or close."""
+        return {}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this before the first job."""
@@ -72,20 +86,35 @@ class ParentRun(Callback):
         self.tracker: Tracker | None = None
         self.words = [str(word) for word in config.hydra.overrides.task]
         values = swept(self.words)
+        self._lock = claimed(self.sweep)
+        before = JobSet.read(self.sweep)
+        jobs = JobSet(tuple(self.words), jobs_of(self.words), code_digest(), before.parent if before else "")
+        in_order = str(config.hydra.launcher._target_).endswith("BasicLauncher")
+        if not in_order:  # bars of several jobs would run into each other
+            os.environ["TQDM_DISABLE"] = "1"
         os.environ[PARENT_VARIABLE] = ""
         os.environ[VARIED_VARIABLE] = " ".join(values)
-        os.environ[JOBS_VARIABLE] = f"{n_jobs(self.words)} {time.time()}"
+        os.environ[JOBS_VARIABLE] = (
+            f"{len(jobs.jobs)} {time.time()} {n_finished(self.sweep, jobs)} {'in_order' if in_order else '-'}"
+        )
         self.opened.append(self)
         try:
             self.tracker = open_tracker(config)
-            from dnr_bench.outputs.mlflow.entries import param_entries
-
-            self.run_id = self.tracker.start(sweep_name(values), params=param_entries(values))
+            self.run_id = self._opened(self.tracker, jobs.parent, values)
         except DnrError as error:
             self.tracker = None
             print(f"warning: {error}; the jobs go on and are kept on disk", file=sys.stderr)
         else:
             os.environ[PARENT_VARIABLE] = self.run_id
+        replace(jobs, parent=os.environ[PARENT_VARIABLE]).write(self.sweep)
+
+    def _opened(self, tracker: Tracker, before: str, values: Mapping[str, str]) -> str:
+        """The parent's run in MLflow: that of before, or a new one."""
+        from dnr_bench.outputs.mlflow.entries import param_entries
+
+        if before and tracker.reopen(before):
+            return before
+        return tracker.start(sweep_name(values), params=param_entries(values))
 
     def close(self) -> None:
         """Log and print the comparison; a job that left no result is a failed one.
@@ -101,6 +130,7 @@ class ParentRun(Callback):
         self.opened.remove(self)
         for name in (PARENT_VARIABLE, VARIED_VARIABLE, JOBS_VARIABLE):
             del os.environ[name]
+        self._lock.release()
         jobs = [read_job(folder) for folder in job_folders(self.sweep)]
         if not jobs:  # what was asked for does not compose: not worth a run
             if self.tracker:
@@ -117,6 +147,7 @@ class ParentRun(Callback):
         if self.tracker is None:
             raise NotLoggedError(f"MLflow has not got these runs; {kept(self.sweep)}")
         failures = {job.failure for job in jobs if job.failure is not None}
+        self.failed = bool(failures)
         status: Status = "KILLED" if INTERRUPTED in failures else "FAILED" if failures else "FINISHED"
         try:
             self.tracker.finish_parent(self.run_id, rows, page, status)
@@ -131,18 +162,9 @@ def swept(words: Sequence[str]) -> dict[str, str]:
     """The settings that a multirun varies, each with its values as they were written."""
     return {
         override.get_key_element().lstrip("+~"): str(override.get_value_string())
-        for override in _sweeps(words)
+        for override in parsed(words)
+        if override.is_discrete_sweep()
     }
-
-
-def n_jobs(words: Sequence[str]) -> int:
-    """How many jobs a multirun has: one for each combination of values."""
-    return prod(len(list(override.sweep_string_iterator())) for override in _sweeps(words))
-
-
-def _sweeps(words: Sequence[str]) -> list[Override]:
-    overrides = OverridesParser.create().parse_overrides(list(words))
-    return [override for override in overrides if override.is_discrete_sweep()]
 
 
 def close_open_parents() -> list[DnrError]:
@@ -157,4 +179,6 @@ def close_open_parents() -> list[DnrError]:
         except DnrError as error:
             report(error, debug=False)
             failures.append(error)
+        if parent.failed:  # of which its own process has told
+            failures.append(RunError("a job has failed"))
     return failures

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from dnr_bench.app.composition import resolved
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import DnrError, RunError
+from dnr_bench.results.progress import Progress
 from dnr_bench.results.schema import RunResult
 
 if TYPE_CHECKING:
@@ -69,19 +70,20 @@ class RunRecord:
         return tracker, tracker.start(self.title, self.started, self.parent or None, params)
 
     @contextmanager
-    def growing(self, counts: Callable[[], Mapping[str, StageCount]]) -> Iterator[None]:
-        """Tells MLflow every few seconds how far the stages are."""
-        if self._opened is None:
-            yield
-            return
-        (tracker, run_id), done = self._opened, Event()
+    def growing(self, counts: Callable[[], Mapping[str, StageCount]], folder: Path) -> Iterator[None]:
+        """Tells the run's folder and MLflow every few seconds how far the stages are."""
+        progress, done = Progress.here(), Event()
+        progress.write(folder)
 
         def tell() -> None:
             while not done.wait(_TOLD_EVERY):
                 with suppress(RunError, RuntimeError):  # the counts grow meanwhile; the end is what counts
-                    tracker.log_stages(run_id, dict(counts()))
+                    now = dict(counts())
+                    progress.at(now).write(folder)
+                    if self._opened is not None:
+                        self._opened[0].log_stages(self._opened[1], now)
 
-        thread = Thread(target=tell, name="telling MLflow", daemon=True)
+        thread = Thread(target=tell, name="telling how far it is", daemon=True)
         thread.start()
         try:
             yield
@@ -104,6 +106,23 @@ class RunRecord:
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(folder)}") from error
         return tracker, run_id
+
+    def finished_before(self, result: RunResult, folder: Path) -> None:
+        """See that MLflow has a result which an earlier process has left on disk.
+
+        Raises:
+            NotLoggedError: MLflow does not take it.
+        """
+        if self._opened is None:
+            return
+        tracker, run_id = self._opened
+        try:
+            if tracker.logged(folder):
+                tracker.delete(run_id)
+                return
+        except RunError as error:
+            raise NotLoggedError(f"{error}\n{kept(folder)}") from error
+        self.finish(result, folder)
 
     def fail(self, reason: str, folder: Path, status: Status) -> None:
         """Log why there is no result; that this fails, too, is a warning."""

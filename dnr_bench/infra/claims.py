@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from filelock import FileLock
 
+from dnr_bench.data.shard import Shard
 from dnr_bench.infra.items import ItemFolder
 
 #: Items whose names share so many letters share a lock: 4,096 locks per stage, however many items.
 _SLOT = 3
 #: So many locks a process holds at most, since each is an open file.
 _MOST = 512
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How processes share a store: locks: false on folders that have none. shard: of this process, if any."""
+
+    locks: bool = True
+    shard: Shard | None = None
+
+    def in_order(self, places: Sequence[int]) -> list[int]:
+        """In which order this process goes through what is missing."""
+        return list(places) if self.shard is None else self.shard.own_first(places)
 
 
 class Claims:

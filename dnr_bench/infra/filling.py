@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dnr_bench.data.stages import StageCount
-from dnr_bench.infra.claims import Claims
+from dnr_bench.infra.claims import Claims, Sharing
 from dnr_bench.infra.items import ItemFolder, Value
 from dnr_bench.infra.work import Batch, Executor, LocalExecutor, Work, closing
 
@@ -33,7 +33,7 @@ class Request:
     complete: Callable[[Value], bool] = lambda value: True
 
 
-def fill(items: ItemFolder, request: Request, locks: bool, count: StageCount) -> list[Value]:
+def fill(items: ItemFolder, request: Request, sharing: Sharing, count: StageCount) -> list[Value]:
     """The value of each item, in order; misses are counted as they are computed."""
     first = first_places(request.names)
     stored = {name: items.read(request.stage, name) for name in first}
@@ -48,7 +48,7 @@ def fill(items: ItemFolder, request: Request, locks: bool, count: StageCount) ->
         found.update({request.names[place]: v for place, v in now.items() if place not in absent})
         return absent, [now[place] for place in absent]
 
-    for place, value in _claimed(items, request, missing, look, locks):
+    for place, value in _claimed(items, request, missing, look, sharing):
         found[request.names[place]] = value
         computed += 1
         count.misses += 1
@@ -56,7 +56,7 @@ def fill(items: ItemFolder, request: Request, locks: bool, count: StageCount) ->
     return [found[name] for name in request.names]
 
 
-def fill_unread(items: ItemFolder, request: Request, locks: bool) -> None:
+def fill_unread(items: ItemFolder, request: Request, sharing: Sharing) -> None:
     """As `fill` for values that nobody asks for yet, as they are too many for memory."""
     missing = [i for i, name in enumerate(request.names) if not items.has(request.stage, name)]
 
@@ -64,7 +64,7 @@ def fill_unread(items: ItemFolder, request: Request, locks: bool) -> None:
         absent = [place for place in places if not items.has(request.stage, request.names[place])]
         return absent, [None] * len(absent)
 
-    for _ in _claimed(items, request, missing, look, locks):
+    for _ in _claimed(items, request, missing, look, sharing):
         pass
 
 
@@ -73,10 +73,10 @@ def _claimed(
     request: Request,
     missing: Sequence[int],
     look: Callable[[Sequence[int]], Claim],
-    locks: bool,
+    sharing: Sharing,
 ) -> Iterator[tuple[int, Value]]:
     """Compute what is missing; what other processes work on is looked at again in the end."""
-    claims, rest = Claims(items, request.stage, locks), list(missing)
+    claims, rest = Claims(items, request.stage, sharing.locks), sharing.in_order(missing)
     bar = tqdm(total=len(rest), desc=request.stage, disable=None if rest else True, leave=False)
     with closing(claims), bar:
         while rest:

@@ -15,8 +15,10 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+from dnr_bench.data.shard import Shard
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.arrays import ArrayFolder
+from dnr_bench.infra.claims import Sharing
 from dnr_bench.infra.digests import Key, digest
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.filling import Claim, Request, by_executor, fill, fill_unread, first_places, growing
@@ -58,7 +60,8 @@ class Store:
     images: what is kept of images that were drawn: all pixels, thumbnails for reports, or nothing; what is
     not kept is drawn again when somebody asks. executor: does the work of models; None: this process.
     locks: processes that share the folder leave work to one another; false where its file system cannot lock.
-    touched: of each stage the names of the items that were asked for.
+    shard: "2/4" for the second one of four processes that share a run: each goes through what is missing from
+    another place on. touched: of each stage the names of the items that were asked for.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class Store:
         images: Kept = "all",
         executor: Executor | None = None,
         locks: bool = True,
+        shard: str | None = None,
     ) -> None:
         if images not in get_args(Kept):
             raise UsageError(f"images={images!r} must be one of {', '.join(get_args(Kept))}")
-        self.root, self.images, self.locks = Path(root), images, locks
+        self.root, self.images = Path(root), images
+        self.sharing = Sharing(locks, None if shard is None else Shard.parsed(shard))
         self.executor: Executor = executor or LocalExecutor()
         self.items = ItemFolder(self.root)
         self.arrays = ArrayFolder(self.items)
@@ -80,7 +85,7 @@ class Store:
 
     def __reduce__(self) -> tuple[type[Store], tuple[object, ...]]:
         """In another process the same folder, whose models work there."""
-        return Store, (self.root.resolve(), self.images, None, self.locks)
+        return Store, (self.root.resolve(), self.images, None, self.sharing.locks)
 
     def fill(
         self,
@@ -228,9 +233,9 @@ class Store:
 
         run = by_executor(self.executor, self.items, blocks, pieces, ranges.__getitem__, work, finished)
         for _ in range(_TRIES):
-            fill_unread(self.items, Request(blocks, pieces, run, 1), self.locks)
+            fill_unread(self.items, Request(blocks, pieces, run, 1), self.sharing)
             with ExitStack() as held, suppress(_DamagedError):
-                for name in sorted(set(names)) if self.locks else ():
+                for name in sorted(set(names)) if self.sharing.locks else ():
                     held.enter_context(self.items.lock(stage, name))
                 if not finished():
                     self.arrays.write(stage, targets, _whole(self.items, blocks, pieces))
@@ -242,7 +247,7 @@ class Store:
     def _filled(self, request: Request) -> list[Value]:
         self._noted(request.stage, request.names)
         with self.timed(request.stage) as count:
-            return fill(self.items, request, self.locks, count)
+            return fill(self.items, request, self.sharing, count)
 
     def _noted(self, stage: str, names: Sequence[str]) -> Sequence[str]:
         """The names, which are items that this run depends on."""

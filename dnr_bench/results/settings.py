@@ -9,7 +9,7 @@ from typing import Any
 #: Where a run keeps its files and finds services, which is nobody else's business.
 PLACES = ("paths", "tracking", "store", "executor", "hydra")
 #: What changes nothing that is computed.
-MANNERS = ("report", "experiment_name", "verbose", "debug", "dry")
+MANNERS = ("report", "experiment_name", "verbose", "debug", "dry", "shard")
 
 
 def told_settings(config: Mapping[str, Any]) -> dict[str, str]:

@@ -16,14 +16,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dnr_bench.app.command_line import composition_error, first_line, interruption, report
 from dnr_bench.app.composition import UNCOMPOSED, register_installed_configs
+from dnr_bench.app.job_sets import continued
 from dnr_bench.app.multirun import PARENT_VARIABLE, VARIED_VARIABLE, Turn, close_open_parents
 from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.results.comparison import Outcome
+from dnr_bench.results.progress import is_finished
+from dnr_bench.results.schema import RunResult
 
 if TYPE_CHECKING:
+    from dnr_bench.app.run import RunConfig
+    from dnr_bench.data.shard import Shard
     from dnr_bench.outputs.mlflow.tracker import Status
+
+
+#: Of the jobs that this process has run.
+_failures: list[DnrError] = []
 
 
 class _Job:
@@ -58,6 +67,8 @@ class _Job:
         out, config, folder = console(), self.config, self.folder
         title = f"[{self.turn.number}/{self.turn.n_jobs}] {self.name}" if self.turn else self.title
         out.rule(escaped(f"dnr_bench: {title}"), align="left")
+        if self.parent is not None and self._is_done():
+            return
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
@@ -69,7 +80,7 @@ class _Job:
         from dnr_bench.outputs.terminal.multirun import print_job
         from dnr_bench.outputs.terminal.run import print_next_run, print_result
 
-        settings = build_run(config, self.overrides)
+        settings = build_run(config, self.overrides, sharded=self.parent is None)
         if config.dry:
             if self.parent is not None:
                 raise UsageError("dry=true shows the plan of one run: leave out -m")
@@ -77,10 +88,13 @@ class _Job:
             check_images(settings, session)
             print_plan(plan_of(settings, session), self.choices, out)
             return
+        if settings.store.sharing.shard is not None:
+            self._share(settings, settings.store.sharing.shard)
+            return
         self.record = RunRecord(config, self.name, self.started, self.parent, self.choices)
         session = settings.session()
         with noting_references(session.store.touched, folder):
-            with self.record.growing(lambda: session.store.counts):
+            with self.record.growing(lambda: session.store.counts, folder):
                 result = run(settings, session)
             Ledger.of(settings).noted(settings, session, result.stages)
             result.write(folder)  # on disk before the tracking database is told
@@ -103,6 +117,32 @@ class _Job:
             print_next_run(self.overrides, self.choices, out)
         if reason := result.nothing_labeled:
             raise RunError(f"no neuron got a candidate concept: {reason}")
+
+    def _is_done(self) -> bool:
+        """Whether the job was done before; what is left of one that was not is removed."""
+        from dnr_bench.outputs.terminal.console import console
+
+        if not is_finished(self.folder, self.overrides):
+            for name in ("outcome.json", "result.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            return False
+        console().print("  finished before")
+        record = RunRecord(self.config, self.name, self.started, self.parent, self.choices)
+        record.finished_before(RunResult.read(self.folder), self.folder)
+        return True
+
+    def _share(self, settings: RunConfig, shard: Shard) -> None:
+        """Do a shard's part: what it stores is all that counts, and the run that follows has the results."""
+        from dnr_bench.app.run import run
+        from dnr_bench.infra.store_contents import noting_references
+        from dnr_bench.outputs.terminal.console import console
+        from dnr_bench.outputs.terminal.run import print_shard
+
+        session = settings.session()
+        with noting_references(session.store.touched, self.folder):
+            result = run(settings, session)
+        Outcome(self.overrides, self.choices).write(self.folder)
+        print_shard(result, shard, self.overrides, console())
 
     def log_failure(self, failure: DnrError, status: Status = "FAILED") -> None:
         """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""
@@ -131,38 +171,37 @@ def _failure_of(error: Exception) -> DnrError:
     return failure
 
 
+def job(config: DictConfig) -> None:
+    """One job, in this process or in one of a launcher's. A failure is noted, so that other jobs go on."""
+    mine = _Job(config)
+    try:
+        mine.run()
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or interruption.is_set():
+            mine.log_failure(RunError("interrupted"), "KILLED")
+            raise KeyboardInterrupt from error
+        failure = _failure_of(error)
+    else:
+        if interruption.is_set():  # a library has swallowed it: no further job
+            raise KeyboardInterrupt
+        return
+    _failures.append(failure)
+    report(failure, bool(config.debug))
+    mine.log_failure(failure)
+
+
 def main(words: Sequence[str]) -> int:
     """Run what these words ask for; the exit code is that of the worst job."""
     register_installed_configs()
-    failures: list[DnrError] = []
-    sys.argv = [sys.argv[0], *words]  # which Hydra reads
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def job(config: DictConfig) -> None:
-        """One job. A failure is noted, not raised, so that the other jobs of a multirun go on."""
-        mine = _Job(config)
-        try:
-            mine.run()
-        except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, KeyboardInterrupt) or interruption.is_set():
-                mine.log_failure(RunError("interrupted"), "KILLED")
-                raise KeyboardInterrupt from error
-            failure = _failure_of(error)
-        else:
-            if interruption.is_set():  # a library has swallowed it: no further job
-                raise KeyboardInterrupt
-            return
-        failures.append(failure)
-        report(failure, bool(config.debug))
-        mine.log_failure(failure)
-
+    _failures.clear()
+    sys.argv = [sys.argv[0], *continued(words)]  # which Hydra reads
     try:
-        job()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except UNCOMPOSED as error:  # jobs catch their own
         close_open_parents()
         raise composition_error(error) from error
     except BaseException:
         close_open_parents()
         raise
-    failures += close_open_parents()
+    failures = [*_failures, *close_open_parents()]
     return max((failure.exit_code for failure in failures), default=0)

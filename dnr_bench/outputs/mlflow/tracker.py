@@ -18,6 +18,7 @@ from uuid import uuid4
 import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities import Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_PARENT_RUN_ID,
@@ -120,18 +121,42 @@ class Tracker:
         tags = {MLFLOW_SOURCE_NAME: "dnr-bench", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
         tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         with self._helpful():
-            folder, name_of_lock = self._locks_folder, uuid4().hex
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / name_of_lock)
-            lock.acquire(timeout=0)
-            tags |= {_HOST: _here(folder), _LOCK: name_of_lock}
+            key = uuid4().hex  # until the run has an id
+            tags |= self._held(key)
             start = int((started or time.time()) * 1000)
             run = self.client.create_run(
                 self.experiment_id, start_time=start, tags=tags, run_name=name[:_LONGEST_NAME]
             )
             self.client.log_batch(run.info.run_id, params=params)
-        self._locks[run.info.run_id] = lock
+        self._locks[run.info.run_id] = self._locks.pop(key)
         return str(run.info.run_id)
+
+    def reopen(self, run_id: str) -> bool:
+        """Open a parent again, without those of its runs that did not finish; False where it is not there."""
+        with self._helpful():
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException:
+                return False
+            if run.info.lifecycle_stage != "active":
+                return False
+            experiment = [run.info.experiment_id]
+            for child in self.client.search_runs(experiment, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"):
+                if child.info.status != "FINISHED":
+                    self.client.delete_run(child.info.run_id)
+            self.client.update_run(run_id, "RUNNING")
+            for name, value in self._held(run_id).items():
+                self.client.set_tag(run_id, name, value)
+        return True
+
+    def _held(self, run_id: str) -> dict[str, str]:
+        """The tags of a lock that is held for a run as long as this process lives."""
+        folder, name = self._locks_folder, uuid4().hex
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / name)
+        lock.acquire(timeout=0)
+        self._locks[run_id] = lock
+        return {_HOST: _here(folder), _LOCK: name}
 
     def end(self, run_id: str, status: Status, reason: str | None = None) -> None:
         """Close a run, with the reason where it did not finish."""

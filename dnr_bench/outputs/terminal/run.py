@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dnr_bench.data.scorecard import Table as EvaluatorTable
+from dnr_bench.data.shard import Shard
 from dnr_bench.outputs.terminal.console import (
     WIDE,
     duration,
@@ -75,6 +76,16 @@ def print_next_run(words: Sequence[str], choices: Mapping[str, str], console: Co
         rest = [word for word in words if not word.startswith("blur=")]
         varied = ["-m", *rest, "scorer=topk_log,semantic", "blur=0,2,4"]
         print_next("compare two scorers on clear and blurred images", varied, console)
+
+
+def print_shard(result: RunResult, shard: Shard, words: Sequence[str], console: Console) -> None:
+    """What a shard has done, and what follows when all have."""
+    console.print(
+        f"shard {shard}: {len(result.neurons)} neurons in {duration(result.seconds)}; the results come with"
+        " the run that follows"
+    )
+    rest = [word for word in words if not word.startswith("shard=")]
+    print_next(f"when all {shard.n} shards are done, the run itself", rest, console)
 
 
 def usage_line(part: str, used: ChatUsage) -> str:
