@@ -1,7 +1,7 @@
 """Measure: `make bench`, about ten minutes on two cores. Every row is a ratio of two times of this machine.
 
 python -m tests.bench                        everything
-python -m tests.bench --only stages pass     some of it: stages, pass, memory, runs, loop
+python -m tests.bench --only stages pass     some of it: stages, pass, memory, runs, loop, ray
 python -m tests.bench --long                 more photographs, neurons and images (docs/performance.md)
 python -m tests.bench --gpu                  stages of full-size architectures at random weights on a GPU
 
@@ -35,13 +35,14 @@ from dnr_bench.outputs.mlflow.places import tracking_place  # noqa: E402
 from dnr_bench.outputs.mlflow.tracker import Tracker  # noqa: E402
 from tests.bench import models  # noqa: E402
 from tests.bench.efficiency import efficiencies  # noqa: E402
+from tests.bench.executors import executors  # noqa: E402
 from tests.bench.one_at_a_time import one_at_a_time  # noqa: E402
 from tests.bench.passes import passes  # noqa: E402
 from tests.bench.pictures import jpegs  # noqa: E402
 from tests.bench.rows import Row, child  # noqa: E402
 from tests.bench.runs import runs  # noqa: E402
 
-KINDS = ("stages", "pass", "memory", "runs", "loop")
+KINDS = ("stages", "pass", "memory", "runs", "loop", "ray")
 
 
 def measured(only: Sequence[str], long: bool, root: Path, told: Callable[[str], None]) -> list[Row]:
@@ -53,6 +54,7 @@ def measured(only: Sequence[str], long: bool, root: Path, told: Callable[[str], 
         "pass": lambda: passes(photos, root / "pass", 5 if long else 3),
         "memory": lambda: memory(root / "memory", long),
         "runs": lambda: runs(root / "runs"),
+        "ray": lambda: executors(root / "ray"),
         "loop": lambda: one_at_a_time(root / "loop", 8 if long else 3),
     }
     for kind in only:

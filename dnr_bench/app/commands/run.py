@@ -66,7 +66,8 @@ class _Job:
 
         out, config, folder = console(), self.config, self.folder
         title = f"[{self.turn.number}/{self.turn.n_jobs}] {self.name}" if self.turn else self.title
-        out.rule(escaped(f"dnr_bench: {title}"), align="left")
+        if self.turn is None or self.turn.in_order:
+            out.rule(escaped(f"dnr_bench: {title}"), align="left")
         if self.parent is not None and self._is_done():
             return
         from dnr_bench.app.configuration import build_run
@@ -106,6 +107,8 @@ class _Job:
             print_result(result, folder, self.choices, out, config.verbose)
         else:
             left = self.turn.left(time.time()) if self.turn else ""
+            if self.turn and not self.turn.in_order:  # whose lines stand between those of others
+                out.rule(escaped(f"dnr_bench: {title}"), align="left")
             print_job(result, folder, left, out, config.verbose)
         logged = self.record.finish(result, folder)
         if self.parent is None:
