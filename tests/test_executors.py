@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dnr_bench.executors import ray as ours
 from dnr_bench.executors.ray import RayExecutor
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.items import ItemFolder
 from dnr_bench.infra.store import Store
 from dnr_bench.infra.work import Batch, Executor, LocalExecutor, Work
-from tests.helpers.squares import Squarer, refused, shaded, squared
+from tests.helpers.squares import Squarer, batches, killed, refused, shaded, squared
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,10 @@ def ray_executor() -> Iterator[RayExecutor]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield RayExecutor(actors=2, num_cpus=0.1, threads=1)
     ray.shutdown()
-    from dnr_bench.executors import ray as ours
-
     ours._cluster.cache_clear()
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Executor:
     return LocalExecutor() if request.param == "local" else request.getfixturevalue("ray_executor")
 
@@ -38,14 +37,6 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 def squarer(tmp_path: Path) -> Squarer:
     (tmp_path / "notes").mkdir()
     return Squarer(tmp_path / "notes", str(tmp_path))
-
-
-def batches(numbers: Sequence[int], size: int, taken: list[int] | None = None) -> Iterator[Batch]:
-    for start in range(0, len(numbers), size):
-        part = numbers[start : start + size]
-        if taken is not None:
-            taken.extend(part)
-        yield Batch("squares", [f"{number:064x}" for number in part], part)
 
 
 def test_each_value_comes_with_its_name_and_is_stored(
@@ -105,3 +96,16 @@ def test_arrays_travel_there_and_back(executor: Executor, squarer: Squarer) -> N
     handed = (Batch("shades", [f"{n:064x}"], [images[n]]) for n in range(6))
     found = dict(executor.run(Work("squarer", squarer, partial(shaded, 0.5)), handed, None))
     assert [np.array_equal(found[f"{n:064x}"]["rows"], images[n] / 2) for n in range(6)] == [True] * 6
+
+
+@pytest.mark.slow
+def test_a_batch_that_ends_every_actor_is_an_error(ray_executor: RayExecutor, squarer: Squarer) -> None:
+    with pytest.raises(RunError, match="3 actors of killer have ended in the same batch of 1"):
+        list(ray_executor.run(Work("killer", squarer, killed), batches(range(3), 1), None))
+
+
+def test_settings_of_ray_are_checked() -> None:
+    with pytest.raises(UsageError, match=r"roles\.captioner\.gpus: allowed are actors, num_cpus, num_gpus"):
+        RayExecutor(roles={"captioner": {"gpus": 1}})
+    with pytest.raises(UsageError, match="actors"):
+        RayExecutor(actors=0)

@@ -143,10 +143,18 @@ class _Cluster:
         return self._probes[id(probe)][1]
 
     def make_room(self, pool: _Pool) -> None:
-        """End the actors that were used longest ago, of another model."""
-        others = [other for other in self.pools.values() if other is not pool and other.members]
-        for member in list(others[0].members) if others else ():
-            others[0].drop(member)
+        """End actors of other models, those used longest ago first, until one more of this one fits."""
+        for other in [other for other in self.pools.values() if other is not pool]:
+            if self._fits(pool.settings):
+                return
+            for member in list(other.members):
+                other.drop(member)
+
+    def _fits(self, more: ActorSettings) -> bool:
+        """Whether the cluster has room for an actor beside those of this process."""
+        asked = [more, *(pool.settings for pool in self.pools.values() for _ in pool.members)]
+        cores, gpus = (sum(getattr(one, name) or 0.0 for one in asked) for name in ("num_cpus", "num_gpus"))
+        return cores <= self.n_cores + 1e-6 and gpus <= self.n_gpus + 1e-6
 
     def probes(self, parcel: Parcel) -> dict[str, list[Any]]:
         """Where the sets are that a parcel refers to; in lists, so that Ray does not fetch them unasked."""
@@ -217,6 +225,7 @@ class _Pool:
     def grow(self) -> None:
         """Start one more actor, unless there are as many as there may be."""
         if len(self.members) < (self.settings.actors or 1):
+            self.cluster.make_room(self)
             kind = (
                 _ray()
                 .remote(_Actor)
@@ -258,8 +267,6 @@ class _Job:
             starting = {m.starting: m for m in self.pool.members if m.starting is not None}
             done, _ = ray.wait([*self._tasks, *starting], num_returns=1, timeout=_LOOK)
             waited = 0.0 if done or self.pool.ready else waited + _LOOK
-            if waited:
-                self.pool.cluster.make_room(self.pool)
             if waited > _PATIENCE:
                 raise self._no_room()
             for ref in done:
@@ -347,16 +354,14 @@ class _Job:
     def _died(self, member: _Member) -> None:
         """Take back the batches of an actor that is gone; only the one at work may have ended it."""
         self.pool.drop(member)
-        for place, ref in enumerate(member.waiting):
-            task = self._tasks.pop(ref)
-            tries = task.tries + (place == 0)
-            if tries >= _TRIES:
-                raise RunError(
-                    f"{task.batch.stage}: {_TRIES} actors of {self.pool.role} have ended in the same batch of"
-                    f" {len(task.batch.names)}: not enough memory? executor.roles.{self.pool.role}.actors=1,"
-                    " or a smaller batch_size"
-                )
-            self._again.append(replace(task, tries=tries))
+        lost = [self._tasks.pop(ref) for ref in member.waiting]
+        self._again += [replace(task, tries=task.tries + (place == 0)) for place, task in enumerate(lost)]
+        if lost and lost[0].tries + 1 >= _TRIES:
+            raise RunError(
+                f"{lost[0].batch.stage}: {_TRIES} actors of {self.pool.role} have ended in the same batch of"
+                f" {len(lost[0].batch.names)}: not enough memory? executor.roles.{self.pool.role}.actors=1,"
+                " or a smaller batch_size"
+            )
 
     def _no_room(self) -> RunError:
         settings, ray = self.pool.settings, _ray()

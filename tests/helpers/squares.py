@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.work import Batch
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,10 @@ class Squarer:
 
     notes: Path
     fingerprint: str = "squarer"
+    seconds: float = 0.0
 
     def square(self, number: int) -> int:
+        time.sleep(self.seconds)
         (self.notes / f"{number} {os.getpid()} {time.time_ns()}").touch()
         return number**2
 
@@ -45,3 +49,18 @@ def refused(part: Squarer, numbers: Sequence[int]) -> Iterator[int]:
 
 def shaded(shade: float, part: Squarer, images: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     return ({"rows": image * np.float32(shade)} for image in images)
+
+
+def killed(part: Squarer, numbers: Sequence[int]) -> Iterator[int]:
+    """Ends the process that works on it, as too little memory does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield 0
+
+
+def batches(numbers: Sequence[int], size: int, taken: list[int] | None = None) -> Iterator[Batch]:
+    """Batches of numbers; `taken` notes which of them somebody asked for."""
+    for start in range(0, len(numbers), size):
+        part = numbers[start : start + size]
+        if taken is not None:
+            taken.extend(part)
+        yield Batch("squares", [f"{number:064x}" for number in part], part)
