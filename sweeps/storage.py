@@ -16,7 +16,8 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from dnr_bench.infra.errors import RunError
 from sweeps.space import Value
@@ -54,14 +55,8 @@ class Studies:
         metrics: the names of what is maximized or minimized, for people who look at it.
         """
         logging.getLogger("optuna").setLevel(logging.WARNING)
-        storage = self._storage()
         try:
-            study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                directions=list(directions),
-                load_if_exists=True,
-            )
+            study = self._created(name, directions)
             with _quiet():
                 study.set_metric_names([name[:_LONGEST] for name in metrics])
             study.set_user_attr("command", self.command)
@@ -74,6 +69,18 @@ class Studies:
             seed = int(seeds.generate_state(1)[0])
             study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         return study
+
+    @retry(
+        retry=retry_if_exception_type((IntegrityError, ProgrammingError)),
+        stop=stop_after_attempt(5),
+        wait=wait_random(0.5, 2),
+        reraise=True,
+    )
+    def _created(self, name: str, directions: Sequence[Direction]) -> optuna.Study:
+        """The study; workers that start together may make a database's tables at the same moment."""
+        return optuna.create_study(
+            storage=self._storage(), study_name=name, directions=list(directions), load_if_exists=True
+        )
 
     def _storage(self) -> optuna.storages.BaseStorage | str:
         if isinstance(self.where, str):

@@ -7,7 +7,8 @@ from math import nan
 
 import pytest
 
-from dnr_bench.app.multirun import JOBS_VARIABLE, Turn, n_jobs, swept
+from dnr_bench.app.job_sets import jobs_of
+from dnr_bench.app.multirun import JOBS_VARIABLE, Turn, swept
 from dnr_bench.outputs.mlflow.entries import comparison_note, metrics_of_best, params_of
 from dnr_bench.outputs.mlflow.views import view_of_jobs
 from dnr_bench.results.comparison import ComparisonRow, Outcome, best_row, sweep_name
@@ -39,13 +40,14 @@ def test_names_say_what_varied() -> None:
     axes = swept(["scorer=topk_log,semantic", "blur=0,2", "seed=1", "neurons.units=[0,1]", "+new=range(1,3)"])
     assert axes == {"scorer": "topk_log,semantic", "blur": "0,2", "new": "range(1,3)"}
     assert sweep_name(axes) == "scorer × blur × new"
-    assert n_jobs(["scorer=a,b", "blur=0,2,4", "seed=1", "+new=range(1,3)"]) == 12
-    assert n_jobs(["seed=1"]) == 1
+    jobs = jobs_of(["scorer=a,b", "blur=0,2,4", "seed=1", "+new=range(1,3)"])
+    assert (len(jobs), jobs[1]) == (12, ("scorer=a", "blur=0", "seed=1", "+new=2"))
+    assert jobs_of(["seed=1"]) == (("seed=1",),)
 
 
 def test_a_job_says_its_turn_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Turn.of(0) is None
-    monkeypatch.setenv(JOBS_VARIABLE, "6 1000.0")
+    monkeypatch.setenv(JOBS_VARIABLE, "6 1000.0 0 in_order")
     second = Turn.of(1)
     assert second is not None
     assert (second.number, second.left(1020.0), second.left(1600.0)) == (
@@ -53,7 +55,9 @@ def test_a_job_says_its_turn_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -
         "about 40 s left",
         "about 20 min left",
     )
-    assert Turn(6, 6, 0.0).left(99.0) == ""
+    assert Turn(6, 6, 0.0, 0, True).left(99.0) == ""
+    assert Turn(3, 6, 0.0, 2, True).left(10.0) == "about 30 s left"
+    assert Turn(1, 6, 0.0, 0, False).left(10.0) == ""
 
 
 def row(scorer: str, exact: float, seconds: float) -> ComparisonRow:

@@ -108,19 +108,16 @@ def build_run(
     checked(Tracking, "tracking", _values(config, "tracking"))
     drawing = checked(DrawingSettings, "", {name: config[name] for name in DrawingSettings.__annotations__})
     parts = PartBuilder(config, given)
-    parts.part(
-        "scorer", Scorer
-    )  # a network may have to be loaded: whatever is wrong elsewhere is said before
+    # a network may have to be loaded: whatever is wrong elsewhere is said before
+    parts.part("scorer", Scorer)
     probe = _probe(top, parts)
     judges = {**_evaluators(config, parts), **(evaluators or {})}
     method = parts.part("method", Method)
     encoder, generator = parts.part("encoder", ImageTextEncoder), parts.part("generator", Generator)
     target = parts.part("target", Target)
     layers = selection.choose_layers(target.layers())
-    neurons: Sequence[Neuron] = selection.choose(layers, top.seed)
     store = parts.part("store", Store)
-    if store.sharing.shard is not None:
-        neurons = _of_shard(neurons, store.sharing.shard, sharded)
+    neurons = _of_shard(selection.choose(layers, top.seed), store.sharing.shard, sharded)
     judges = _able(judges, neurons, target)
     _check_method(method, neurons, target)
     _refuse_unused(overrides, config, parts)
@@ -147,7 +144,10 @@ def build_run(
     )
 
 
-def _of_shard(neurons: Sequence[Neuron], shard: Shard, allowed: bool) -> Sequence[Neuron]:
+def _of_shard(neurons: list[Neuron], shard: Shard | None, allowed: bool) -> list[Neuron]:
+    """The neurons of a shard; all where there is none."""
+    if shard is None:
+        return neurons
     if not allowed:
         raise UsageError(f"shard={shard} is for single runs; leave it out here")
     if shard.n > len(neurons):

@@ -86,7 +86,7 @@ def jobs_of(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     choices = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_discrete_sweep()
-        else [str(o.input_line)]
+        else [f"{o.get_key_element()}={o.get_value_element_as_str()}"]
         for o in parsed(words)
     ]
     return tuple(product(*choices))

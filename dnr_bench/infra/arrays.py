@@ -31,8 +31,11 @@ class ArrayFolder:
     def is_whole(self, stage: str, name: str) -> bool:
         """Whether the array is there, with the content that was written; else nothing says so any more."""
         path, manifest = self._path(stage, name), self.items.read(stage, name)
+        if manifest is None and self.items.has(stage, name):  # written this moment, or damaged
+            manifest = self.items.read(stage, name)
+            if manifest is None:
+                self.items.remove(stage, name)
         if manifest is None or not path.exists():
-            self.items.remove(stage, name)
             return False
         state = path.stat()
         if _checksum(path.absolute(), state.st_mtime_ns, state.st_size) != manifest["sha256"]:
@@ -43,7 +46,7 @@ class ArrayFolder:
 
     def is_written(self, stage: str, name: str) -> bool:
         """Whether somebody has finished the array; its content is not looked at."""
-        return self.items.has(stage, name) and self._path(stage, name).exists()
+        return self._path(stage, name).exists() and self.items.has(stage, name)
 
     def write(
         self,
