@@ -23,7 +23,7 @@ _MENU = {
     "Start": ["first_run", "cookbook", "your_network", "python", "config"],
     "Compare": ["comparing", "evaluators", "gate", "sweeps", "records"],
     "Results": ["results", "refinement", "papers", "full_size", "neuron_rank"],
-    "Run": ["chat_models", "performance", "security"],
+    "Run": ["chat_models", "scale", "performance", "security"],
     "Build": ["extending", "architecture"],
 }
 

@@ -145,5 +145,5 @@ def test_two_workers_share_a_study_in_postgresql(postgresql: str, tmp_path: Path
     finished(*(dnr_bench([*words, f"worker={number}"], tmp_path) for number in range(2)))
     found = [optuna.load_study(study_name=s, storage=storage) for s in optuna.get_all_study_names(storage)]
     done = [t.number for study in found for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    assert 30 <= len(done) <= 31
+    assert 30 <= len(done) <= 30 + len(found)  # one that the other worker had begun
     assert len(done) == sum(len(study.trials) for study in found)

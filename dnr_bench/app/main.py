@@ -17,6 +17,7 @@ from dnr_bench.app.command_line import INTERRUPTED, exit_code_of, interruption
 COMMANDS = {
     "run": "describe neurons, evaluate the labels, log the run; the default",
     "compare": "do runs differ in more than chance?",
+    "cost": "what would a run of another size take?",
     "export": "write finished runs as Parquet and as evaluation logs",
     "gate": "has label quality got worse than a baseline?",
     "leaderboard": "rank the settings of all runs in a folder",

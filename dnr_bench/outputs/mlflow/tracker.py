@@ -5,18 +5,14 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import platform
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from uuid import uuid4
 
 import mlflow
-from filelock import FileLock, Timeout
 from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -40,6 +36,7 @@ from dnr_bench.outputs.mlflow.entries import (
     stage_metrics,
 )
 from dnr_bench.outputs.mlflow.places import VARIABLE, Place, prepared, unusable
+from dnr_bench.outputs.mlflow.run_locks import HOST, LOCK, RunLocks
 from dnr_bench.outputs.mlflow.views import TAG, view_of_jobs
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.comparison import ComparisonRow, axis_of, comparison_plots, headlines_of
@@ -50,8 +47,8 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-#: Tags by which a run tells which process has it open, and which result it holds.
-_HOST, _LOCK, _RESULT = "dnr_bench.host", "dnr_bench.lock", "dnr_bench.result"
+#: The tag by which a run tells which result it holds.
+_RESULT = "dnr_bench.result"
 
 #: Characters of a run's name; the UI shows fewer.
 _LONGEST_NAME = 200
@@ -75,7 +72,7 @@ class Tracker:
         with prepared(place), self._helpful():
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(experiment)
-        self._locks: dict[str, FileLock] = {}
+        self._locks = RunLocks(place.mlruns.resolve() / ".running")
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -97,11 +94,10 @@ class Tracker:
 
     def close_abandoned(self) -> int:
         """End as KILLED the runs that processes of this machine left RUNNING; returns how many."""
-        locks = self._locks_folder
-        mine = f"attributes.status = 'RUNNING' and tags.`{_HOST}` = '{_here(locks)}'"
+        mine = f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{self._locks.here}'"
         with self._helpful():
             running = self.client.search_runs([self.experiment_id], mine)
-            abandoned = [run for run in running if _is_free(locks, run.data.tags.get(_LOCK, ""))]
+            abandoned = [run for run in running if self._locks.is_free(run.data.tags.get(LOCK, ""))]
             for run in abandoned:
                 self._note_failure(run.info.run_id, "the process was killed")
                 self.client.set_terminated(run.info.run_id, "KILLED")
@@ -121,42 +117,27 @@ class Tracker:
         tags = {MLFLOW_SOURCE_NAME: "dnr-bench", MLFLOW_SOURCE_TYPE: "LOCAL", MLFLOW_USER: _user()}
         tags |= {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         with self._helpful():
-            key = uuid4().hex  # until the run has an id
-            tags |= self._held(key)
+            lock = self._locks.take()
+            tags |= lock.tags
             start = int((started or time.time()) * 1000)
             run = self.client.create_run(
                 self.experiment_id, start_time=start, tags=tags, run_name=name[:_LONGEST_NAME]
             )
             self.client.log_batch(run.info.run_id, params=params)
-        self._locks[run.info.run_id] = self._locks.pop(key)
+        self._locks.hold(run.info.run_id, lock)
         return str(run.info.run_id)
 
     def reopen(self, run_id: str) -> bool:
         """Open a parent again, without those of its runs that did not finish; False where it is not there."""
         with self._helpful():
-            try:
-                run = self.client.get_run(run_id)
-            except MlflowException:
+            if not _cleared(self.client, run_id):
                 return False
-            if run.info.lifecycle_stage != "active":
-                return False
-            experiment = [run.info.experiment_id]
-            for child in self.client.search_runs(experiment, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"):
-                if child.info.status != "FINISHED":
-                    self.client.delete_run(child.info.run_id)
             self.client.update_run(run_id, "RUNNING")
-            for name, value in self._held(run_id).items():
+            lock = self._locks.take()
+            for name, value in lock.tags.items():
                 self.client.set_tag(run_id, name, value)
+            self._locks.hold(run_id, lock)
         return True
-
-    def _held(self, run_id: str) -> dict[str, str]:
-        """The tags of a lock that is held for a run as long as this process lives."""
-        folder, name = self._locks_folder, uuid4().hex
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / name)
-        lock.acquire(timeout=0)
-        self._locks[run_id] = lock
-        return {_HOST: _here(folder), _LOCK: name}
 
     def end(self, run_id: str, status: Status, reason: str | None = None) -> None:
         """Close a run, with the reason where it did not finish."""
@@ -164,9 +145,7 @@ class Tracker:
             if reason is not None:
                 self._note_failure(run_id, reason)
             self.client.set_terminated(run_id, status)
-        if lock := self._locks.pop(run_id, None):
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+        self._locks.release(run_id)
 
     def logged(self, folder: Path) -> str | None:
         """The id of the finished run that has this folder's result; None where there is none."""
@@ -271,10 +250,6 @@ class Tracker:
             raise
         self.end(run_id, status)
 
-    @property
-    def _locks_folder(self) -> Path:
-        return self.place.mlruns.resolve() / ".running"
-
     def _note_failure(self, run_id: str, reason: str) -> None:
         self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
         self.client.set_tag(run_id, "failure", reason[:5000])
@@ -297,21 +272,17 @@ def _user() -> str:
         return "unknown"
 
 
-def _here(folder: Path) -> str:
-    """This machine and the folder of its locks: other runs of the same server are none of our business."""
-    return f"{platform.node()} {sha256(str(folder).encode()).hexdigest()[:16]}"
-
-
-def _is_free(folder: Path, name: str) -> bool:
-    """Whether no living process holds the lock; a server's word for its name is not trusted."""
-    if not re.fullmatch(r"[0-9a-f]{32}", name) or not (folder / name).is_file():
-        return True
+def _cleared(client: MlflowClient, run_id: str) -> bool:
+    """Remove the runs under a parent that did not finish; False where there is no such parent."""
     try:
-        with FileLock(folder / name, timeout=0):
-            (folder / name).unlink(missing_ok=True)
-    except Timeout:
+        parent = client.get_run(run_id)
+    except MlflowException:
         return False
-    return True
+    under = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
+    for child in client.search_runs([parent.info.experiment_id], under):
+        if child.info.status != "FINISHED":
+            client.delete_run(child.info.run_id)
+    return bool(parent.info.lifecycle_stage == "active")
 
 
 def _result_digest(folder: Path) -> str:
