@@ -153,6 +153,10 @@ class ParentRun(Callback):
             self.tracker.finish_parent(self.run_id, rows, page, status)
         except RunError as error:
             raise NotLoggedError(f"{error}\n{kept(self.sweep)}") from error
+        done = [folder for folder in job_folders(self.sweep) if (folder / "result.json").is_file()]
+        if not_logged := [folder.name for folder in done if not self.tracker.logged(folder)]:
+            # jobs in other processes tell of that there
+            raise NotLoggedError(f"MLflow has not got job {', '.join(not_logged)}; {kept(self.sweep)}")
         has_charts = axis_of(rows) is not None
         print_link(self.tracker.place, self.run_id, self.tracker.experiment_id, out, has_charts)
         print_next_multirun(self.words, out)

@@ -9,8 +9,10 @@ from pathlib import Path
 import mlflow
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag, SpanType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from dnr_bench.outputs.mlflow.entries import metric_rows, metrics_of, neuron_row, note_of
 from dnr_bench.outputs.plots import draw
@@ -66,6 +68,13 @@ def upload(client: MlflowClient, run_id: str, folder: Path) -> None:
             client.log_artifact(run_id, str(path))
 
 
+# two runs that log the same set at the same moment both try to add it to the database
+@retry(
+    retry=retry_if_exception_type(MlflowException),
+    stop=stop_after_attempt(4),
+    wait=wait_random(0.1, 0.5),
+    reraise=True,
+)
 def _log_probe(client: MlflowClient, run_id: str, result: RunResult) -> None:
     source = CodeDatasetSource({"mlflow.source.type": "PROJECT", "mlflow.source.name": "dnr_bench"})
     probe = Dataset(result.probe.name, result.probe.digest[:32], "code", source.to_json())
