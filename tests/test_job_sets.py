@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
-from dnr_bench.app.job_sets import claimed, code_digest, continued, jobs_of
+from dnr_bench.app.job_sets import code_digest, continued, jobs_of
 from dnr_bench.data.shard import Shard
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.results.comparison import Outcome
@@ -37,7 +38,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     folder = Path("mlruns/runs/2026-01-01_00-00-00-000000")
     jobs = jobs_of(WORDS[1:])
-    JobSet(tuple(WORDS[1:]), jobs, code_digest(), "").write(folder)
+    JobSet(tuple(WORDS[1:]), jobs, code_digest(WORDS), "").write(folder)
     Outcome(list(jobs[0])).write(folder / "0")
     (folder / "0" / "result.json").write_text("{}")
     Progress(platform.node(), 2**22 + 1, 0.0, time.time(), {"captions": 1200}).write(folder / "1")
@@ -67,7 +68,8 @@ def test_other_code_begins_anew(stopped: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_multirun_that_is_done_or_at_work_is_not_continued(stopped: Path) -> None:
-    lock = claimed(stopped)
+    lock = FileLock(stopped / ".running")  # of another process
+    lock.acquire()
     assert continued(WORDS) == WORDS
     with pytest.raises(UsageError, match="another process runs this multirun"):
         continued([*WORDS, f"hydra.sweep.dir={stopped}"])
@@ -76,6 +78,12 @@ def test_a_multirun_that_is_done_or_at_work_is_not_continued(stopped: Path) -> N
         Outcome(list(words)).write(stopped / str(number))
         (stopped / str(number) / "result.json").write_text("{}")
     assert continued(WORDS) == WORDS
+
+
+def test_settings_that_take_something_away_count(stopped: Path) -> None:
+    assert continued([*WORDS, "~evaluator.planted"]) == [*WORDS, "~evaluator.planted"]
+    other = [*WORDS, "--config-dir", "elsewhere"]
+    assert continued(other) == other
 
 
 def test_a_folder_of_another_multirun_is_refused(stopped: Path) -> None:

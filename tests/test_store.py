@@ -282,6 +282,17 @@ def test_finished_items_survive_kill_9(tmp_path: Path) -> None:
     assert store.counts["slow"].misses + store.counts["slow"].hits == 200
 
 
+def test_few_open_files_are_enough(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        keys = [{"i": i} for i in range(600)]
+        assert Store(tmp_path).fill("work", keys, lambda indices: indices, batch=600) == list(range(600))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def test_two_workers_share_the_work(tmp_path: Path) -> None:
     computed: list[int] = []
     by: set[int] = set()

@@ -118,7 +118,7 @@ def build_run(
     layers = selection.choose_layers(target.layers())
     store = parts.part("store", Store)
     neurons = _of_shard(selection.choose(layers, top.seed), store.sharing.shard, sharded)
-    judges = _able(judges, neurons, target)
+    judges = _able(judges, neurons, target, store.sharing.shard is not None)
     _check_method(method, neurons, target)
     _refuse_unused(overrides, config, parts)
     _warn_of_foreign_images(parts)
@@ -203,8 +203,13 @@ def _evaluators(config: DictConfig, parts: PartBuilder) -> dict[str, Evaluator]:
     return {name: parts.build(node, Evaluator, f"evaluator.{name}") for name, node in named.items()}
 
 
-def _able(judges: Mapping[str, Evaluator], neurons: Sequence[Neuron], target: Target) -> dict[str, Evaluator]:
-    """The evaluators that have something to hold these neurons against; of the others people are told."""
+def _able(
+    judges: Mapping[str, Evaluator], neurons: Sequence[Neuron], target: Target, of_shard: bool
+) -> dict[str, Evaluator]:
+    """The evaluators that have something to hold these neurons against; of the others people are told.
+
+    of_shard: one that needs others than these neurons is left to the run that has them all.
+    """
     able = {}
     for name, evaluator in judges.items():
         try:
@@ -212,6 +217,9 @@ def _able(judges: Mapping[str, Evaluator], neurons: Sequence[Neuron], target: Ta
             able[name] = evaluator
         except NothingToJudgeError as error:
             _log.warning("%s is left out: %s", name, error)
+        except UsageError:
+            if not of_shard:
+                raise
     return able
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.results.progress import JobSet, is_finished
 
 _LOCK = ".running"
 _FOLDER = "hydra.sweep.dir"
+#: Locks of this process, taken before Hydra starts: what goes wrong later it swallows.
+_held: dict[Path, FileLock] = {}
 
 
 def continued(words: Sequence[str]) -> list[str]:
@@ -29,7 +31,10 @@ def continued(words: Sequence[str]) -> list[str]:
         return list(words)
     asked, given = _asked(words), _value(words, _FOLDER)
     if given is not None:
-        _check_folder(Path(given), asked)
+        _check_folder(Path(given), asked, code_digest(words))
+        claimed(Path(given))
+        return list(words)
+    if any("shuffle(" in word for word in asked):  # other jobs each time
         return list(words)
     runs = Path(_value(words, "paths.mlruns") or "mlruns") / "runs"
     for path in sorted(runs.glob("*/set.json"), reverse=True):
@@ -39,11 +44,12 @@ def continued(words: Sequence[str]) -> list[str]:
         done = n_finished(folder, known)
         if done == len(known.jobs) or is_running(folder):
             break
-        if known.code != code_digest():
+        if known.code != code_digest(words):
             print(
                 f"{folder} has jobs to do, but the code has changed since: all jobs are run", file=sys.stderr
             )
             break
+        claimed(folder)
         print(f"going on in {folder}: {done} of {len(known.jobs)} jobs are done there", file=sys.stderr)
         return [*words, f"{_FOLDER}={_quoted(str(folder))}"]
     return list(words)
@@ -55,25 +61,29 @@ def n_finished(folder: Path, jobs: JobSet) -> int:
 
 
 def claimed(folder: Path) -> FileLock:
-    """The lock of a multirun's folder, held.
+    """The lock of a multirun's folder, held by this process; on a file system without locks nobody holds it.
 
     Raises:
         UsageError: another process runs it.
-        RunError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"{folder}: another process runs this multirun") from None
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror or error}") from error
+    lock = _held.setdefault(folder.resolve(), FileLock(folder / _LOCK))
+    if not lock.is_locked:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{folder}: another process runs this multirun; dnr-bench status shows how far it is"
+            ) from None
+        except OSError as error:
+            print(f"warning: {folder} cannot be locked: {error.strerror or error}", file=sys.stderr)
     return lock
 
 
 def is_running(folder: Path) -> bool:
     """Whether some process runs the multirun of a folder."""
+    if folder.resolve() in _held and _held[folder.resolve()].is_locked:
+        return False
     try:
         with FileLock(folder / _LOCK, timeout=0):
             return False
@@ -97,12 +107,16 @@ def parsed(words: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(words))
 
 
-def code_digest() -> str:
-    """Names the code and configs of this package: jobs of other code are not comparable."""
+def code_digest(words: Sequence[str]) -> str:
+    """Names the code and configs of this package, and those that a command line adds from elsewhere.
+
+    Jobs of other code are not comparable.
+    """
     package = Path(__file__).parents[1]
-    roots = [package, package.parent / "evaluators", CONF]
+    added = _added(words)
+    roots = [package, package.parent / "evaluators", CONF, *map(Path, added)]
     files = sorted({path for root in roots for path in root.rglob("*") if path.suffix in (".py", ".yaml")})
-    digest = sha256()
+    digest = sha256("\n".join(added).encode())
     for path in files:
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -110,18 +124,29 @@ def code_digest() -> str:
 
 def _asked(words: Sequence[str]) -> tuple[str, ...]:
     """The settings among the words that jobs get, without those of Hydra's own and without options."""
-    settings = [word for word in words if not word.startswith("-") and "=" in word]
+    settings = [word for word in words if not word.startswith("-") and ("=" in word or word.startswith("~"))]
     return tuple(word for word in settings if not word.lstrip("+~").startswith(("hydra.", "hydra/")))
 
 
-def _check_folder(folder: Path, asked: Sequence[str]) -> None:
-    """Raises `UsageError` for a folder that holds another multirun, or one that somebody runs."""
+def _added(words: Sequence[str]) -> list[str]:
+    """The folders of further configs that a command line names, and the other options that change configs."""
+    found = [word for word in words if word.startswith(("hydra.searchpath=", "--config-", "-cd=", "-cn="))]
+    for option, value in pairwise(words):
+        if option in ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"):
+            found.append(value)
+    return [word.partition("=")[2] or word for word in found]
+
+
+def _check_folder(folder: Path, asked: Sequence[str], code: str) -> None:
+    """Raises `UsageError` for a folder that holds another multirun, or one of other code."""
     known = JobSet.read(folder)
-    if known is not None and known.words != tuple(asked):
+    if known is None:
+        return
+    if known.words != tuple(asked):
         raise UsageError(f"{_FOLDER}={folder} is the folder of another multirun: {known.title}")
-    if known is not None and is_running(folder):
+    if known.code != code:
         raise UsageError(
-            f"{folder}: another process runs this multirun; dnr-bench status shows how far it is"
+            f"{_FOLDER}={folder}: the code has changed since its jobs were run; take another folder"
         )
 
 
@@ -132,4 +157,4 @@ def _value(words: Sequence[str], key: str) -> str | None:
 
 def _quoted(text: str) -> str:
     """A value for Hydra, which takes many characters for grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + text.replace("'", "\\'") + "'"

@@ -88,7 +88,9 @@ class ParentRun(Callback):
         values = swept(self.words)
         self._lock = claimed(self.sweep)
         before = JobSet.read(self.sweep)
-        jobs = JobSet(tuple(self.words), jobs_of(self.words), code_digest(), before.parent if before else "")
+        jobs = JobSet(
+            tuple(self.words), jobs_of(self.words), code_digest(sys.argv[1:]), before.parent if before else ""
+        )
         in_order = str(config.hydra.launcher._target_).endswith("BasicLauncher")
         if not in_order:  # bars of several jobs would run into each other
             os.environ["TQDM_DISABLE"] = "1"

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.data.stages import StageCount
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
 from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.protocols import Generator, ImageTextEncoder, Metered, Probe, Target
@@ -123,6 +125,22 @@ def run(config: RunConfig, session: Session | None = None) -> RunResult:
         seconds=time.perf_counter() - start,
         calls=tuple(CallRecord(part, call) for part, used in usage.items() for call in used.calls),
     )
+
+
+def share(config: RunConfig, session: Session) -> None:
+    """Do what a shard of the neurons takes, for what it leaves in the store.
+
+    What evaluators say of a part of the neurons counts for nothing, so an evaluator that cannot judge them is
+    left out, and so are questions that cost money.
+    """
+    with suppress(UsageError):
+        check_images(config, session)
+    explanations = config.method.explain(config.neurons, session)
+    description = Description(explanations=explanations, truth={}, stages={}, usage={})
+    for evaluator in config.evaluators.values():
+        if not isinstance(evaluator, Metered):
+            with suppress(UsageError):
+                evaluator.evaluate(description, session)
 
 
 def check_images(config: RunConfig, session: Session) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +15,7 @@ from uuid import uuid4
 
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.executors.sending import Parcel, packed
-from dnr_bench.infra.errors import RunError, UsageError
+from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.items import ItemFolder, Value
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.work import Batch, Work
@@ -23,6 +26,8 @@ _AHEAD = 2
 _TRIES = 3
 #: Seconds that a first actor may take to start, and seconds between two looks at how things go.
 _PATIENCE, _LOOK = 300.0, 2.0
+#: So many probing sets actors keep.
+_SETS = 4
 #: What an actor asks of a cluster unless it is told otherwise: stages take turns.
 _SHARE = 0.2
 
@@ -104,7 +109,9 @@ class RayExecutor:
     def _pool(self, work: Work) -> _Pool:
         cluster = _cluster(self.address)
         settings = self._settings_of(work.role, cluster.n_cores, cluster.n_gpus)
-        key = (work.role, type(work.part).__qualname__, str(work.part.fingerprint), settings)
+        part = work.part
+        where = getattr(part, "device", None), getattr(getattr(part, "batches", None), "size", None)
+        key = (work.role, type(part).__qualname__, str(part.fingerprint), where, settings)
         if key not in cluster.pools:
             threads = self.threads or max(cluster.n_cores // (settings.actors or 1), 1)
             cluster.pools[key] = _Pool(cluster, work, settings, threads)
@@ -128,7 +135,8 @@ class _Cluster:
         ray = _ray()
         if not ray.is_initialized():
             try:
-                ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+                with _own_signals():
+                    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise RunError(f"executor.address={address!r}: Ray cannot be reached: {error}") from error
         resources = ray.cluster_resources()
@@ -139,12 +147,16 @@ class _Cluster:
     def name_of(self, probe: ProbeSet) -> str:
         """The name of a probing set that is sent to actors once."""
         if id(probe) not in self._probes:
+            _keep_few(self._probes)
             self._probes[id(probe)] = (probe, uuid4().hex, _ray().put(packed(probe)))
         return self._probes[id(probe)][1]
 
     def make_room(self, pool: _Pool) -> None:
         """End actors of other models, those used longest ago first, until one more of this one fits."""
-        for other in [other for other in self.pools.values() if other is not pool]:
+        resources = _ray().cluster_resources()  # clusters grow
+        self.n_cores, self.n_gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        idle = [p for p in self.pools.values() if p is not pool and not any(m.waiting for m in p.members)]
+        for other in idle:
             if self._fits(pool.settings):
                 return
             for member in list(other.members):
@@ -164,9 +176,11 @@ class _Cluster:
 class _Actor:
     """Holds a part and makes values with it, in a process of its own."""
 
-    def __init__(self, part: Parcel, threads: int) -> None:
+    def __init__(self, part: Parcel, threads: int, folder: str) -> None:
         import torch
 
+        if Path(folder).is_dir():  # to which paths of settings are relative
+            os.chdir(folder)
         torch.set_num_threads(threads)
         self._part = part.opened({})
         self._probes: dict[str, ProbeSet] = {}
@@ -181,7 +195,17 @@ class _Actor:
     ) -> list[Value]:
         """The values of a batch, each written to the store's folder where this machine has that one."""
         for name in probes.keys() - self._probes.keys():
+            _keep_few(self._probes)
             self._probes[name] = _ray().get(probes[name][0]).opened({})
+        try:
+            return self._made(make, items, batch, root)
+        except DnrError:
+            raise
+        except Exception as error:  # of a kind that the driver may not know
+            reason = (str(error).strip() or "-").splitlines()[0]
+            raise RunError(f"unexpected {type(error).__name__}: {reason}") from None
+
+    def _made(self, make: Parcel, items: Parcel, batch: Batch, root: Path | None) -> list[Value]:
         folder = ItemFolder(root) if root is not None else None
         # what one that died has done of the batch
         known = {name: folder.read(batch.stage, name) for name in batch.names} if folder else {}
@@ -231,13 +255,14 @@ class _Pool:
                 .remote(_Actor)
                 .options(num_cpus=self.settings.num_cpus, num_gpus=self.settings.num_gpus)
             )
-            actor = kind.remote(self._part, self.threads)
+            actor = kind.remote(self._part, self.threads, str(Path.cwd()))
             self.members.append(_Member(actor, actor.ready.remote()))
 
     def drop(self, member: _Member) -> None:
         """End an actor."""
-        _ray().kill(member.actor)
-        self.members.remove(member)
+        if member in self.members:
+            _ray().kill(member.actor)
+            self.members.remove(member)
 
 
 @dataclass(frozen=True)
@@ -262,6 +287,8 @@ class _Job:
     def results(self, batches: Iterator[Batch], folder: ItemFolder | None) -> Iterator[tuple[str, Value]]:
         """The name and value of each item; what actors could not write is written here."""
         ray, waited, more = _ray(), 0.0, True
+        for member in self.pool.ready:  # one may have died since it was used
+            member.starting = member.actor.ready.remote()
         while more or self._tasks or self._again:
             more = self._hand_out(batches, more)
             starting = {m.starting: m for m in self.pool.members if m.starting is not None}
@@ -341,8 +368,7 @@ class _Job:
         except _ray().exceptions.RayTaskError as error:
             raise _cause(error) from None
         except _ray().exceptions.RayError:
-            if task.member in self.pool.members:
-                self._died(task.member)
+            self._died(task.member)
             return
         del self._tasks[ref]
         task.member.waiting.remove(ref)
@@ -370,6 +396,21 @@ class _Job:
             f" num_cpus={settings.num_cpus} num_gpus={settings.num_gpus}, and free are"
             f" {ray.available_resources()} of {ray.cluster_resources()}"
         )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps what this process does on signals, which Ray would replace."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _keep_few(sets: dict[Any, Any]) -> None:
+    """Make room for one more probing set: the jobs of a multirun have sets of their own."""
+    while len(sets) >= _SETS:
+        del sets[next(iter(sets))]
 
 
 def _with(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:

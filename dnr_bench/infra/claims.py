@@ -13,7 +13,7 @@ from dnr_bench.infra.items import ItemFolder
 
 #: Items whose names share so many letters share a lock: 4,096 locks per stage, however many items.
 _SLOT = 3
-#: So many locks a process holds at most, since each is an open file.
+#: So many locks a process holds at most.
 _MOST = 512
 
 
@@ -29,6 +29,16 @@ class Sharing:
         return list(places) if self.shard is None else self.shard.own_first(places)
 
 
+def _most_locks() -> int:
+    """Each lock is an open file, of which systems allow few."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 64
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else max(min(_MOST, soft // 4), 8)
+
+
 class Claims:
     """The items of a stage that this process works on.
 
@@ -42,11 +52,12 @@ class Claims:
         self.items, self.stage, self.locked = items, stage, locked
         self._locks: dict[str, FileLock] = {}
         self._users: Counter[str] = Counter()
+        self._most = _most_locks()
 
     def take(self, name: str) -> bool:
         """Whether this process may work on an item; False where another one does."""
         slot = name[:_SLOT]
-        if self.locked and slot not in self._locks and len(self._locks) < _MOST:
+        if self.locked and slot not in self._locks and len(self._locks) < self._most:
             lock = self.items.try_lock(self.stage, slot)
             if lock is None:
                 return False

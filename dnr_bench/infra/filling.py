@@ -101,6 +101,7 @@ def _claimed(
                     bar.update()
                     yield place, value
             if len(left) == len(rest):
+                claims.close()  # nothing is at work now, and who waits holds nothing
                 claims.wait_for(request.names[left[0]])
             rest = left
 

@@ -85,7 +85,8 @@ class ItemFolder:
         folder = self.root / ".locks"
         with helpful_io(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{stage}-{name}")
+        # marks that stand in for locks would stay behind a killed process
+        return FileLock(folder / f"{stage}-{name}", fallback_to_soft=False)
 
     def try_lock(self, stage: str, name: str) -> FileLock | None:
         """The lock of an item, taken; None where another process has it."""
@@ -94,6 +95,10 @@ class ItemFolder:
             lock.acquire(timeout=0)
         except Timeout:
             return None
+        except (OSError, NotImplementedError) as error:
+            raise RunError(
+                f"{self.root} cannot be locked: {error}; on a file system without locks set store.locks=false"
+            ) from error
         return lock
 
 

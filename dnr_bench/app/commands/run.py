@@ -22,7 +22,7 @@ from dnr_bench.app.record import NotLoggedError, RunRecord
 from dnr_bench.infra.errors import DnrError, RunError, UsageError
 from dnr_bench.infra.shipped import CONF
 from dnr_bench.results.comparison import Outcome
-from dnr_bench.results.progress import is_finished
+from dnr_bench.results.progress import Progress, is_finished
 from dnr_bench.results.schema import RunResult
 
 if TYPE_CHECKING:
@@ -123,11 +123,17 @@ class _Job:
 
     def _is_done(self) -> bool:
         """Whether the job was done before; what is left of one that was not is removed."""
-        from dnr_bench.outputs.terminal.console import console
+        from dnr_bench.outputs.terminal.console import console, escaped
 
         if not is_finished(self.folder, self.overrides):
-            for name in ("outcome.json", "result.json"):
-                (self.folder / name).unlink(missing_ok=True)
+            before = Outcome.read(self.folder)
+            if before is not None and before.failure is None and before.overrides != self.overrides:
+                raise UsageError(f"{self.folder} has the result of another job: {before.title}")
+            progress = Progress.read(self.folder)
+            if before is None and progress is not None and progress.is_alive(time.time()):
+                console().print(escaped(f"  at work on {progress.host}, process {progress.pid}"))
+                return True
+            (self.folder / "outcome.json").unlink(missing_ok=True)
             return False
         console().print("  finished before")
         record = RunRecord(self.config, self.name, self.started, self.parent, self.choices)
@@ -136,16 +142,17 @@ class _Job:
 
     def _share(self, settings: RunConfig, shard: Shard) -> None:
         """Do a shard's part: what it stores is all that counts, and the run that follows has the results."""
-        from dnr_bench.app.run import run
+        from dnr_bench.app.run import share
         from dnr_bench.infra.store_contents import noting_references
         from dnr_bench.outputs.terminal.console import console
         from dnr_bench.outputs.terminal.run import print_shard
 
         session = settings.session()
         with noting_references(session.store.touched, self.folder):
-            result = run(settings, session)
+            share(settings, session)
         Outcome(self.overrides, self.choices).write(self.folder)
-        print_shard(result, shard, self.overrides, console())
+        seconds = time.time() - self.started
+        print_shard(len(settings.neurons), seconds, shard, self.overrides, console())
 
     def log_failure(self, failure: DnrError, status: Status = "FAILED") -> None:
         """A failed job is in MLflow with its reason; a mistyped single command is not worth a run."""

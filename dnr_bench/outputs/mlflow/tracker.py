@@ -132,11 +132,11 @@ class Tracker:
         with self._helpful():
             if not _cleared(self.client, run_id):
                 return False
-            self.client.update_run(run_id, "RUNNING")
             lock = self._locks.take()
             for name, value in lock.tags.items():
                 self.client.set_tag(run_id, name, value)
             self._locks.hold(run_id, lock)
+            self.client.update_run(run_id, "RUNNING")
         return True
 
     def end(self, run_id: str, status: Status, reason: str | None = None) -> None:
@@ -278,11 +278,13 @@ def _cleared(client: MlflowClient, run_id: str) -> bool:
         parent = client.get_run(run_id)
     except MlflowException:
         return False
+    if parent.info.lifecycle_stage != "active":
+        return False
     under = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'"
     for child in client.search_runs([parent.info.experiment_id], under):
-        if child.info.status != "FINISHED":
+        if child.info.status not in ("FINISHED", "RUNNING"):  # those of killed processes are closed by now
             client.delete_run(child.info.run_id)
-    return bool(parent.info.lifecycle_stage == "active")
+    return True
 
 
 def _result_digest(folder: Path) -> str:

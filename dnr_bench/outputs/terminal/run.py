@@ -78,11 +78,10 @@ def print_next_run(words: Sequence[str], choices: Mapping[str, str], console: Co
         print_next("compare two scorers on clear and blurred images", varied, console)
 
 
-def print_shard(result: RunResult, shard: Shard, words: Sequence[str], console: Console) -> None:
+def print_shard(n_neurons: int, seconds: float, shard: Shard, words: Sequence[str], console: Console) -> None:
     """What a shard has done, and what follows when all have."""
     console.print(
-        f"shard {shard}: {len(result.neurons)} neurons in {duration(result.seconds)}; the results come with"
-        " the run that follows"
+        f"shard {shard}: {n_neurons} neurons in {duration(seconds)}; results come with the run that follows"
     )
     rest = [word for word in words if not word.startswith("shard=")]
     print_next(f"when all {shard.n} shards are done, the run itself", rest, console)
