@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
+from tests.helpers.servers import free_port, mlflow_server
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("initdb") is None, reason="PostgreSQL is not installed"),
 ]
 SMALL = ("generator=renderer", "neurons.layers=[concepts]", "neurons.sample=3", "probe.n_images=600")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -96,25 +89,8 @@ def finished(*processes: subprocess.Popen[str]) -> None:
 @pytest.fixture
 def server(postgresql: str, tmp_path: Path) -> Iterator[str]:
     """An MLflow server that keeps runs in PostgreSQL."""
-    port = free_port()
-    words = [
-        *("mlflow", "server", "--backend-store-uri", f"{postgresql}/mlflow"),
-        *("--artifacts-destination", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)),
-    ]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", *words], stdout=log, stderr=log, cwd=tmp_path)
-        address = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(300):
-                try:
-                    urlopen(f"{address}/health", timeout=2).close()
-                    break
-                except OSError:
-                    time.sleep(0.3)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(30)
+    with mlflow_server(f"{postgresql}/mlflow", tmp_path) as address:
+        yield address
 
 
 def test_jobs_side_by_side_log_to_a_server_with_postgresql(server: str, tmp_path: Path) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -22,6 +19,7 @@ from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.outputs.mlflow.places import VARIABLE, tracking_place
 from dnr_bench.outputs.mlflow.tracker import Tracker
 from tests.conftest import SMALL, Completed
+from tests.helpers.servers import free_port, mlflow_server
 
 CommandLine = Callable[[Sequence[str]], Completed]
 QUICK = (*SMALL, "neurons.units=[0]", "captioner=dataset", "evaluator=[]", "report=false")
@@ -137,34 +135,11 @@ def test_what_is_no_place_ends_before_any_work(uri: str, command_line: CommandLi
     assert not list(tmp_path.glob("mlruns/runs/*/result.json"))
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real server of MLflow's."""
-    address = f"http://127.0.0.1:{free_port()}"
-    words = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--workers", "1"]
-    words += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    words += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words], stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            for _ in range(240):
-                try:
-                    urlopen(f"{address}/health", timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.25)
-            yield address
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with mlflow_server(f"sqlite:///{tmp_path / 'server.db'}", tmp_path) as address:
+        yield address
 
 
 def test_a_server_gets_the_runs_and_what_it_missed(

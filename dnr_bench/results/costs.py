@@ -37,11 +37,16 @@ class Size:
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds of each stage; dollars for chat models, and bytes on disk by stage, where they are known."""
+    """seconds of each stage; dollars for chat models, and bytes on disk by stage, where they are known.
+
+    unclear: stages that took as long in the smallest run as in the largest, so that nobody knows what an item
+    takes.
+    """
 
     seconds: Mapping[str, float]
     dollars: float
     disk: Mapping[str, float]
+    unclear: tuple[str, ...]
 
     @property
     def hours(self) -> float:
@@ -93,6 +98,7 @@ class CostModel:
             {s: line.seconds(items[_BY.get(s, "neurons")], workers) for s, line in self.lines.items()},
             self.dollars * size.neurons,
             {s: each * items[_BY.get(s, "neurons")] for s, each in self.bytes.items()},
+            tuple(s for s, line in self.lines.items() if line.fixed >= 1 and not line.per_item),
         )
 
 

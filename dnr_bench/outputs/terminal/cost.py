@@ -23,6 +23,11 @@ def print_cost(size: Size, found: Estimate, workers: int, dollars_per_hour: floa
         if seconds >= 1 or size_on_disk >= 2**20:
             table.add_row(stage, duration(seconds) if seconds >= 1 else "", _bytes(size_on_disk))
     console.print(table)
+    if found.unclear:
+        console.print(
+            f"[yellow]{', '.join(found.unclear)} took as long in the small runs as in the large ones, so the"
+            " estimate is too low: a larger run tells what their items take[/yellow]"
+        )
     by = f" by {workers} workers" if workers > 1 else ""
     hired = found.hours * workers * dollars_per_hour
     money = f", {hired + found.dollars:,.2f} dollars" if hired + found.dollars else ""
