@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from dnr_bench.data.explanation import ScoredCandidate
+from dnr_bench.data.stages import StageCount
+from dnr_bench.results.costs import CostModel, Size
+from dnr_bench.results.schema import ProbeResult, RunResult
 from dnr_bench.statistics.costs import Line, fitted, grown
+from tests.helpers.results import neuron, result
 
 
 def test_a_line_through_two_sizes_tells_fixed_times_from_others() -> None:
@@ -33,3 +42,31 @@ def test_what_neurons_share_grows_less_than_their_number() -> None:
     half = grown([[n, "same"] for n in range(40)])
     assert 40 < half.distinct(80) < 90
     assert grown([]).distinct(10) == 0
+
+
+def finished(n: int, images: int, seconds: Mapping[str, float]) -> RunResult:
+    """A run whose neurons each have one concept of their own and one that all share."""
+    found = []
+    for unit in range(n):
+        candidates = [ScoredCandidate(text, "captions", 1.0) for text in (f"own {unit}", "shared")]
+        found.append(replace(neuron(unit, ["own"], {}), candidates=tuple(candidates)))
+    stages = {name: StageCount(taken, 0, 10) for name, taken in seconds.items()}
+    probe = ProbeResult(name="probe", digest="0", images=images, skipped=())
+    whole = sum(seconds.values()) + 2
+    return replace(
+        result(found, {}), stages=stages, probe=probe, seconds=whole, config={"images_per_concept": 10}
+    )
+
+
+def test_stages_grow_with_what_they_look_at(tmp_path: Path) -> None:
+    # 1 s per 100 images; 0.05 s per drawn image after 5 s for the model; candidates only load
+    runs = [
+        (finished(n, i, {"activations": i / 100, "images": 5 + 0.5 * (n + 1), "candidates": 3.0}), tmp_path)
+        for n, i in ((20, 100), (60, 400))
+    ]
+    found = CostModel.of(runs).estimate(Size(200, 5000, 10), workers=2)
+    assert found.seconds["activations"] == pytest.approx(25)
+    assert found.seconds["images"] == pytest.approx(5 + 0.5 * 201 / 2, rel=0.05)
+    assert found.seconds["everything else"] == pytest.approx(2)
+    assert found.unclear == ("candidates",)
+    assert found.disk == {}
