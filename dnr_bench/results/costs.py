@@ -98,7 +98,11 @@ class CostModel:
             {s: line.seconds(items[_BY.get(s, "neurons")], workers) for s, line in self.lines.items()},
             self.dollars * size.neurons,
             {s: each * items[_BY.get(s, "neurons")] for s, each in self.bytes.items()},
-            tuple(s for s, l in self.lines.items() if l.fixed >= 1 and not l.per_item and s != _REST),
+            tuple(
+                stage
+                for stage, line in self.lines.items()
+                if line.fixed >= 1 and not line.per_item and stage != _REST
+            ),
         )
 
 
