@@ -134,6 +134,7 @@ def label_run(tmp_path: Path, shared_store: Path) -> Callable[..., RunResult]:
 
 
 Completed = subprocess.CompletedProcess[str]
+CommandLine = Callable[[Sequence[str]], Completed]
 
 
 @pytest.fixture

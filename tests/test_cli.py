@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from dnr_bench.results.comparison import ComparisonRow
-from tests.conftest import SMALL
-
-CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
+from tests.conftest import SMALL, CommandLine
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,9 +16,7 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.config_reference import PAGE, reference
 from dnr_bench.app.main import COMMANDS
 from dnr_bench.results.schema import RunResult
-from tests.conftest import ROOT, Completed
-
-CommandLine = Callable[[Sequence[str]], Completed]
+from tests.conftest import ROOT, CommandLine
 
 
 def test_the_reference_is_that_of_the_configs() -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,7 @@ from dnr_bench.data.shard import Shard
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.progress import JobSet, Progress, run_status, set_status
-from tests.conftest import ROOT, Completed
-
-CommandLine = Callable[[Sequence[str]], Completed]
+from tests.conftest import ROOT, CommandLine
 
 WORDS = ["-m", "scorer=topk_log,semantic", "blur=0,2"]
 SMALL = (

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-import subprocess
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +24,6 @@ from dnr_bench.protocols import Probe
 from tests.helpers.building import build
 from tests.helpers.small_files import SCENES, encoded, photos, picture, small_broden
 
-CommandLine = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 MOST = 10_000_000
 WHITE = (255, 255, 255)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -102,7 +103,7 @@ class RayExecutor:
         pool = self._pool(work)
         job = _Job(pool, packed(work.make, pool.cluster.name_of), None if folder is None else folder.root)
         try:
-            yield from job.results(_with(first, batches), folder)
+            yield from job.results(chain([first], batches), folder)
         finally:
             job.end()
 
@@ -139,10 +140,14 @@ class _Cluster:
                     ray.init(address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise RunError(f"executor.address={address!r}: Ray cannot be reached: {error}") from error
-        resources = ray.cluster_resources()
-        self.n_cores, self.n_gpus = max(int(resources.get("CPU", 1)), 1), int(resources.get("GPU", 0))
+        self.measure()
         self.pools: dict[object, _Pool] = {}
         self._probes: dict[int, tuple[ProbeSet, str, Any]] = {}
+
+    def measure(self) -> None:
+        """Count the cores and GPUs, of which a cluster may get more."""
+        resources = _ray().cluster_resources()
+        self.n_cores, self.n_gpus = max(int(resources.get("CPU", 1)), 1), int(resources.get("GPU", 0))
 
     def name_of(self, probe: ProbeSet) -> str:
         """The name of a probing set that is sent to actors once."""
@@ -153,8 +158,7 @@ class _Cluster:
 
     def make_room(self, pool: _Pool) -> None:
         """End actors of other models, those used longest ago first, until one more of this one fits."""
-        resources = _ray().cluster_resources()  # clusters grow
-        self.n_cores, self.n_gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        self.measure()
         idle = [p for p in self.pools.values() if p is not pool and not any(m.waiting for m in p.members)]
         for other in idle:
             if self._fits(pool.settings):
@@ -184,7 +188,6 @@ class _Actor:
         torch.set_num_threads(threads)
         self._part = part.opened({})
         self._probes: dict[str, ProbeSet] = {}
-        self._ends: dict[bytes, Any] = {}
 
     def ready(self) -> bool:
         """Answers once the actor is there."""
@@ -411,11 +414,6 @@ def _keep_few(sets: dict[Any, Any]) -> None:
     """Make room for one more probing set: the jobs of a multirun have sets of their own."""
     while len(sets) >= _SETS:
         del sets[next(iter(sets))]
-
-
-def _with(first: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
-    yield first
-    yield from rest
 
 
 def _cause(error: Any) -> BaseException:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from tqdm import tqdm
 
 from dnr_bench.data.stages import StageCount
@@ -111,73 +110,47 @@ def by_executor(
     items: ItemFolder,
     stage: str,
     names: Sequence[str],
-    item: Callable[[int], object],
     work: Work,
+    item: Callable[[int, Value | None], object],
+    finish: Callable[[int, Value | None, Value], Value] | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> Callable[[Iterator[Claim]], Iterator[tuple[int, Value]]]:
-    """The `run` of a request whose items are handed to an executor, until it is `enough`."""
+    """The `run` of a request whose items are handed to an executor; work without a role stays here.
 
-    def run(claims: Iterator[Claim]) -> Iterator[tuple[int, Value]]:
-        places: dict[str, int] = {}
-
-        def batches() -> Iterator[Batch]:
-            for indices, _ in claims:
-                if enough():
-                    return
-                places.update({names[index]: index for index in indices})
-                yield Batch(stage, [names[index] for index in indices], [item(index) for index in indices])
-
-        done = executor_for(executor, work).run(work, batches(), items)
-        with closing(done):
-            for name, value in done:
-                yield places[name], value
-
-    return run
-
-
-def growing(
-    executor: Executor,
-    items: ItemFolder,
-    stage: str,
-    names: Sequence[str],
-    field: str,
-    item: Callable[[int, int], object],
-    finish: Callable[[int, int, Value], np.ndarray],
-    work: Work,
-) -> Callable[[Iterator[Claim]], Iterator[tuple[int, Value]]]:
-    """The `run` of a request for entries that can grow: new rows of the array `field` join the old ones."""
+    Args:
+        executor: who does the work.
+        items, stage, names: where values are stored.
+        work: how values are made.
+        item: `item(place, stored)` is handed out; `stored` is what there is and may grow.
+        finish: `finish(place, stored, made)` gives what is stored of what was made; None: just that.
+        enough: ends the work early, where somebody else has done it.
+    """
 
     def run(claims: Iterator[Claim]) -> Iterator[tuple[int, Value]]:
         known: dict[str, tuple[int, Value | None]] = {}
 
         def batches() -> Iterator[Batch]:
-            for indices, entries in claims:
-                pairs = list(zip(indices, entries, strict=True))
-                known.update({names[index]: (index, entry) for index, entry in pairs})
-                handed = [item(index, _length(entry, field)) for index, entry in pairs]
-                yield Batch(stage, [names[index] for index in indices], handed)
+            for places, stored in claims:
+                if enough():
+                    return
+                pairs = list(zip(places, stored, strict=True))
+                known.update({names[place]: (place, old) for place, old in pairs})
+                yield Batch(
+                    stage, [names[place] for place in places], [item(place, old) for place, old in pairs]
+                )
 
-        done = executor_for(executor, work).run(work, batches(), None)
+        done = (executor if work.role else _LOCAL).run(work, batches(), items if finish is None else None)
         with closing(done):
-            for name, value in done:
-                index, entry = known.pop(name)
-                new = finish(index, _length(entry, field), value)
-                whole = {field: new if entry is None else np.concatenate([entry[field], new])}
-                items.write(stage, name, whole)
-                yield index, whole
+            for name, made in done:
+                place, old = known.pop(name)
+                if finish is not None:
+                    made = finish(place, old, made)
+                    items.write(stage, name, made)
+                yield place, made
 
     return run
-
-
-def executor_for(executor: Executor, work: Work) -> Executor:
-    """This process for what is its own work."""
-    return executor if work.role else _LOCAL
 
 
 def first_places(names: Sequence[str]) -> dict[str, int]:
     """Each name with the place where it stands first."""
     return {name: index for index, name in reversed(list(enumerate(names)))}
-
-
-def _length(entry: Value | None, field: str) -> int:
-    return 0 if entry is None else len(entry[field])

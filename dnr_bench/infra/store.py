@@ -21,7 +21,7 @@ from dnr_bench.infra.arrays import ArrayFolder
 from dnr_bench.infra.claims import Sharing
 from dnr_bench.infra.digests import Key, digest
 from dnr_bench.infra.errors import RunError, UsageError
-from dnr_bench.infra.filling import Claim, Request, by_executor, fill, fill_unread, first_places, growing
+from dnr_bench.infra.filling import Claim, Request, by_executor, fill, fill_unread, first_places
 from dnr_bench.infra.items import ItemFolder, Value
 from dnr_bench.infra.work import Executor, LocalExecutor, Work, closing
 
@@ -143,7 +143,7 @@ class Store:
         """
         flat = [of_group for group in groups for of_group in group]
         names = _digests([key(of_group) for of_group in flat])
-        run = by_executor(self.executor, self.items, stage, names, lambda place: item(flat[place]), work)
+        run = by_executor(self.executor, self.items, stage, names, work, lambda place, _: item(flat[place]))
         values = iter(self._filled(Request(stage, names, run, batch)))
         return [[next(values) for _ in group] for group in groups]
 
@@ -185,8 +185,18 @@ class Store:
             finish: `finish(index, have, value)` gives the new rows from what was made of that; only they are
                 stored.
         """
+
+        def have(old: Value | None) -> int:
+            return 0 if old is None else len(old[field])
+
+        def grown(place: int, old: Value | None, made: Value) -> dict[str, np.ndarray]:
+            new = finish(place, have(old), made)
+            return {field: new if old is None else np.concatenate([old[field], new])}
+
         names = _digests(keys)
-        run = growing(self.executor, self.items, stage, names, field, item, finish, work)
+        run = by_executor(
+            self.executor, self.items, stage, names, work, lambda place, old: item(place, have(old)), grown
+        )
         return self._filled(Request(stage, names, run, batch, lambda value: len(value[field]) >= length))
 
     def fill_arrays(
@@ -231,7 +241,9 @@ class Store:
         def finished() -> bool:
             return all(self.arrays.is_written(stage, name) for name in names)
 
-        run = by_executor(self.executor, self.items, blocks, pieces, ranges.__getitem__, work, finished)
+        run = by_executor(
+            self.executor, self.items, blocks, pieces, work, lambda place, _: ranges[place], enough=finished
+        )
         for _ in range(_TRIES):
             fill_unread(self.items, Request(blocks, pieces, run, 1), self.sharing)
             with ExitStack() as held, suppress(_DamagedError):

@@ -9,13 +9,14 @@ paths.store of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.terminal.console import console
 from dnr_bench.outputs.terminal.cost import print_cost
-from dnr_bench.results.costs import CostModel, Size, size_of
+from dnr_bench.results.costs import CostModel, size_of
 from dnr_bench.results.schema import RunResult
 
 
@@ -31,11 +32,8 @@ def main(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     runs = [(RunResult.read(folder), folder) for folder in given.runs]
     known = size_of(max((run for run, _ in runs), key=lambda run: len(run.neurons)))
-    size = Size(
-        known.neurons if given.neurons is None else given.neurons,
-        known.images if given.images is None else given.images,
-        known.images_per_concept if given.images_per_concept is None else given.images_per_concept,
-    )
+    asked = {name: getattr(given, name) for name in vars(known) if getattr(given, name) is not None}
+    size = replace(known, **asked)
     if min(size.neurons, size.images, given.workers) < 1 or size.images_per_concept < 0:
         raise UsageError("--neurons, --images and --workers must be at least 1")
     if given.dollars_per_hour < 0:
