@@ -37,6 +37,7 @@ from dnr_bench.stages.evidence import Shown, gather_evidence
 from dnr_bench.stages.exemplars import ExemplarSettings, find_exemplars, never_fires, views_of
 from dnr_bench.stages.held_out import HeldOutImages
 from dnr_bench.stages.probe_sample import ProbeSample
+from dnr_bench.stages.resampling import activations_at, part_of
 
 #: For each neuron how well the captions of its exemplars support each of its concepts.
 Priors = Mapping[Neuron, Sequence[float]]
@@ -61,6 +62,8 @@ class Session:
         drawing: how concepts are drawn.
         seed: of every sampler of the run.
         store: where results are kept.
+        whole: the session whose probing set `probe` is a part of, with the places of its images there;
+            None where nobody knows more of them.
 
     Raises:
         UsageError: a generator that retrieves images shares some with the probing set, or has too few.
@@ -78,7 +81,9 @@ class Session:
         drawing: DrawingSettings,
         seed: int,
         store: Store,
+        whole: tuple[Session, Sequence[int]] | None = None,
     ) -> None:
+        self._whole = whole
         self.target, self.layers, self.probe, self.encoder = target, tuple(layers), probe, encoder
         self.exemplar_settings, self.drawing = exemplars, drawing
         self.seed, self.store = seed, store
@@ -92,6 +97,28 @@ class Session:
             explaining |= generator.ids
         self.held_out = HeldOutImages(store, target, encoder, self.layers, explaining)
 
+    def variant(self, *, probe: ProbeSet | None = None, seed: int | None = None) -> Session:
+        """A session with the same parts on other probing images, or with another seed."""
+        return self._with(probe or self.probe, self.seed if seed is None else seed, None)
+
+    def resampled(self, places: Sequence[int]) -> Session:
+        """A session on the probing images at these places; what is known of the whole is taken from it."""
+        return self._with(part_of(self.probe, places), self.seed, (self, places))
+
+    def _with(self, probe: ProbeSet, seed: int, whole: tuple[Session, Sequence[int]] | None) -> Session:
+        return Session(
+            target=self.target,
+            layers=self.layers,
+            probe=probe,
+            encoder=self.encoder,
+            generator=self._generator,
+            exemplars=self.exemplar_settings,
+            drawing=self.drawing,
+            seed=seed,
+            store=self.store,
+            whole=whole,
+        )
+
     # the probing set
 
     @cached_property
@@ -101,6 +128,9 @@ class Session:
                 "something asks for activations, but the probing set has no images (probe=none): choose a"
                 " probe, or evaluators that look at labels only"
             )
+        if self._whole:
+            whole, places = self._whole
+            return {name: activations_at(found, places) for name, found in whole._activations.items()}
         return probe_activations(self.store, self.target, self.probe, self.layers)
 
     def activations(self, layer: str) -> Activations:
@@ -109,6 +139,9 @@ class Session:
 
     def probe_vectors(self) -> Float[np.ndarray, "images dim"]:
         """CLIP unit vectors of the probing images, mapped from their file."""
+        if self._whole:
+            whole, places = self._whole
+            return np.asarray(whole.probe_vectors()[list(places)])
         dim = self.embed_texts(["image"]).shape[1]
         return probe_embeddings(self.store, self.encoder, self.probe, dim=dim)
 
@@ -172,12 +205,15 @@ class Session:
         generator = self._images[True].generator
         return f"{type(generator).__name__} ({generator.fingerprint[:8]})"
 
-    def draw(self, concepts: Sequence[str], *, fresh: bool = False) -> Iterator[Rendering]:
+    def draw(
+        self, concepts: Sequence[str], *, fresh: bool = False, seeds_of: Sequence[str] | None = None
+    ) -> Iterator[Rendering]:
         """Of each distinct concept, in order, what images of it evoke; few are in memory at a time.
 
-        Fresh images are others than those that choose labels.
+        Fresh images are others than those that choose labels. seeds_of: for each concept the one whose seeds
+        its images are drawn with, so that they differ in what the words change; by default itself.
         """
-        return self._images[fresh].render(concepts)
+        return self._images[fresh].render(concepts, seeds_of)
 
     def drawn(self, concept: str, *, fresh: bool = False) -> Drawn:
         """The images of one concept: their names, and their pixels when these are asked for."""
@@ -187,7 +223,7 @@ class Session:
         self, concepts: Mapping[Neuron, Sequence[str]]
     ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
         """Over the probing set Pearson's r of each neuron's activation with each concept's CLIP cosine."""
-        return probe_correlations(self.store, self.encoder, self.probe, self._activations, concepts)
+        return probe_correlations(self.store, self.encoder, self.probe_vectors(), self._activations, concepts)
 
     def evidence(
         self,

@@ -21,7 +21,6 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.protocols import Probe, judged_by, knows
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.stages.caption_contrast import CaptionContrast
-from dnr_bench.statistics.controls import shuffled_mean, word_controls
 from dnr_bench.statistics.detection import (
     METRICS,
     average_precision,
@@ -33,6 +32,7 @@ from dnr_bench.statistics.detection import (
     with_labels_missing,
 )
 from dnr_bench.statistics.intervals import estimate
+from evaluators.label_tables import card_of_table, label_texts, mean_known
 from evaluators.text_agreement import able
 
 _UNITS = {
@@ -80,14 +80,12 @@ class HeldOutScores(Evaluator):
         self, description: Description, session: Session
     ) -> tuple[list[Scorecard], list[_LayerView], list[str]]:
         """The cards, the views of each layer, and the texts of these."""
-        labeled = [e for e in description.explanations if e.labels]
-        labels = list(dict.fromkeys(e.labels[0] for e in labeled))
+        labeled, texts, n_labels = label_texts(description)
+        labels = texts[:n_labels]
         images = self.images.load(session.seed)
         by_clip = knows(session.encoder, labels)
         if not labeled or (images.words is None and not able(session.encoder, labels, "held_out", session)):
             return [], [], []
-        true = [description.truth[e.neuron] for e in labeled if e.neuron in description.truth]
-        texts = list(dict.fromkeys([*labels, *true]))
         views = self._views(labeled, texts, images, by_clip, session)
         tables = {
             name: np.concatenate([view.tables()[name] for view in views], axis=0)
@@ -98,14 +96,17 @@ class HeldOutScores(Evaluator):
         clip = judged_by(session.encoder) if by_clip else "captions of the images"
         judges = {"cosy_auc": drawn, "cosy_mad": drawn, "correlation": clip}
         cards = [
-            _card(
+            card_of_table(
+                "held_out",
                 name,
                 table,
                 in_order,
                 texts,
-                len(labels),
+                n_labels,
                 description,
-                judges.get(name, f"{clip} and {drawn}"),
+                unit=_UNITS[name],
+                headline=name in ("correlation", "f1"),
+                judge=judges.get(name, f"{clip} and {drawn}"),
             )
             for name, table in tables.items()
         ]
@@ -212,38 +213,6 @@ def cosy_mad(
     return found
 
 
-def _card(
-    metric: str,
-    table: Float[np.ndarray, "units texts"],
-    explanations: Sequence[Explanation],
-    texts: Sequence[str],
-    n_labels: int,
-    description: Description,
-    judge: str,
-) -> Scorecard:
-    own = [texts.index(e.labels[0]) for e in explanations]
-    true = [
-        table[row, texts.index(description.truth[e.neuron])]
-        for row, e in enumerate(explanations)
-        if e.neuron in description.truth
-    ]
-    dealt = table[:, own]
-    return Scorecard.of_neurons(
-        "held_out",
-        metric,
-        explanations,
-        np.diagonal(dealt).copy(),
-        unit=_UNITS[metric],
-        headline=metric in ("correlation", "f1"),
-        higher_is_better=True,
-        chance=shuffled_mean(dealt, range(len(own))),
-        oracle=_mean_known(np.asarray(true)) if true else None,
-        controls=word_controls(table[:, :n_labels]),
-        judge=judge,
-        unscored=[e for e in description.explanations if not e.labels],
-    )
-
-
 def _sanity_rows(
     views: Sequence[_LayerView], texts: Sequence[str], seed: int
 ) -> list[Mapping[str, float | str]]:
@@ -278,15 +247,9 @@ def _sanity_rows(
                 "change": found.mean,
                 "low": found.low,
                 "high": found.high,
-                "neurons that fall": _mean_known(np.where(np.isnan(mine), np.nan, mine < 0)),
-                "change of a perfect neuron": _mean_known(perfect),
+                "neurons that fall": mean_known(np.where(np.isnan(mine), np.nan, mine < 0)),
+                "change of a perfect neuron": mean_known(perfect),
                 "neurons": found.n,
             }
         )
     return rows
-
-
-def _mean_known(values: Float[np.ndarray, " items"]) -> float:
-    """The mean of what is no NaN; NaN where nothing is (MAD of perfect neurons: all others are equal)."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,10 +13,10 @@ from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.infra.errors import NothingToJudgeError
-from dnr_bench.infra.shipped import embedded_path
+from dnr_bench.infra.planted import PlantedTruth, read_planted
 from dnr_bench.protocols import Scorer, Target
 from dnr_bench.session import Evaluator, Session
-from dnr_bench.shapes.concepts import FACET_OF, FACETS, Concept, parse
+from dnr_bench.shapes.concepts import FACET_OF, FACETS, NOT, Concept, facet_of, parse
 from dnr_bench.statistics.controls import shuffled_mean, word_controls
 from dnr_bench.statistics.matching import attribute_scores, mid_rank
 
@@ -35,17 +33,53 @@ _UNITS = {
 
 
 @dataclass(frozen=True)
+class Truth:
+    """A planted concept, and how far each alternative of it drives the unit (1 where nothing is said)."""
+
+    concept: Concept
+    weights: Mapping[frozenset[str], float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, planted: PlantedTruth) -> Truth:
+        """What planted.json says of a unit."""
+        parts = [parse(part) for part in planted.concept.split(" or ")] if planted.weights else []
+        weights = {
+            alternative: weight
+            for part, weight in zip(parts, planted.weights, strict=True)
+            for alternative in part.alternatives
+        }
+        return cls(parse(planted.concept), weights)
+
+    def attributes(self, label: Concept) -> tuple[float, float, float]:
+        """Precision, recall and F1 of the attributes that a label names; recall by weight."""
+        alternatives = list(self.concept.alternatives)
+        weights = [self.weights.get(alternative, 1.0) for alternative in alternatives]
+        return attribute_scores(list(label.alternatives), alternatives, weights)
+
+
+@dataclass(frozen=True)
 class _Unit:
-    neuron: Neuron
-    kind: str
-    truth: Concept
+    planted: PlantedTruth
     explanation: Explanation
+
+    @property
+    def kind(self) -> str:
+        return self.planted.kind
+
+    @property
+    def neuron(self) -> Neuron:
+        return self.planted.neuron
+
+    @cached_property
+    def truth(self) -> Truth:
+        return Truth.of(self.planted)
 
     @cached_property
     def label(self) -> Concept:
         """The concept of the label; for units with alternatives, of all labels together."""
         labels = self.explanation.labels
-        return union([parse(label) for label in (labels if self.kind == "or" else labels[:1])])
+        several = len(self.truth.concept.alternatives) > 1
+        return union([parse(label) for label in (labels if several else labels[:1])])
 
     @cached_property
     def answers(self) -> tuple[Concept, Concept] | None:
@@ -65,7 +99,9 @@ class Planted(Evaluator):
     together; further_wrong says how many of the others are wrong.
 
     What is not exact is one of three: too_narrow (the label implies the truth: "solid square" for "square",
-    "red" for "red or blue"), too_wide (the truth implies the label), or wrong.
+    "red" for "red or blue"), too_wide (the truth implies the label: "circle" for "circle but not red"), or
+    wrong. A graded unit (full on one concept, half on another) detects both: a label is exact that names
+    both, and attribute_recall counts the second one half.
 
     `truth` is a target's checkpoint directory with planted.json: layer, unit, kind and concept of each
     planted unit; without that file it has nothing to say. `reciprocal_rank` draws images of ten concepts per
@@ -74,14 +110,12 @@ class Planted(Evaluator):
     """
 
     def __init__(self, truth: str | None, reciprocal_rank: bool, scorer: Scorer) -> None:
-        path = embedded_path(truth) / "planted.json" if truth is not None else None
-        known = path is not None and path.is_file()
-        self.units: list[dict[str, Any]] = json.loads(path.read_text()) if path and known else []
+        self.units = {unit.neuron: unit for unit in read_planted(truth)}
         self.with_pools, self.scorer = reciprocal_rank, scorer
 
     def check(self, neurons: Sequence[Neuron], target: Target) -> None:
         """Some neuron must be one whose truth is known."""
-        if not set(neurons) & {_neuron(unit) for unit in self.units}:
+        if not set(neurons) & self.units.keys():
             raise NothingToJudgeError(
                 "it knows what the units of the embedded target detect, and none of these. Of a network of"
                 " your own fc_layer judges units that have names (classes), held_out any unit, on pictures"
@@ -89,27 +123,22 @@ class Planted(Evaluator):
             )
 
     def truth(self, neurons: Sequence[Neuron], target: Target) -> dict[Neuron, str | None]:
-        """The planted concept of each unit; dead and random units detect nothing."""
-        return {_neuron(unit): unit["concept"] or None for unit in self.units}
+        """The planted concept of each unit; None where a unit detects nothing, or nothing with a name."""
+        return {neuron: unit.concept or None for neuron, unit in self.units.items()}
 
     def judged(self, description: Description, session: Session) -> list[Scorecard]:
         """The metrics of label against truth."""
-        named = [unit for unit in self._found(description) if unit.truth != _NOTHING]
+        named = [unit for unit in self._found(description) if unit.truth.concept != _NOTHING]
         return _text_cards(named) if named else []
 
     def _found(self, description: Description) -> list[_Unit]:
-        known = {_neuron(unit): unit for unit in self.units}
-        return [
-            _Unit(e.neuron, known[e.neuron]["kind"], parse(known[e.neuron]["concept"]), e)
-            for e in description.explanations
-            if e.neuron in known
-        ]
+        return [_Unit(self.units[e.neuron], e) for e in description.explanations if e.neuron in self.units]
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """The metrics over all planted units, and the main ones for each kind of unit."""
         found = self._found(description)
-        named = [unit for unit in found if unit.truth != _NOTHING]
-        nothing = [unit for unit in found if unit.truth == _NOTHING]
+        named = [unit for unit in found if unit.truth.concept != _NOTHING]
+        nothing = [unit for unit in found if unit.truth.concept == _NOTHING]
         proposed = [unit for unit in named if any(c.origin != "method" for c in unit.explanation.candidates)]
         cards = [*_text_cards(named)] if named else []
         if proposed:  # labels of another method have no candidates to choose from
@@ -121,7 +150,7 @@ class Planted(Evaluator):
         if several := [unit for unit in named if len(unit.explanation.labels) > 1]:
             cards.append(_further_labels(several))
         if nothing:
-            cards.append(_abstention(nothing, found))
+            cards += _abstention(nothing, found)
         return cards
 
 
@@ -149,14 +178,15 @@ def concept_pool(truth: Concept, rng: np.random.Generator, size: int = POOL_SIZE
     """The truth first, then concepts that are easily taken for it: wider, narrower, and beside it."""
     wider = [Concept.of(a - {attribute}) for a in truth.alternatives if len(a) > 1 for attribute in a]
     wider += [Concept.of(a) for a in truth.alternatives] if len(truth.alternatives) > 1 else []
-    facets = {FACET_OF[attribute] for attribute in truth.attributes}
+    facets = {facet_of(attribute) for attribute in truth.attributes}
     free = [attribute for attribute, facet in FACET_OF.items() if facet not in facets]
     narrower = [Concept.of(*(a | {attribute} for a in truth.alternatives)) for attribute in free]
     beside = [
         Concept.of(*(_swapped(a, old, new) for a in truth.alternatives))
         for old in sorted(truth.attributes)
+        if not old.startswith(NOT)
         for new in FACETS[FACET_OF[old]]
-        if new not in truth.attributes
+        if new not in truth.attributes and NOT + new not in truth.attributes
     ]
     rng.shuffle(narrower)
     rng.shuffle(beside)
@@ -173,29 +203,35 @@ def _swapped(alternative: frozenset[str], old: str, new: str) -> frozenset[str]:
     return (alternative - {old}) | {new} if old in alternative else alternative
 
 
+#: Metrics of a label against a truth.
+_METRICS: Mapping[str, Callable[[Concept, Truth], float]] = {
+    "exact": lambda label, truth: exact(label, truth.concept),
+    "attribute_precision": lambda label, truth: truth.attributes(label)[0],
+    "attribute_recall": lambda label, truth: truth.attributes(label)[1],
+    "attribute_f1": lambda label, truth: truth.attributes(label)[2],
+    "too_narrow": lambda label, truth: too_narrow(label, truth.concept),
+    "too_wide": lambda label, truth: too_wide(label, truth.concept),
+    "wrong": lambda label, truth: wrong(label, truth.concept),
+}
+
+
 def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     """Metrics of label against truth, over all units and by kind."""
-    metrics: Mapping[str, Callable[[Concept, Concept], float]] = {
-        "exact": exact,
-        "attribute_precision": lambda label, truth: _attributes(label, truth)[0],
-        "attribute_recall": lambda label, truth: _attributes(label, truth)[1],
-        "attribute_f1": lambda label, truth: _attributes(label, truth)[2],
-        "too_narrow": too_narrow,
-        "too_wide": too_wide,
-        "wrong": wrong,
-    }
     kinds = list(dict.fromkeys(unit.kind for unit in units))
+    labels, truths = [unit.label for unit in units], [unit.truth for unit in units]
+    words = [Concept.of([attribute]) for attribute in FACET_OF]
+    everything = list(range(len(units)))
     cards = []
-    for name, metric in metrics.items():
-        table = np.asarray([[_score(metric, label, unit.truth) for label in units] for unit in units])
-        words = [Concept.of([attribute]) for attribute in FACET_OF]
-        by_word = np.asarray([[metric(word, unit.truth) for word in words] for unit in units])
-        everything = list(range(len(units)))
+    for name, metric in _METRICS.items():
+        table = _table(metric, labels, truths)
+        table[:, [unit.explanation.unscored is not None for unit in units]] = np.nan
+        by_word = _table(metric, words, truths)
         groups = {name: everything}
         if name in ("exact", "attribute_f1"):
             groups |= {f"{name}.{kind}": [i for i in everything if units[i].kind == kind] for kind in kinds}
+        scored = _scored(table)
         for group, members in groups.items():
-            scored = [i for i in _scored(table) if i in members]
+            mine = sorted(set(scored) & set(members))
             one_sided = name in ("too_narrow", "too_wide")  # neither high nor low is good by itself
             higher_is_better = not (one_sided or name == "wrong")
             cards.append(
@@ -203,11 +239,11 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
                     group,
                     [units[i] for i in members],
                     np.diagonal(table)[members].copy(),
-                    shuffled_mean(table, scored),
+                    shuffled_mean(table, mine),
                     unit=_UNITS.get(name, "share"),
                     headline=group in ("exact", "attribute_f1", "wrong"),
                     part_of="" if group == name else f"planted.{name}",
-                    controls={} if one_sided else word_controls(by_word[scored or members], higher_is_better),
+                    controls={} if one_sided else word_controls(by_word[mine or members], higher_is_better),
                     higher_is_better=higher_is_better,
                     oracle=None if one_sided else float(higher_is_better),
                 )
@@ -215,16 +251,25 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     return cards
 
 
+def _table(
+    metric: Callable[[Concept, Truth], float], labels: Sequence[Concept], truths: Sequence[Truth]
+) -> Float[np.ndarray, "truths labels"]:
+    """The metric of every label against every truth; equal labels are held against a truth once."""
+    distinct = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    values = np.asarray([[metric(label, truth) for label in distinct] for truth in truths], float)
+    return values[:, [distinct[label] for label in labels]]
+
+
 def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     """Whether the truth was proposed, and whether it was then chosen."""
     proposed = np.asarray(
         [
-            [float(u.truth in other.candidates) if other.candidates else np.nan for other in units]
+            [float(u.truth.concept in other.candidates) if other.candidates else np.nan for other in units]
             for u in units
         ]
     )
     present = np.diagonal(proposed)
-    chosen = np.asarray([exact(unit.label, unit.truth) for unit in units])
+    chosen = np.asarray([exact(unit.label, unit.truth.concept) for unit in units])
     luck = [1 / len(unit.candidates) for unit, there in zip(units, present, strict=True) if there > 0]
     return [
         _card(
@@ -245,12 +290,9 @@ def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
 
 def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     """How much nearer to the truth refined labels are than the unrefined answers of the same neurons."""
-    metrics: Mapping[str, Callable[[Concept, Concept], float]] = {
-        "exact": exact,
-        "attribute_f1": lambda label, truth: _attributes(label, truth)[2],
-    }
     cards = []
-    for name, metric in metrics.items():
+    for name in ("exact", "attribute_f1"):
+        metric = _METRICS[name]
         gains = [metric(u.answers[1], u.truth) - metric(u.answers[0], u.truth) for u in units if u.answers]
         values = np.asarray(gains, float)
         cards.append(_card(f"{name}_gain", units, values, 0.0, oracle=None, signed=True, headline=True))
@@ -259,7 +301,9 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
 
 def _further_labels(units: Sequence[_Unit]) -> Scorecard:
     """The share of a unit's labels after the first that are wrong."""
-    values = [np.mean([wrong(parse(label), u.truth) for label in u.explanation.labels[1:]]) for u in units]
+    values = [
+        np.mean([wrong(parse(label), u.truth.concept) for label in u.explanation.labels[1:]]) for u in units
+    ]
     return _card("further_wrong", units, np.asarray(values), None, higher_is_better=False, oracle=0.0)
 
 
@@ -268,13 +312,15 @@ def _reciprocal_rank(units: Sequence[_Unit], scorer: Scorer, session: Session) -
     pools: dict[Neuron, list[Concept]] = {}
     for unit in units:
         rng = np.random.default_rng([11, unit.neuron.unit])
-        pools[unit.neuron] = concept_pool(unit.truth, rng)
+        pools[unit.neuron] = concept_pool(unit.truth.concept, rng)
         rng.shuffle(pools[unit.neuron])  # the truth has no place of its own, which a scorer might prefer
     scores = session.scores(
         {neuron: [str(concept) for concept in pool] for neuron, pool in pools.items()}, scorer
     )
     values = [
-        1 / mid_rank(scores[u.neuron], pools[u.neuron].index(u.truth)) if u.neuron in scores else np.nan
+        1 / mid_rank(scores[u.neuron], pools[u.neuron].index(u.truth.concept))
+        if u.neuron in scores
+        else np.nan
         for u in units
     ]
     luck = [float(np.mean(1 / np.arange(1, len(pool) + 1))) for pool in pools.values()]
@@ -288,11 +334,23 @@ def _reciprocal_rank(units: Sequence[_Unit], scorer: Scorer, session: Session) -
     )
 
 
-def _abstention(nothing: Sequence[_Unit], units: Sequence[_Unit]) -> Scorecard:
-    """Whether units that detect nothing nameable (dead, random) got no label."""
-    values = np.asarray([float(unit.explanation.unscored is not None) for unit in nothing])
+def _abstention(nothing: Sequence[_Unit], units: Sequence[_Unit]) -> list[Scorecard]:
+    """Whether units that detect nothing nameable got no label, and by kind where there are nameless ones."""
     rate = float(np.mean([unit.explanation.unscored is not None for unit in units]))
-    return _card("abstained_correctly", nothing, values, rate)
+    kinds = sorted({unit.kind for unit in nothing})
+    groups = {"abstained_correctly": list(nothing)}
+    if "nameless" in kinds:
+        groups |= {f"abstained_correctly.{kind}": [u for u in nothing if u.kind == kind] for kind in kinds}
+    return [
+        _card(
+            group,
+            members,
+            np.asarray([float(unit.explanation.unscored is not None) for unit in members]),
+            rate,
+            part_of="planted.abstained_correctly" if "." in group else "",
+        )
+        for group, members in groups.items()
+    ]
 
 
 def _card(
@@ -324,19 +382,6 @@ def _card(
     )
 
 
-def _score(metric: Callable[[Concept, Concept], float], labeled: _Unit, truth: Concept) -> float:
-    """The metric of one unit's label against a truth; NaN where the unit has no label."""
-    return np.nan if labeled.explanation.unscored else metric(labeled.label, truth)
-
-
-def _attributes(label: Concept, truth: Concept) -> tuple[float, float, float]:
-    return attribute_scores(list(label.alternatives), list(truth.alternatives))
-
-
 def _scored(table: Float[np.ndarray, "units labels"]) -> list[int]:
     """The units whose own label was scored."""
     return np.flatnonzero(~np.isnan(np.diagonal(table))).tolist()
-
-
-def _neuron(unit: Mapping[str, Any]) -> Neuron:
-    return Neuron(unit["layer"], unit["unit"])

@@ -13,7 +13,7 @@ from scipy.stats import pearsonr
 from dnr_bench.app.run import RunConfig, RunResult, run
 from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.shapes.world import planted_units
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.statistics.intervals import estimate
 from evaluators.by_layer import by_layer
 from evaluators.diversity import Diversity, pearson_within, pseudo_values

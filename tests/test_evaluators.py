@@ -17,8 +17,9 @@ from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.shapes.concepts import Concept, parse
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.shapes.target import hooked_network
-from dnr_bench.shapes.world import CLASSES, planted_units
+from dnr_bench.shapes.world import CLASSES
 from evaluators.fc_layer import FcLayer
 from evaluators.planted import POOL_SIZE, Planted, concept_pool, exact, too_narrow, too_wide, wrong
 from evaluators.refinement import RefinementGain

@@ -17,7 +17,7 @@ from dnr_bench.app.run import RunResult
 from dnr_bench.data.scorecard import Plot
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.plots import draw
-from dnr_bench.shapes.world import planted_units
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.statistics.grouping import bcubed_f1, groups_in_order, groups_of, sizes_of
 from evaluators.concept_groups import ConceptGroups
 from evaluators.superclasses import Superclasses

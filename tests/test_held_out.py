@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from dnr_bench.app.run import RunResult
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.shapes.world import planted_units
+from dnr_bench.shapes.planted import planted_units
 from evaluators.held_out import cosy_auc, cosy_mad
 
 PLANTED = {unit.unit: unit.concept for unit in planted_units() if unit.concept}

@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 from dnr_bench.app.run import RunResult
 from dnr_bench.encoders.sentences import SentenceEncoder
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.shapes.probe import ShapesProbe
-from dnr_bench.shapes.world import CLASSES, planted_units
+from dnr_bench.shapes.world import CLASSES
 from evaluators.ood_auroc import OodAuroc, aurocs
 
 NAMED = [unit for unit in planted_units() if unit.kind not in ("dead", "random", "or")]

@@ -8,7 +8,7 @@ import pytest
 
 from dnr_bench.app.run import RunConfig, RunResult, run
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.shapes.world import planted_units
+from dnr_bench.shapes.planted import planted_units
 
 #: The classes of the target are textures of shapes.
 NEEDED = [unit.unit for unit in planted_units() if unit.kind in ("texture", "shape")]

@@ -10,8 +10,9 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import RunResult, run
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.shapes.probe import ShapesProbe
-from dnr_bench.shapes.world import CLASSES, planted_units
+from dnr_bench.shapes.world import CLASSES
 from evaluators.spurious import Spurious, _row
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,6 +14,7 @@ import numpy as np
 
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.planted import read_planted
 from dnr_bench.infra.ranges import check_range
 
 _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
@@ -23,11 +25,14 @@ class NeuronSelection:
     """layers: by name; units: "all", a range "0-15" (both ends count) or a list of units from 0 on.
 
     sample: describe that many units of each layer, chosen at random from these by the seed; None: all.
+    strata: a checkpoint's directory; where its planted.json tells kinds of units, each kind has its share of
+        the sample.
     """
 
     layers: Sequence[Any]  # elements are checked below, each with a message of its own
     units: str | Sequence[Any]
     sample: int | None
+    strata: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.layers, str):
@@ -64,9 +69,10 @@ class NeuronSelection:
         if self.sample is None or self.sample >= len(units):
             return units
         stream = int.from_bytes(sha256(layer.name.encode()).digest()[:4], "big")
-        picked = np.random.default_rng([seed, stream]).permutation(len(units))[
-            : self.sample
-        ]  # a larger one has it
+        rng = np.random.default_rng([seed, stream])
+        kinds = {planted.neuron: planted.kind for planted in read_planted(self.strata)}
+        strata = [kinds.get(Neuron(layer.name, unit), "") for unit in units]
+        picked = in_proportion(strata, rng)[: self.sample]  # a larger sample holds a smaller one
         return [units[i] for i in sorted(picked)]
 
     def _listed(self, layer: Layer) -> list[int]:
@@ -83,3 +89,17 @@ class NeuronSelection:
             )
         first, last = int(match[1]), int(match[2])
         return list(range(first, min(last, max(first, layer.units)) + 1))  # of unknown units one is enough
+
+
+def in_proportion(strata: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """The places of all items in a random order whose beginnings hold each stratum in proportion.
+
+    Of n items, the i-th of a stratum of m comes about (i + 1/2) n / m places into the order.
+    """
+    drawn = rng.permutation(len(strata))
+    sizes, seen, depth = Counter(strata), Counter[str](), np.empty(len(strata))
+    for place in drawn:
+        stratum = strata[place]
+        depth[place] = (seen[stratum] + rng.random()) / sizes[stratum]
+        seen[stratum] += 1
+    return [int(place) for place in sorted(drawn, key=lambda place: depth[place])]

@@ -186,17 +186,14 @@ class Store:
                 stored.
         """
 
-        def have(old: Value | None) -> int:
-            return 0 if old is None else len(old[field])
+        def asked(place: int, old: Value | None) -> object:
+            return item(place, _rows(old, field))
 
-        def grown(place: int, old: Value | None, made: Value) -> dict[str, np.ndarray]:
-            new = finish(place, have(old), made)
-            return {field: new if old is None else np.concatenate([old[field], new])}
+        def grown(place: int, old: Value | None, made: Value) -> Value:
+            return _grown(old, field, finish(place, _rows(old, field), made))
 
         names = _digests(keys)
-        run = by_executor(
-            self.executor, self.items, stage, names, work, lambda place, old: item(place, have(old)), grown
-        )
+        run = by_executor(self.executor, self.items, stage, names, work, asked, grown)
         return self._filled(Request(stage, names, run, batch, lambda value: len(value[field]) >= length))
 
     def fill_arrays(
@@ -220,7 +217,7 @@ class Store:
             missing = sorted(i for name, i in first.items() if not self.arrays.is_whole(stage, name))
             if missing:
                 targets = [(names[i], (n_rows, widths[i])) for i in missing]
-                self._put_together(stage, targets, work(missing))
+                _put_together(self, stage, targets, work(missing))
             count.misses += len(missing)
             count.hits += len(first) - len(missing)
             return [self.arrays.open(stage, name) for name in names]
@@ -231,30 +228,6 @@ class Store:
         count = self.counts.setdefault(stage, StageCount())
         with self._clock.running(count):
             yield count
-
-    def _put_together(self, stage: str, targets: Sequence[tuple[str, tuple[int, int]]], work: Work) -> None:
-        """Compute what is missing of the blocks of arrays, and the arrays of all blocks."""
-        blocks, names = f"{stage}_blocks", [name for name, _ in targets]
-        ranges = _ranges(targets)
-        pieces = [digest({"arrays": names, "first": r.start, "last": r.stop}) for r in ranges]
-
-        def finished() -> bool:
-            return all(self.arrays.is_written(stage, name) for name in names)
-
-        run = by_executor(
-            self.executor, self.items, blocks, pieces, work, lambda place, _: ranges[place], enough=finished
-        )
-        for _ in range(_TRIES):
-            fill_unread(self.items, Request(blocks, pieces, run, 1), self.sharing)
-            with ExitStack() as held, suppress(_DamagedError):
-                for name in sorted(set(names)) if self.sharing.locks else ():
-                    held.enter_context(self.items.lock(stage, name))
-                if not finished():
-                    self.arrays.write(stage, targets, _whole(self.items, blocks, pieces))
-                for name in pieces:
-                    self.items.remove(blocks, name)
-                return
-        raise RunError(f"blocks in {self.root / blocks} are damaged over and over")
 
     def _filled(self, request: Request) -> list[Value]:
         self._noted(request.stage, request.names)
@@ -267,8 +240,44 @@ class Store:
         return names
 
 
+def _rows(entry: Value | None, field: str) -> int:
+    return 0 if entry is None else len(entry[field])
+
+
+def _grown(entry: Value | None, field: str, new: np.ndarray) -> Value:
+    """The entry with new rows after its own."""
+    return {field: new if entry is None else np.concatenate([entry[field], new])}
+
+
 class _DamagedError(Exception):
     """A block of an array cannot be read."""
+
+
+def _put_together(
+    store: Store, stage: str, targets: Sequence[tuple[str, tuple[int, int]]], work: Work
+) -> None:
+    """Compute what is missing of the blocks of arrays, and the arrays of all blocks."""
+    blocks, names = f"{stage}_blocks", [name for name, _ in targets]
+    ranges = _ranges(targets)
+    pieces = [digest({"arrays": names, "first": r.start, "last": r.stop}) for r in ranges]
+
+    def finished() -> bool:
+        return all(store.arrays.is_written(stage, name) for name in names)
+
+    run = by_executor(
+        store.executor, store.items, blocks, pieces, work, lambda place, _: ranges[place], enough=finished
+    )
+    for _ in range(_TRIES):
+        fill_unread(store.items, Request(blocks, pieces, run, 1), store.sharing)
+        with ExitStack() as held, suppress(_DamagedError):
+            for name in sorted(set(names)) if store.sharing.locks else ():
+                held.enter_context(store.items.lock(stage, name))
+            if not finished():
+                store.arrays.write(stage, targets, _whole(store.items, blocks, pieces))
+            for name in pieces:
+                store.items.remove(blocks, name)
+            return
+    raise RunError(f"blocks in {store.root / blocks} are damaged over and over")
 
 
 def _whole(items: ItemFolder, stage: str, names: Sequence[str]) -> Iterator[Value]:

@@ -37,11 +37,12 @@ from dnr_bench.shapes.fidelity import (
     paint,
 )
 from dnr_bench.shapes.phrases import partial_concept, phrase
+from dnr_bench.shapes.planted import planted_units
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.target import hooked_network
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.sentences import shared_attributes
-from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, planted_units, scene_rng
+from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, scene_rng
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from dnr_bench.shapes.concepts import COLORS, FACETS, SHAPES, Concept
+from dnr_bench.shapes.concepts import BACKGROUNDS, COLORS, FACETS, NOT, SHAPES, Concept
 
 SIZE = 64
 #: The name of this world in the ids of its images.
 WORLD = "shapes-v1"
+
+#: The radius of the smallest and of the largest object, in pixels.
+SMALLEST, LARGEST = 13.0, 25.0
 
 _SUPERSAMPLING = 4
 _RGB = {
@@ -69,12 +72,12 @@ def sample_scene(
         named = [value for value in wanted if value in FACETS[facet]]
         options = named or _open_values(facet, values, chosen, wanted)
         chosen[facet] = options[int(rng.integers(len(options)))]
-    radius = float(rng.uniform(13, 25))
-    margin = 0.8 * radius
+    radius = float(rng.uniform(SMALLEST, LARGEST))
+    nearest = margin(radius)
     return Scene(
         **chosen,
-        x=float(rng.uniform(margin, SIZE - margin)),
-        y=float(rng.uniform(margin, SIZE - margin)),
+        x=float(rng.uniform(nearest, SIZE - nearest)),
+        y=float(rng.uniform(nearest, SIZE - nearest)),
         radius=radius,
         angle=float(rng.uniform(0, 2 * np.pi)),
         phase=(float(rng.uniform()), float(rng.uniform())),
@@ -82,16 +85,21 @@ def sample_scene(
     )
 
 
+def margin(radius: float) -> float:
+    """How near to the image's edge the center of an object of this radius may lie, in pixels."""
+    return 0.8 * radius
+
+
 def _open_values(
     facet: str, values: tuple[str, ...], chosen: Mapping[str, str], wanted: list[str]
 ) -> tuple[str, ...]:
     if facet == "color":
-        taken = {value.removesuffix(" background") for value in wanted if value.endswith("background")}
+        taken = {value.removesuffix(" background") for value in wanted if value in BACKGROUNDS}
     elif facet == "background":
         taken = {f"{chosen['color']} background"}
     else:
         taken = set()
-    return tuple(value for value in values if value not in taken)
+    return tuple(value for value in values if value not in taken and NOT + value not in wanted)
 
 
 def render(scene: Scene) -> UInt8[np.ndarray, "64 64 3"]:

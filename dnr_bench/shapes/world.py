@@ -1,15 +1,13 @@
-"""The concepts planted in the embedded target network, and the captions of the world's images."""
+"""Classes, splits and captions of the world's images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
-from dnr_bench.shapes.concepts import BACKGROUNDS, COLORS, SHAPES, TEXTURES, UNSEEN_SHAPE, Concept, parse
+from dnr_bench.shapes.concepts import SHAPES, TEXTURES, UNSEEN_SHAPE
 from dnr_bench.shapes.render import Scene
 
 SEEN_SHAPES = tuple(shape for shape in SHAPES if shape != UNSEEN_SHAPE)
@@ -18,22 +16,7 @@ SEEN_SHAPES = tuple(shape for shape in SHAPES if shape != UNSEEN_SHAPE)
 CLASSES = tuple(f"{texture} {shape}" for texture, shape in product(TEXTURES, SEEN_SHAPES))
 
 #: Seeds of the splits; scenes of different splits never share a random stream.
-SPLIT_SEEDS = {"train": 1, "probe": 2, "evaluation": 3}
-
-Kind = Literal["color", "texture", "shape", "background", "and", "or", "dead", "random"]
-
-_CONJUNCTIONS = (
-    "red circle", "blue square", "green star", "yellow triangle", "white ring", "purple cross",
-    "orange crescent", "pink circle", "striped ring", "dotted square", "checkered triangle",
-    "solid star", "striped cross", "dotted circle", "red striped", "blue dotted", "green checkered",
-    "yellow solid", "red square green background", "white star blue background",
-    "purple dotted ring", "orange striped triangle",
-)  # fmt: skip
-_DISJUNCTIONS = (
-    "red or blue", "green or purple", "yellow or white", "orange or pink", "star or cross",
-    "circle or ring", "square or triangle", "striped or dotted", "solid or checkered",
-    "red background or green background", "red circle or blue star",
-)  # fmt: skip
+SPLIT_SEEDS = {"train": 1, "probe": 2, "evaluation": 3, "factorial": 4}
 
 CAPTION_TEMPLATES = (
     "a {color} {texture} {shape} on a {background}",
@@ -41,36 +24,6 @@ CAPTION_TEMPLATES = (
     "on a {background}, a {shape} that is {color} and {texture}",
     "a {background} with a {color} {texture} {shape}",
 )
-
-
-@dataclass(frozen=True)
-class PlantedUnit:
-    """The concept that a unit of `concepts` was trained to detect; none for dead and random units."""
-
-    unit: int
-    kind: Kind
-    concept: str
-
-    @property
-    def truth(self) -> Concept:
-        """The concept's attributes."""
-        return parse(self.concept)
-
-
-def planted_units() -> tuple[PlantedUnit, ...]:
-    """The 64 units of `concepts`: 27 attributes, 22 conjunctions, 11 disjunctions, 2 dead, 2 random."""
-    named: list[tuple[Kind, tuple[str, ...]]] = [
-        ("color", COLORS),
-        ("texture", TEXTURES),
-        ("shape", SEEN_SHAPES),
-        ("background", BACKGROUNDS),
-        ("and", _CONJUNCTIONS),
-        ("or", _DISJUNCTIONS),
-        ("dead", ("", "")),
-        ("random", ("", "")),
-    ]
-    flat = [(kind, concept) for kind, concepts in named for concept in concepts]
-    return tuple(PlantedUnit(unit, kind, concept) for unit, (kind, concept) in enumerate(flat))
 
 
 def caption(scene: Scene, template: int = 0) -> str:

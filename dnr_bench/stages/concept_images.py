@@ -89,9 +89,13 @@ class ConceptImages:
         parts = (self.generator, self.target, self.encoder)
         return [f"{part.fingerprint} {code_of(__name__, part)}" for part in parts]
 
-    def render(self, concepts: Sequence[str]) -> Iterator[Rendering]:
-        """Each distinct concept with what its images evoke, a chunk at a time."""
-        unique = list(dict.fromkeys(concepts))
+    def render(self, concepts: Sequence[str], seeds_of: Sequence[str] | None = None) -> Iterator[Rendering]:
+        """Each distinct concept with what its images evoke, a chunk at a time.
+
+        seeds_of: for each concept the one whose seeds its images are drawn with, by default itself; then each
+        distinct pair of both is rendered. Images that are retrieved have no seeds.
+        """
+        unique = list(dict.fromkeys(zip(concepts, seeds_of or concepts, strict=True)))
         size = self._batch * self.store.executor.width
         for start in range(0, len(unique), size):
             yield from self._rendered(unique[start : start + size])
@@ -99,11 +103,11 @@ class ConceptImages:
 
     def drawn(self, concept: str) -> Drawn:
         """The images of one concept; pixels that are not kept are drawn again from their seeds."""
-        (found,) = self._drawn([concept])
+        (found,) = self._drawn([(concept, concept)])
         return found
 
-    def _rendered(self, concepts: Sequence[str]) -> list[Rendering]:
-        drawn = self._drawn(concepts)
+    def _rendered(self, wanted: Sequence[tuple[str, str]]) -> list[Rendering]:
+        drawn, concepts = self._drawn(wanted), [concept for concept, _ in wanted]
         if self._retrieves:  # several concepts have images in common: each goes once
             activations, embeddings = self._of_single_images([of_one.singles for of_one in drawn])
         else:
@@ -120,14 +124,14 @@ class ConceptImages:
         numbers = range(self.first, self.first + self.settings.images_per_concept)
         return self.generator.fit(concepts, numbers)
 
-    def _drawn(self, concepts: Sequence[str]) -> list[Drawn]:
-        """The images of each concept by name; more images extend a stored entry."""
+    def _drawn(self, concepts: Sequence[tuple[str, str]]) -> list[Drawn]:
+        """The images of each concept, with the seeds of another one, by name; more images extend an entry."""
         wanted = self.settings.images_per_concept
-        prompts = [c if self._retrieves else self.settings.prompt.replace(_FIELD, c) for c in concepts]
+        prompts = [_Prompt(*map(self._prompt, pair)) for pair in concepts]
         # what is drawn follows the seed, what is retrieved the number
         start = {"first": self.first} if self._retrieves else {}
         settings = {"generator": self._codes[0], "seed": self.seed, **start}
-        keys: list[Key] = [{**settings, "prompt": prompt} for prompt in prompts]
+        keys: list[Key] = [{**settings, **prompt.key} for prompt in prompts]
         now: dict[int, np.ndarray] = {}
 
         def request(row: int, have: int) -> _Request:
@@ -149,11 +153,14 @@ class ConceptImages:
             for row, entry in enumerate(entries)
         ]
 
-    def _request(self, prompt: str, first: int) -> _Request:
+    def _prompt(self, concept: str) -> str:
+        return concept if self._retrieves else self.settings.prompt.replace(_FIELD, concept)
+
+    def _request(self, prompt: _Prompt, first: int) -> _Request:
         """The images of a prompt from number `first` on."""
         numbers = range(first, self.settings.images_per_concept)
-        seeds = [image_seed(self.seed, prompt, number) for number in numbers]
-        return _Request(prompt, seeds, [self.first + number for number in numbers])
+        seeds = [image_seed(self.seed, prompt.seeds_of, number) for number in numbers]
+        return _Request(prompt.text, seeds, [self.first + number for number in numbers])
 
     @property
     def _batch(self) -> int:
@@ -178,7 +185,7 @@ class ConceptImages:
             return _stacked([_decoded(png) for png in known])
         (images,) = _draw(self.generator, [self._request(drawn.prompt, 0)])
         if [_name(image).tobytes().hex() for image in images] != list(drawn.names):
-            _log.warning("images of %r came out otherwise than before: they are not kept", drawn.prompt)
+            _log.warning("images of %r came out otherwise than before: they are not kept", drawn.prompt.text)
         else:
             self._keep(drawn.key, images, 0)
         return images
@@ -251,7 +258,7 @@ class Drawn:
     def __init__(
         self,
         images: ConceptImages,
-        prompt: str,
+        prompt: _Prompt,
         key: Key,
         names: Sequence[str],
         pixels: UInt8[np.ndarray, "images height width 3"] | None,
@@ -291,6 +298,19 @@ class _Single:
     @property
     def pixels(self) -> UInt8[np.ndarray, "1 height width 3"]:
         return self.drawn.pixels[self.number : self.number + 1]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What is drawn, and the prompt whose seeds it is drawn with."""
+
+    text: str
+    seeds_of: str
+
+    @property
+    def key(self) -> dict[str, str]:
+        others = {} if self.seeds_of == self.text else {"seeds_of": self.seeds_of}
+        return {"prompt": self.text, **others}
 
 
 @dataclass(frozen=True)

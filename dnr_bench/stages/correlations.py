@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.data.exemplars import Activations
-from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import ImageTextEncoder
-from dnr_bench.stages.embeddings import embed_texts, probe_embeddings
+from dnr_bench.stages.embeddings import embed_texts
 
 _CHUNK = 8192
 
@@ -20,19 +19,19 @@ _CHUNK = 8192
 def probe_correlations(
     store: Store,
     encoder: ImageTextEncoder,
-    probe: ProbeSet,
+    images: Float[np.ndarray, "images dim"],
     activations: Mapping[str, Activations],
     concepts: Mapping[Neuron, Sequence[str]],
 ) -> dict[Neuron, Float[np.ndarray, " _"]]:
     """For each neuron and concept Pearson's r, over the probing set, of activation and CLIP cosine.
 
-    Rows of images are read in chunks, so that memory does not grow with their number.
+    images: the CLIP vectors of the probing set. Their rows are read in chunks, so that memory does not grow
+    with their number.
     """
     unique = list(dict.fromkeys(text for texts in concepts.values() for text in texts))
     if not unique:
         return {neuron: np.empty(0) for neuron in concepts}
     texts = embed_texts(store, encoder, unique)
-    images = probe_embeddings(store, encoder, probe, dim=texts.shape[1])
     column = {text: index for index, text in enumerate(unique)}
     result: dict[Neuron, np.ndarray] = {}
     for layer in dict.fromkeys(neuron.layer for neuron in concepts):

@@ -41,6 +41,11 @@ class Lazy(Sequence[T]):
         return self.load(index)
 
 
+def picked(items: Sequence[T], places: Sequence[int]) -> Lazy[T]:
+    """The items at these places, in their order."""
+    return Lazy(len(places), lambda index: items[places[index]])
+
+
 class Recent(Sequence[Pixels]):
     """Images of which those that were decoded last are kept, as many as fit into a fixed memory.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import snowballstemmer
 
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
@@ -47,6 +49,10 @@ class Wording:
             self._terms[text] = known
         return known
 
+    def said(self, text: str) -> str:
+        """What a text says, as its terms in alphabetical order: equal for texts of the same words."""
+        return " or ".join(sorted(" ".join(sorted(side)) for side in self.alternatives(text)))
+
     def alternatives(self, text: str) -> list[tuple[str, ...]]:
         """The terms of each side of "A or B"; of any other text its terms alone."""
         return [self.terms(part) for part in re.split(r"\bor\b", text.lower())]
@@ -77,6 +83,48 @@ class Wording:
                 cut_off = end + 1 < len(words) and words[end + 1] in self.heads
                 if words[end] not in self.stopwords and not cut_off:
                     yield " ".join(words[start : end + 1])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One side of a label ("A or B" has two), and the same without one of its words.
+
+    text: the side with the word left out, or, where nothing else is left, exchanged for another word.
+    """
+
+    side: str
+    word: str
+    text: str
+
+
+def word_variants(
+    label: str, wording: Wording, others: Sequence[str], n_exchanged: int, rng: np.random.Generator
+) -> list[Variant]:
+    """For each word of a label what the label is without it.
+
+    A side of one word becomes `n_exchanged` of `others`, drawn at random from those that the label has not.
+    """
+    found = []
+    said = set(wording.words(label))
+    for side in re.split(r"\s+or\s+", label.strip()):
+        words = wording.words(side)
+        if len(words) == 1:
+            free = [other for other in others if other not in said]
+            drawn = rng.permutation(len(free))[:n_exchanged]
+            found += [Variant(side, words[0], free[place]) for place in sorted(drawn)]
+        else:
+            found += [Variant(side, word, _without(side, word, wording)) for word in words]
+    return found
+
+
+def _without(text: str, word: str, wording: Wording) -> str:
+    """The text with a word cut out, and without words at its ends that say nothing."""
+    left = re.sub(rf"\b{re.escape(word)}\b", " ", text, flags=re.IGNORECASE).split()
+    while left and left[0].lower() in wording.stopwords:
+        left = left[1:]
+    while left and left[-1].lower() in wording.stopwords:
+        left = left[:-1]
+    return " ".join(left)
 
 
 @cache

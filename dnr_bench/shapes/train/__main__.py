@@ -13,6 +13,7 @@ from dnr_bench.infra.shipped import CHECKPOINTS
 #: Where each model is kept below the folder of checkpoints.
 MODELS = {
     "target": "target",
+    "target512": "target512",
     "clip": "clip",
     "captioner": "captioner",
     "autoencoder": "generator/vae",
@@ -22,6 +23,8 @@ MODELS = {
     "bert": "bert",
     "sentences": "sentences",
 }
+#: Module and function of models that have no module of their own.
+FUNCTIONS = {"target512": ("target", "train_512")}
 
 
 def main() -> None:
@@ -37,7 +40,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     given = {"steps": arguments.steps, "start": arguments.start}
     options = {name: value for name, value in given.items() if value is not None}
-    train = import_module(f"dnr_bench.shapes.train.{arguments.model}").train
+    module, function = FUNCTIONS.get(arguments.model, (arguments.model, "train"))
+    train = getattr(import_module(f"dnr_bench.shapes.train.{module}"), function)
     train(arguments.out / MODELS[arguments.model], arguments.work, **options)
     state = arguments.work / f"{arguments.model}.pt"
     state.replace(state.with_suffix(".done.pt"))  # so that the next training starts anew

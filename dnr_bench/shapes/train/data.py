@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from tqdm import trange
 
-from dnr_bench.shapes.concepts import FACETS, SHAPES
+from dnr_bench.shapes.concepts import FACETS, SHAPES, Concept
 from dnr_bench.shapes.render import SIZE, Scene, object_mask, render, sample_scene
 from dnr_bench.shapes.world import scene_rng
 
@@ -49,15 +49,24 @@ def turned(pictures: Tensor, turn: int) -> Tensor:
 
 
 def draw_scenes(
-    split: str, n: int, shapes: tuple[str, ...] = SHAPES, zoomed_share: float = 0.0, seed: int = 0
+    split: str,
+    n: int,
+    shapes: tuple[str, ...] = SHAPES,
+    zoomed_share: float = 0.0,
+    seed: int = 0,
+    asked_for: Sequence[Concept] = (),
 ) -> Scenes:
-    """`n` scenes of a split; `zoomed_share` of them cut to the object, as attention crops are."""
+    """`n` scenes of a split; `zoomed_share` of them cut to the object, as attention crops are.
+
+    Where concepts are asked for, every other scene shows one of them, in turn.
+    """
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
     masks = np.empty((n, SIZE // 2, SIZE // 2), np.uint8)
     scenes = []
     for index in trange(n, desc=f"rendering {split}", leave=False, disable=None):
         rng = scene_rng(split, seed, index)
-        scene = sample_scene(rng, shapes=shapes)
+        wanted = asked_for[index // 2 % len(asked_for)] if asked_for and index % 2 else None
+        scene = sample_scene(rng, wanted, shapes)
         image, mask = render(scene), object_mask(scene).astype(np.uint8) * 255
         if rng.random() < zoomed_share:
             top, left, bottom, right = _surroundings(scene, rng)

@@ -1,0 +1,55 @@
+"""planted.json beside the weights of a network whose units were trained to detect known concepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.shipped import embedded_path
+
+
+@dataclass(frozen=True)
+class PlantedTruth:
+    """What one unit detects.
+
+    kind: of concept, such as "pair"; concept: in words, "" where no word says it; weights: how far each side
+    of an "or" in `concept` drives the unit, () for all alike.
+    """
+
+    neuron: Neuron
+    kind: str
+    concept: str
+    weights: tuple[float, ...] = ()
+
+
+def read_planted(checkpoint: str | None) -> list[PlantedTruth]:
+    """The units in the planted.json of a checkpoint's directory; none where there is no such file.
+
+    Raises `UsageError` for a file that is something else.
+    """
+    path = embedded_path(checkpoint) / "planted.json" if checkpoint is not None else None
+    if path is None or not path.is_file():
+        return []
+    try:
+        return [
+            PlantedTruth(
+                Neuron(str(unit["layer"]), int(unit["unit"])),
+                str(unit["kind"]),
+                str(unit["concept"]),
+                _weights(unit["concept"], unit.get("weights", ())),
+            )
+            for unit in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path} does not list units with layer, unit, kind and concept: {error!r}"
+        ) from error
+
+
+def _weights(concept: str, weights: Sequence[float]) -> tuple[float, ...]:
+    if weights and len(weights) != len(concept.split(" or ")):
+        raise ValueError(f"{concept!r} has not {len(weights)} alternatives")
+    return tuple(float(weight) for weight in weights)
