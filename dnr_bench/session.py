@@ -90,34 +90,12 @@ class Session:
         self._exemplars: dict[Neuron, Exemplars | None] = {}
         self.notices = Notices()
         self._sample = ProbeSample(store, encoder, probe, seed)
-        self._generator = generator
+        self.generator = generator
         explaining = frozenset(probe.original_ids)
         if isinstance(generator, Retriever):
             _check_retrieved(generator, probe, drawing.images_per_concept)
             explaining |= generator.ids
         self.held_out = HeldOutImages(store, target, encoder, self.layers, explaining)
-
-    def variant(self, *, probe: ProbeSet | None = None, seed: int | None = None) -> Session:
-        """A session with the same parts on other probing images, or with another seed."""
-        return self._with(probe or self.probe, self.seed if seed is None else seed, None)
-
-    def resampled(self, places: Sequence[int]) -> Session:
-        """A session on the probing images at these places; what is known of the whole is taken from it."""
-        return self._with(part_of(self.probe, places), self.seed, (self, places))
-
-    def _with(self, probe: ProbeSet, seed: int, whole: tuple[Session, Sequence[int]] | None) -> Session:
-        return Session(
-            target=self.target,
-            layers=self.layers,
-            probe=probe,
-            encoder=self.encoder,
-            generator=self._generator,
-            exemplars=self.exemplar_settings,
-            drawing=self.drawing,
-            seed=seed,
-            store=self.store,
-            whole=whole,
-        )
 
     # the probing set
 
@@ -188,13 +166,13 @@ class Session:
     @cached_property
     def _images(self) -> dict[bool, ConceptImages]:
         """Images that choose labels, and fresh ones that no label is chosen by."""
-        if self._generator is None:
+        if self.generator is None:
             raise UsageError("something asks for images of concepts, but there is no generator: choose one")
         layers = [layer.name for layer in self.layers]
         starts = ((False, self.seed, 0), (True, self.seed + _FRESH, self.drawing.images_per_concept))
         return {
             fresh: ConceptImages(
-                self.store, self._generator, self.target, self.encoder, layers, self.drawing, seed, first
+                self.store, self.generator, self.target, self.encoder, layers, self.drawing, seed, first
             )
             for fresh, seed, first in starts
         }
@@ -241,28 +219,11 @@ class Session:
             priors: how well captions support each concept, where that is known.
             fresh: on images that no label was chosen by.
         """
-        exemplars = self.exemplars(list(concepts))
-        known = {neuron: concepts[neuron] for neuron in exemplars}
-        correlations = self.probe_correlations(known) if "probe_correlation" in needs else {}
-        found: dict[Neuron, Evidence] = {}
-        for block in blocks([neuron for neuron, texts in known.items() if texts]):
-            drawn = self.draw([text for neuron in block for text in known[neuron]], fresh=fresh)
-            by_text = {rendering.concept: rendering for rendering in drawn}
-            vectors = _vectors(block, self)
-            for neuron in block:
-                texts = known[neuron]
-                found[neuron] = gather_evidence(
-                    exemplars[neuron],
-                    vectors[neuron],
-                    [by_text[text] for text in texts],
-                    probe_correlation=correlations.get(neuron),
-                    prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
-                    shown=self._shown if "shows" in needs else None,
-                )
-        return found
+        return _gathered(self, concepts, needs, priors, fresh)
 
     @cached_property
-    def _shown(self) -> Shown:
+    def shows(self) -> Shown:
+        """Which images of a concept show it."""
         return Shown(self._sample, self._activations, self.drawing.min_fit)
 
     def shown(self, neuron: Neuron, concept: str) -> int | None:
@@ -329,6 +290,62 @@ def blocks(neurons: Sequence[Neuron]) -> Iterator[Sequence[Neuron]]:
     for start in range(0, len(neurons), _BLOCK):
         yield neurons[start : start + _BLOCK]
         give_back()
+
+
+def variant(session: Session, *, probe: ProbeSet | None = None, seed: int | None = None) -> Session:
+    """A session with the same parts on other probing images, or with another seed."""
+    return _with(session, probe or session.probe, session.seed if seed is None else seed, None)
+
+
+def resampled(session: Session, places: Sequence[int]) -> Session:
+    """A session on the probing images at these places; what is known of the whole is taken from it."""
+    return _with(session, part_of(session.probe, places), session.seed, (session, places))
+
+
+def _with(
+    session: Session, probe: ProbeSet, seed: int, whole: tuple[Session, Sequence[int]] | None
+) -> Session:
+    return Session(
+        target=session.target,
+        layers=session.layers,
+        probe=probe,
+        encoder=session.encoder,
+        generator=session.generator,
+        exemplars=session.exemplar_settings,
+        drawing=session.drawing,
+        seed=seed,
+        store=session.store,
+        whole=whole,
+    )
+
+
+def _gathered(
+    session: Session,
+    concepts: Mapping[Neuron, Sequence[str]],
+    needs: frozenset[Need],
+    priors: Priors | None,
+    fresh: bool,
+) -> dict[Neuron, Evidence]:
+    """The evidence of each living neuron; neurons are looked at in blocks."""
+    exemplars = session.exemplars(list(concepts))
+    known = {neuron: concepts[neuron] for neuron in exemplars}
+    correlations = session.probe_correlations(known) if "probe_correlation" in needs else {}
+    found: dict[Neuron, Evidence] = {}
+    for block in blocks([neuron for neuron, texts in known.items() if texts]):
+        drawn = session.draw([text for neuron in block for text in known[neuron]], fresh=fresh)
+        by_text = {rendering.concept: rendering for rendering in drawn}
+        vectors = _vectors(block, session)
+        for neuron in block:
+            texts = known[neuron]
+            found[neuron] = gather_evidence(
+                exemplars[neuron],
+                vectors[neuron],
+                [by_text[text] for text in texts],
+                probe_correlation=correlations.get(neuron),
+                prior=_prior(neuron, len(texts), priors) if "prior" in needs else None,
+                shown=session.shows if "shows" in needs else None,
+            )
+    return found
 
 
 def _vectors(neurons: Sequence[Neuron], session: Session) -> dict[Neuron, Float[np.ndarray, "exemplars dim"]]:

@@ -76,10 +76,7 @@ class _Unit:
 
     @cached_property
     def label(self) -> Concept:
-        """The concept of the label; for units with alternatives, of all labels together."""
-        labels = self.explanation.labels
-        several = len(self.truth.concept.alternatives) > 1
-        return union([parse(label) for label in (labels if several else labels[:1])])
+        return label_concept(self.explanation, self.truth)
 
     @cached_property
     def answers(self) -> tuple[Concept, Concept] | None:
@@ -152,6 +149,13 @@ class Planted(Evaluator):
         if nothing:
             cards += _abstention(nothing, found)
         return cards
+
+
+def label_concept(explanation: Explanation, truth: Truth) -> Concept:
+    """The concept of a neuron's label; for units with alternatives, of all labels together."""
+    labels = explanation.labels
+    several = len(truth.concept.alternatives) > 1
+    return union([parse(label) for label in (labels if several else labels[:1])])
 
 
 def exact(label: Concept, truth: Concept) -> float:

@@ -17,7 +17,7 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.probes.perturbed import Perturbation, perturbed
 from dnr_bench.protocols import Corruption
-from dnr_bench.session import Evaluator, Method, Session
+from dnr_bench.session import Evaluator, Method, Session, resampled, variant
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.resampling import bootstrap_places
 from dnr_bench.statistics.conformal import calibrated, needed, prediction_set
@@ -69,13 +69,8 @@ class Stability(Evaluator):
         if not labeled:
             return []
         unscored = [e for e in description.explanations if not e.labels]
-        votes = {e.neuron: _Votes(e.labels[0], self.wording) for e in labeled}
-        for name, repetition in tqdm(
-            list(self._repetitions(session)), "repetitions", leave=False, disable=None
-        ):
-            explanations = self.method.explain([e.neuron for e in labeled], repetition)
-            for explanation in explanations:
-                votes[explanation.neuron].add(name, explanation)
+        votes = {e.neuron: Votes(e.labels[0], self.wording) for e in labeled}
+        _count(votes, self._repetitions(session), self.method)
         names = dict.fromkeys(name for of_one in votes.values() for name in of_one.same)
         cards: list[Scorecard | Table] = [
             Scorecard.of_neurons(
@@ -95,13 +90,11 @@ class Stability(Evaluator):
         return [*cards, *self._sets(description, labeled, votes, session)]
 
     def _repetitions(self, session: Session) -> list[tuple[str, Session]]:
-        rng = np.random.default_rng([23, session.seed])
-        n = len(session.probe.images)
         return [
-            *(("bootstrap", session.resampled(bootstrap_places(n, rng))) for _ in range(self.n_samples)),
-            *(("seeds", session.variant(seed=seed)) for seed in self.seeds),
+            *_bootstraps(self.n_samples, session),
+            *(("seeds", variant(session, seed=seed)) for seed in self.seeds),
             *(
-                (f"blur_{blur.blur:g}", session.variant(probe=perturbed(session.probe, blur)))
+                (f"blur_{blur.blur:g}", variant(session, probe=perturbed(session.probe, blur)))
                 for blur in self.blurs
             ),
         ]
@@ -110,7 +103,7 @@ class Stability(Evaluator):
         self,
         description: Description,
         labeled: Sequence[Explanation],
-        votes: Mapping[Neuron, _Votes],
+        votes: Mapping[Neuron, Votes],
         session: Session,
     ) -> list[Scorecard | Table]:
         """The size of each neuron's set, whether it holds the truth, and the sets themselves."""
@@ -145,7 +138,7 @@ class Stability(Evaluator):
             {
                 "neuron": str(e.neuron),
                 "label": e.labels[0],
-                "kept": float(np.mean(votes[e.neuron].same["bootstrap"])),
+                "kept": votes[e.neuron].kept,
                 "set": "; ".join(words[e.neuron][name] for name in sets[e.neuron]),
             }
             for e in labeled
@@ -172,8 +165,30 @@ class Stability(Evaluator):
         return {neuron: of_half[halves[neuron]] for neuron in neurons}
 
 
+def bootstrap_votes(
+    method: Method, labeled: Sequence[Explanation], wording: Wording, n_samples: int, session: Session
+) -> dict[Neuron, Votes]:
+    """What the method says of labeled neurons on bootstrap samples of the probing images."""
+    votes = {e.neuron: Votes(e.labels[0], wording) for e in labeled}
+    _count(votes, _bootstraps(n_samples, session), method)
+    return votes
+
+
+def _bootstraps(n_samples: int, session: Session) -> list[tuple[str, Session]]:
+    rng = np.random.default_rng([23, session.seed])
+    n = len(session.probe.images)
+    return [("bootstrap", resampled(session, bootstrap_places(n, rng))) for _ in range(n_samples)]
+
+
+def _count(votes: Mapping[Neuron, Votes], repetitions: Sequence[tuple[str, Session]], method: Method) -> None:
+    """Run the method again and count what it says."""
+    for name, repetition in tqdm(repetitions, "repetitions", leave=False, disable=None):
+        for explanation in method.explain(list(votes), repetition):
+            votes[explanation.neuron].add(name, explanation)
+
+
 @dataclass
-class _Votes:
+class Votes:
     """What repetitions say of one neuron: whether they keep its label, and their candidates by 1 / rank."""
 
     label: str
@@ -183,6 +198,7 @@ class _Votes:
     _counts: dict[str, float] = field(default_factory=dict)
 
     def add(self, repetition: str, explanation: Explanation) -> None:
+        """Count one more explanation."""
         label = explanation.labels[0] if explanation.labels else ""
         self.same.setdefault(repetition, []).append(self.name(label) == self.name(self.label))
         if repetition == "bootstrap":
@@ -197,12 +213,18 @@ class _Votes:
         return self.wording.said(text)
 
     @property
+    def kept(self) -> float:
+        """The share of bootstrap samples that give the same label."""
+        return float(np.mean(self.same["bootstrap"]))
+
+    @property
     def shares(self) -> dict[str, float]:
+        """The votes of bootstrap samples for each candidate, as shares of all."""
         total = sum(self._counts.values())
         return {name: count / total for name, count in self._counts.items()} if total else {}
 
 
-def _chance(votes: Mapping[Neuron, _Votes]) -> float | None:
+def _chance(votes: Mapping[Neuron, Votes]) -> float | None:
     """How often another neuron's label is the same."""
     labels = Counter(of_one.name(of_one.label) for of_one in votes.values())
     n = sum(labels.values())

@@ -30,6 +30,15 @@ from dnr_bench.shapes.world import CAPTION_TEMPLATES, caption
         ("red or blue or green background", [["red background"], ["blue background"], ["green background"]]),
         ("circle or red circle", [["circle"]]),
         ("a dog in the snow", []),
+        ("circle but not red", [["circle", "not red"]]),
+        ("non-red circle", [["not red", "not circle"]]),
+        ("a star except on a blue background", [["star", "not blue background"]]),
+        ("rings without stripes or a red circle", [["ring", "not striped"], ["red", "circle"]]),
+        (
+            "red or blue circle but not dotted",
+            [["red", "circle", "not dotted"], ["blue", "circle", "not dotted"]],
+        ),
+        ("circle but not red or blue circle", [["circle", "not red"]]),
     ],
 )
 def test_phrases_mean_what_they_say(text: str, alternatives: list[list[str]]) -> None:
@@ -58,9 +67,22 @@ def test_a_concept_matches_where_one_alternative_holds() -> None:
     assert not Concept.of().matches(["red"])
 
 
+def test_an_exception_holds_where_another_value_of_its_facet_does() -> None:
+    concept = Concept.of(["circle", "not red"])
+    assert concept.matches(["circle", "blue"])
+    assert not concept.matches(["circle", "red"])
+    assert not concept.matches(["circle"])  # it may be red
+    assert Concept.of(["blue", "circle"]).implies(concept)
+    assert concept.implies(Concept.of(["circle"]))
+    assert not Concept.of(["circle"]).implies(concept)
+    assert str(concept) == "circle but not red"
+
+
 def test_unknown_attributes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"unknown attributes.*'teal'.*known are"):
         Concept.of(["teal"])
+    with pytest.raises(ValueError, match="unknown attributes"):
+        Concept.of(["not teal"])
 
 
 def test_facets_do_not_overlap() -> None:

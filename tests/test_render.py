@@ -26,7 +26,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert not np.array_equal(render(scene_of("red circle", 3)), render(scene_of("red circle", 4)))
 
 
-@pytest.mark.parametrize("text", ["red solid circle", "striped ring", "green background", "star or cross"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "red solid circle",
+        "striped ring",
+        "green background",
+        "star or cross",
+        "ring but not red but not dotted",
+    ],
+)
 def test_scenes_show_the_concept_that_was_asked_for(text: str) -> None:
     scenes = [scene_of(text, seed) for seed in range(50)]
     assert all(parse(text).matches(scene.attributes) for scene in scenes)

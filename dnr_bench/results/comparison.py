@@ -172,6 +172,7 @@ class ComparisonRow:
                 (".low", found.low),
                 (".high", found.high),
                 (".p_holm", self.p_holm[name]),
+                (".detectable", found.detectable),
             )
         }
         return {

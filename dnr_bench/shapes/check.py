@@ -37,11 +37,12 @@ from dnr_bench.shapes.fidelity import (
     paint,
 )
 from dnr_bench.shapes.phrases import partial_concept, phrase
-from dnr_bench.shapes.planted import planted_units
+from dnr_bench.shapes.planted import HALF, planted_units, planted_units_512
 from dnr_bench.shapes.render import sample_scene
 from dnr_bench.shapes.target import hooked_network
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.sentences import shared_attributes
+from dnr_bench.shapes.train.target import responses
 from dnr_bench.shapes.world import SEEN_SHAPES, caption, class_index, scene_rng
 
 
@@ -79,6 +80,60 @@ def check_target(checkpoint: str, n: int = 4000) -> list[Figure]:
             "share of dead units that never fire", float((outputs["concepts"][:, dead] == 0).mean()), 1.0, n
         ),
     ]
+
+
+def check_target_512(checkpoint: str, n: int = 12_000) -> list[Figure]:
+    """Class accuracy, and the planted selectivity of every unit, the worst one of each kind.
+
+    Half of the images show the concept of some unit, as in training: the rarest ones occur.
+    """
+    units = planted_units_512()
+    asked_for = [unit.truth for unit in units if unit.concept]
+    data = draw_scenes("evaluation", n, SEEN_SHAPES, asked_for=asked_for)
+    target = hooked_network(checkpoint, pool="mean", device="cpu", batch_size=256)
+    outputs = target.run(list(data.images), ["concepts", "fc"])
+    found, wanted = outputs["concepts"], responses(units, data.scenes)
+    right = outputs["fc"].argmax(axis=1) == [class_index(scene) for scene in data.scenes]
+    figures = [Figure("fc accuracy", float(right.mean()), 0.97, n)]
+    kinds = dict.fromkeys(u.kind for u in units if u.trained and u.kind not in ("weak", "nameless", "graded"))
+    for kind in kinds:
+        aurocs = [_auroc(wanted[:, u.unit] > 0, found[:, u.unit]) for u in units if u.kind == kind]
+        figures.append(Figure(f"{kind}: lowest AUROC of {len(aurocs)}", min(aurocs), 0.98, n))
+    graded = [unit.unit for unit in units if unit.kind == "graded"]
+    figures += _graded_figures(wanted[:, graded], found[:, graded])
+    gaps = [
+        abs(_auroc(shown, found[:, unit.unit]) - _auroc(shown, wanted[:, unit.unit]))
+        for unit in units
+        if unit.kind == "weak"
+        for shown in [np.asarray([unit.truth.matches(scene.attributes) for scene in data.scenes])]
+    ]
+    figures.append(Figure("weak: 1 - largest gap to the planted AUROC", 1 - max(gaps), 0.97, n))
+    rs = [pearsonr(wanted[:, u.unit], found[:, u.unit]).statistic for u in units if u.kind == "nameless"]
+    figures.append(Figure("nameless: lowest correlation with what was planted", min(rs), 0.9, n))
+    dead = [unit.unit for unit in units if unit.kind == "dead"]
+    figures.append(Figure("share of dead units that never fire", float((found[:, dead] == 0).mean()), 1.0, n))
+    return figures
+
+
+def _graded_figures(wanted: np.ndarray, found: np.ndarray) -> list[Figure]:
+    """Full, half and no concept of graded units [images, units] apart, and where half lies between them."""
+    half_up, full_up, places = [], [], []
+    for planted, of_unit in zip(wanted.T, found.T, strict=True):
+        none, half, full = (of_unit[planted == level] for level in (0.0, HALF, 1.0))
+        half_up.append(_auroc(np.repeat([False, True], [len(none), len(half)]), np.append(none, half)))
+        full_up.append(_auroc(np.repeat([False, True], [len(half), len(full)]), np.append(half, full)))
+        places.append(float((half.mean() - none.mean()) / (full.mean() - none.mean())))
+    n = len(wanted)
+    return [
+        Figure("graded: lowest AUROC, half against none", min(half_up), 0.98, n),
+        Figure("graded: lowest AUROC, full against half", min(full_up), 0.98, n),
+        Figure("graded: half between none and full, lowest", min(places), 0.4, n),
+        Figure("graded: half between none and full, highest", max(places), None, n),
+    ]
+
+
+def _auroc(shown: np.ndarray, activations: np.ndarray) -> float:
+    return float(roc_auc_score(shown, activations))
 
 
 def check_clip(checkpoint: str, n: int = 2000) -> list[Figure]:
@@ -245,6 +300,7 @@ def _held_out_phrases(n: int) -> tuple[list[Concept], list[str]]:
 
 CHECKS: dict[str, Callable[[str], list[Figure]]] = {
     "target": check_target,
+    "target512": check_target_512,
     "clip": check_clip,
     "captioner": check_captioner,
     "judge": check_judge,

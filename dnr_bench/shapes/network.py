@@ -37,8 +37,12 @@ class ShapesResNet(nn.Module):
 
     def pooled_concepts(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch concepts"]:
         """The spatial mean of each concept unit."""
-        features = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        return torch.mean(self.concepts(features), dim=(2, 3))
+        return torch.mean(self.concepts(self.features(images)), dim=(2, 3))
+
+    def features(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c h w"]:
+        """What the concept units read."""
+        found: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
+        return found
 
 
 class ConceptLayer(nn.Module):

@@ -119,6 +119,12 @@ def detectable_difference(values: Float[np.ndarray, " items"], clusters: Sequenc
     return float(quantiles * error) if error > 0 else float("nan")
 
 
+def spread(values: Sequence[float]) -> str:
+    """The smallest and the largest of some values in words: "0.031", or "0.031 to 0.054"."""
+    ends = dict.fromkeys(f"{value:.3f}" for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
 def linked(records: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """A name for each record (neuron, labels), the same for all that are linked by neuron or by a label."""
     names = [[(0, neuron), *((1, label) for label in labels)] for neuron, labels in records]

@@ -41,7 +41,7 @@ from dnr_bench.results.comparison import (
     paired_records,
     read_job,
 )
-from dnr_bench.statistics.paired import LABEL_CHANGE, SURE, Difference, difference, holm
+from dnr_bench.statistics.paired import LABEL_CHANGE, SURE, Difference, difference, holm, spread
 
 if TYPE_CHECKING:
     from dnr_bench.outputs.mlflow.tracker import Tracker
@@ -220,14 +220,27 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
             out.print(_table(metric, ["before", "after"], rows, out.width >= WIDE))
         others = [name for name in metrics if name not in differing]
         out.print(f"No pair differs at P < {SURE} in: {', '.join(others) or '–'}", soft_wrap=True)
+    if out.width < WIDE:
+        _print_detectable(comparisons, out)
     out.print(
         "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics"
         " of a single pair (Holm), – where nothing was tested; effect in standard deviations of the"
-        " differences; detectable: what so many neurons show in 80 of 100 experiments (both in terminals of"
-        f" {WIDE} columns, and in MLflow); n: neurons (clusters of those with one label), or classes,"
-        f" pairs, images. Green: better, red: worse, at P < {SURE}.\n",
+        f" differences (in terminals of {WIDE} columns, and in MLflow); detectable: the smallest difference"
+        " that so many neurons show in 80 of 100 experiments; n: neurons (clusters of those with one label),"
+        f" or classes, pairs, images. Green: better, red: worse, at P < {SURE}.\n",
         style="dim",
     )
+
+
+def _print_detectable(comparisons: Sequence[PairwiseDifference], out: Console) -> None:
+    """For each metric the smallest difference that would be seen, from the best to the worst pair."""
+    ends: dict[str, list[float]] = {}
+    for comparison in comparisons:
+        if not isnan(comparison.found.detectable):
+            ends.setdefault(comparison.metric, []).append(comparison.found.detectable)
+    told = [f"{metric} {spread(found)}" for metric, found in ends.items()]
+    if told:
+        out.print(f"detectable: {escaped(', '.join(told))}", soft_wrap=True)
 
 
 def _table(

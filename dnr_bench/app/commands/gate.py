@@ -326,6 +326,7 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
             f"{verdict.found.mean:+.3f}",
             f"{verdict.found.low:+.3f} to {verdict.found.high:+.3f}",
             f"{verdict.p_holm:.2g}",
+            "–" if np.isnan(verdict.found.detectable) else f"{verdict.found.detectable:.3f}",
             f"{verdict.tolerance:.2f}",
             "worse" if verdict.worse else "fine",
         )
@@ -337,7 +338,17 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
             out.print(
                 f"[bold red]! {metric}: copying the caption of the highest exemplar gives {copied:.3f}[/]"
             )
-    columns = ("metric", "baseline", "now", "difference", "95% interval", "P", "tolerance", "verdict")
+    columns = (
+        "metric",
+        "baseline",
+        "now",
+        "difference",
+        "95% interval",
+        "P",
+        "detectable",
+        "tolerance",
+        "verdict",
+    )
     table = Table(*columns, title=f"Against the baseline of {baseline.date}", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row, style="bold red" if row[-1] == "worse" else "")

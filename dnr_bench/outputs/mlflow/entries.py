@@ -14,6 +14,7 @@ from dnr_bench.results.comparison import ComparisonRow, best_row, headlines_of, 
 from dnr_bench.results.schema import NeuronResult, RunResult, finite
 from dnr_bench.results.settings import flat_settings
 from dnr_bench.statistics.intervals import Estimate
+from dnr_bench.statistics.paired import spread
 
 _MAX_PARAM = 500
 #: More headline metrics than people read side by side; the table has all.
@@ -153,7 +154,22 @@ def comparison_note(rows: Sequence[ComparisonRow]) -> str:
             cells = [row.status, *cells[1:]]
         lines.append([*values, *cells])
     note = "Mean over neurons and its 95% interval; bold: the best of the first metric."
-    return f"{markdown_table([*varied, *metrics], lines)}{note}"
+    return f"{markdown_table([*varied, *metrics], lines)}{note}{_power(rows, metrics)}"
+
+
+def _power(rows: Sequence[ComparisonRow], metrics: Sequence[str]) -> str:
+    """The smallest differences to the first row that would be seen; empty where nothing is known."""
+    told = []
+    for name in metrics:
+        found = [row.differences[name].detectable for row in rows if name in row.differences]
+        if known := [value for value in found if finite(value) is not None]:
+            told.append(f"{name} {spread(known)}")
+    if not told:
+        return ""
+    return (
+        " Smallest differences to the first row that so many neurons show in 80 of 100 experiments:"
+        f" {', '.join(told)}."
+    )
 
 
 def _estimate(found: Estimate | None) -> str:

@@ -17,6 +17,8 @@ _NOTE = (
     " their own."
 )
 
+_POWER = "Smallest differences to the best that so many neurons show in 80 of 100 experiments:"
+
 
 def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:
     """Write leaderboard.html and leaderboard.md into the folder that the runs lie in."""
@@ -33,6 +35,7 @@ def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:
         title="Leaderboard",
         boards=boards,
         note=_NOTE,
+        power=_POWER,
         paged=paged,
     )
     path = folder / "leaderboard.md"
@@ -47,7 +50,8 @@ def _markdown(board: Board) -> str:
         for entry in board.entries
     ]
     columns = ["settings", "labeled", *board.metrics]
-    return f"## {markdown_text(board.title)}\n\n{markdown_table(columns, rows)}"
+    power = f"{_POWER} {markdown_text(board.power)}.\n\n" if board.power else ""
+    return f"## {markdown_text(board.title)}\n\n{markdown_table(columns, rows)}{power}"
 
 
 def _cell(entry: Entry, metric: str) -> str:

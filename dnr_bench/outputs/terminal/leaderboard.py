@@ -27,6 +27,12 @@ def print_board(board: Board, console: Console) -> None:
         labeled = f"{entry.labeled} of\n{entry.neurons}"
         table.add_row(f"{escaped(entry.name)}{seeds}", labeled, *(_cell(entry, name) for name in shown))
     console.print(table)
+    if board.power:
+        console.print(
+            "smallest differences to the best that so many neurons show in 80 of 100 experiments:"
+            f" {escaped(board.power)}\n",
+            style="dim",
+        )
     if board.left_out:
         console.print(f"judged by different models, not ranked: {escaped(', '.join(board.left_out))}\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 
 from rich.console import Console
@@ -62,8 +63,9 @@ def print_comparison(
         _print_tables(f"Differences to {first}", rows[1:], names, compared, _difference, console, verbose)
         console.print(
             "Mean over neurons, its 95% interval, and (chance) or P of the paired difference"
-            f" (sign flips, Holm; –: fewer than {FEWEST_TO_TEST} neurons cannot tell). label change: neurons"
-            " with another first label.\n"
+            f" (sign flips, Holm; –: fewer than {FEWEST_TO_TEST} neurons cannot tell). from: the smallest"
+            " difference that so many neurons show in 80 of 100 experiments. label change: neurons with"
+            " another first label.\n"
         )
     if verbose:
         console.print(_costs(rows, names))
@@ -148,4 +150,5 @@ def _difference(row: ComparisonRow, metric: str) -> str:
     if metric == LABEL_CHANGE:
         return f"{found.mean:.3f}\n{interval(found.low, found.high)}"
     p = "–" if found.clusters < FEWEST_TO_TEST else f"{row.p_holm[metric]:.2g}"
-    return f"{found.mean:+.3f}\n{interval(found.low, found.high)}\n[dim]P {p}[/dim]"
+    least = "" if isnan(found.detectable) else f"\n[dim]from {found.detectable:.3f}[/dim]"
+    return f"{found.mean:+.3f}\n{interval(found.low, found.high)}\n[dim]P {p}[/dim]{least}"

@@ -20,6 +20,9 @@ from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.loop import fit, half_weights
 from dnr_bench.shapes.world import CLASSES, SEEN_SHAPES, class_index
 
+#: A unit that is to respond more than this must somewhere be as high before its ReLU.
+SILENT = 0.3
+
 MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
@@ -77,10 +80,15 @@ def _train(
 
     def loss_of(indices: np.ndarray) -> Tensor:
         _, images = data.batch(indices.tolist())
-        pooled = model.pooled_concepts((images - MEAN[0]) / STD[0])
-        shown = wanted[indices]
-        error = ((pooled - shown) ** 2 * (1 + shown * (rarity - 1)))[:, trained].mean()
-        return 30 * error + nn.functional.cross_entropy(model.fc(pooled).float(), labels[indices])
+        before = model.concepts.convolution(model.features((images - MEAN[0]) / STD[0]))
+        pooled, shown = torch.relu(before).mean(dim=(2, 3)), wanted[indices]
+        weights = 1 + shown * (rarity - 1)
+        error = ((pooled - shown) ** 2 * weights)[:, trained].mean()
+        # a ReLU that is silent everywhere on an image has no gradient of its own
+        silent = torch.relu(SILENT - before.amax(dim=(2, 3))) * shown.gt(SILENT) * weights
+        return 30 * (error + silent[:, trained].mean()) + nn.functional.cross_entropy(
+            model.fc(pooled).float(), labels[indices]
+        )
 
     with torch.no_grad():
         _bias(model).fill_(0.1)  # no unit starts where its ReLU has no gradient

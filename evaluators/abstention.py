@@ -1,0 +1,148 @@
+"""How much better are labels when the least certain ones are left out, and by which signal?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Neuron
+from dnr_bench.data.scorecard import Plot, Scorecard, Table
+from dnr_bench.infra.errors import NothingToJudgeError
+from dnr_bench.infra.planted import PlantedTruth, read_planted
+from dnr_bench.infra.ranges import check_range
+from dnr_bench.protocols import Probe, Target, knows
+from dnr_bench.session import Evaluator, Method, Session
+from dnr_bench.shapes.concepts import parse
+from dnr_bench.stages.caption_contrast import CaptionContrast
+from dnr_bench.statistics.selective import area, errors_by_coverage, kept
+from evaluators.label_tables import held_out_correlations
+from evaluators.planted import Truth, label_concept
+from evaluators.stability import bootstrap_votes
+
+_COVERAGES = np.linspace(0.1, 1.0, 10).round(1)
+
+
+class Abstention(Evaluator):
+    """For each signal of confidence the area under the curve of error against coverage, and error_at_80.
+
+    The error of a label is 1 - attribute F1 against the planted truth; a label of a unit that detects
+    nothing, or nothing with a name, is an error of 1. At a coverage of 80% the 80% of the labels with the
+    highest signal are kept. The area is the mean error over all coverages: chance is that of a random order,
+    and oracle that of labels in the order of their errors. A signal that two labels share says nothing of
+    their order.
+
+    Signals: *margin* of the best candidate's score over the second, in standard deviations of the neuron's
+    scores; *prior*, the support of the label by captions, where the method has it; *probe_correlation* and
+    *held_out_correlation* of activation and the label's CLIP cosine over explaining and over held-out images;
+    *stability*, the share of bootstrap samples that give the same label, where `n_samples` is not 0.
+    """
+
+    def __init__(
+        self, truth: str | None, images: Probe, method: Method, contrast: CaptionContrast, n_samples: int
+    ) -> None:
+        check_range(0, 10_000, n_samples=n_samples)
+        self.planted = {planted.neuron: planted for planted in read_planted(truth)}
+        self.images, self.method, self.wording, self.n_samples = images, method, contrast.wording, n_samples
+
+    def check(self, neurons: Sequence[Neuron], target: Target) -> None:
+        """Some neuron must be one whose truth is known."""
+        if not set(neurons) & self.planted.keys():
+            raise NothingToJudgeError("it needs errors, and knows the truth of planted units only")
+
+    def check_images(self, session: Session) -> None:
+        """Its images must not be the run's own."""
+        session.held_out.check(self.images.load(session.seed))
+
+    def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
+        """Two cards per signal, and the curves; none where no planted unit has a label."""
+        known = [e for e in description.explanations if e.labels and e.neuron in self.planted]
+        if len(known) < 2:
+            return []
+        errors = np.asarray([label_error(e, self.planted[e.neuron]) for e in known])
+        signals = self._signals(known, session)
+        rows: list[Mapping[str, object]] = []
+        cards: list[Scorecard | Table] = []
+        for name, signal in signals.items():
+            confidence = np.nan_to_num(signal, nan=-np.inf)
+            curve = errors_by_coverage(errors, confidence)
+            rows += [
+                {"signal": name, "coverage": float(c), "error": float(curve[round(c * len(curve)) - 1])}
+                for c in _COVERAGES
+            ]
+            cards += _cards(name, known, errors, confidence)
+        plot = Plot("coverage", "error", ("signal",), "Error of the labels that are kept")
+        return [*cards, Table("abstention", rows, plot)]
+
+    def _signals(
+        self, known: Sequence[Explanation], session: Session
+    ) -> dict[str, Float[np.ndarray, " neurons"]]:
+        labels = [e.labels[0] for e in known]
+        signals = {"margin": np.asarray([margin(e) for e in known])}
+        priors = np.asarray([e.best.prior if e.best else np.nan for e in known])
+        if not np.isnan(priors).all():
+            signals["prior"] = priors
+        if knows(session.encoder, labels):
+            on_probe = session.probe_correlations({e.neuron: [e.labels[0]] for e in known})
+            signals["probe_correlation"] = np.asarray([on_probe[e.neuron][0] for e in known])
+            images, texts = self.images.load(session.seed), list(dict.fromkeys(labels))
+            table = held_out_correlations(known, texts, images, session)
+            own = [texts.index(label) for label in labels]
+            signals["held_out_correlation"] = table[range(len(own)), own]
+        if self.n_samples:
+            votes = bootstrap_votes(self.method, known, self.wording, self.n_samples, session)
+            signals["stability"] = np.asarray([votes[e.neuron].kept for e in known])
+        return signals
+
+
+def label_error(explanation: Explanation, planted: PlantedTruth) -> float:
+    """1 - attribute F1 of a neuron's label; 1 where there is nothing to name."""
+    if not parse(planted.concept).alternatives:
+        return 1.0
+    truth = Truth.of(planted)
+    return 1 - truth.attributes(label_concept(explanation, truth))[2]
+
+
+def margin(explanation: Explanation) -> float:
+    """By how much the best candidate beats the second, in standard deviations of all; 0 without a second."""
+    scores = np.asarray([candidate.score for candidate in explanation.candidates], float)
+    scores = scores[~np.isnan(scores)]
+    spread = scores.std() if len(scores) > 1 else 0.0
+    return float((scores[0] - scores[1]) / spread) if spread > 0 else 0.0
+
+
+def _cards(
+    name: str,
+    known: Sequence[Explanation],
+    errors: Float[np.ndarray, " neurons"],
+    confidence: Float[np.ndarray, " neurons"],
+) -> list[Scorecard]:
+    at_80 = kept(confidence, 0.8)
+    values = np.where(at_80 > 0, errors, np.nan)
+    ideal = kept(-errors, 0.8)
+    return [
+        Scorecard(
+            group="abstention",
+            metric=f"{name}.area",
+            unit="error",
+            higher_is_better=False,
+            item_kind="run",
+            items=["run"],
+            values=np.asarray([area(errors, confidence)]),
+            clusters=["run"],
+            chance=float(errors.mean()),
+            oracle=area(errors, -errors),
+        ),
+        Scorecard.of_neurons(
+            "abstention",
+            f"{name}.error_at_80",
+            known,
+            values,
+            unit="error",
+            higher_is_better=False,
+            chance=float(errors.mean()),
+            oracle=float((errors * ideal).sum() / ideal.sum()),
+        ),
+    ]
