@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "write a run's page with pictures anew, or two runs side by side",
     "status": "how far are the jobs of a multirun?",
     "store": "how much is stored, and make room",
+    "trust": "which metric orders settings as the truth does?",
     "try": "score one concept for one neuron",
     "ui": "open MLflow on what has been run",
 }
