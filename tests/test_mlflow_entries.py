@@ -43,6 +43,7 @@ def test_names_say_what_varied() -> None:
     jobs = jobs_of(["scorer=a,b", "blur=0,2,4", "seed=1", "+new=range(1,3)"])
     assert (len(jobs), jobs[1]) == (12, ("scorer=a", "blur=0", "seed=1", "+new=2"))
     assert jobs_of(["seed=1"]) == (("seed=1",),)
+    assert jobs_of(["scorer=a,b", "seed=0,1", "scorer=c"]) == (("scorer=c", "seed=0"), ("scorer=c", "seed=1"))
 
 
 def test_a_job_says_its_turn_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,14 +92,17 @@ def is_running(folder: Path) -> bool:
 
 
 def jobs_of(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The words of each job of a multirun: one for each combination of values, in Hydra's order."""
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+    """The words of each job of a multirun: one for each combination of values, in Hydra's order.
+
+    Of words with the same key the last one counts, in the place of the first.
+    """
+    choices = {
+        o.get_key_element(): [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
         if o.is_discrete_sweep()
         else [f"{o.get_key_element()}={o.get_value_element_as_str()}"]
         for o in parsed(words)
-    ]
-    return tuple(product(*choices))
+    }
+    return tuple(product(*choices.values()))
 
 
 def parsed(words: Sequence[str]) -> list[Override]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dnr_bench.app.command_line import report
 from dnr_bench.app.job_sets import claimed, code_digest, jobs_of, n_finished, parsed
@@ -85,11 +85,15 @@ class ParentRun(Callback):
         self.sweep, self.verbose = Path(config.hydra.sweep.dir), bool(config.verbose)
         self.tracker: Tracker | None = None
         self.words = [str(word) for word in config.hydra.overrides.task]
-        values = swept(self.words)
+        in_config = (
+            OmegaConf.select(config, "hydra.sweeper.params") or {}
+        )  # an experiment may say what varies
+        asked = [*(f"{key}={value}" for key, value in in_config.items()), *self.words]
+        values = swept(asked)
         self._lock = claimed(self.sweep)
         before = JobSet.read(self.sweep)
         jobs = JobSet(
-            tuple(self.words), jobs_of(self.words), code_digest(sys.argv[1:]), before.parent if before else ""
+            tuple(self.words), jobs_of(asked), code_digest(sys.argv[1:]), before.parent if before else ""
         )
         in_order = str(config.hydra.launcher._target_).endswith("BasicLauncher")
         if not in_order:  # bars of several jobs would run into each other
