@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,8 +64,8 @@ class Unused:
         raise AssertionError
 
 
-def planted() -> Planted:
-    return Planted("embedded:target", reciprocal_rank=True, scorer=Unused())
+def planted(truth: str = "embedded:target", reciprocal_rank: bool = True) -> Planted:
+    return Planted(truth, reciprocal_rank, scorer=Unused())
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,50 @@ def test_one_side_of_a_disjunction_is_too_narrow(judge) -> None:
         assert mean(cards[f"planted.{kind}"]) == 1, label
         assert cards["planted.wrong"].oracle == 0
         assert not cards[f"planted.{kind}"].higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("truth", "weights", "label", "expected"),
+    [
+        # (precision, recall, exact, too_narrow, too_wide)
+        ("circle but not red", (), "circle but not red", (1, 1, 1, 0, 0)),
+        ("circle but not red", (), "circle", (1, 1 / 2, 0, 0, 1)),
+        ("circle but not red", (), "blue circle", (1 / 2, 1 / 2, 0, 1, 0)),
+        ("circle but not red", (), "red circle", (1 / 2, 1 / 2, 0, 0, 0)),
+        ("red or blue", (1.0, 0.5), "red or blue", (1, 1, 1, 0, 0)),
+        ("red or blue", (1.0, 0.5), "red", (1, 1 / 1.5, 0, 1, 0)),
+        ("red or blue", (1.0, 0.5), "blue", (1, 0.5 / 1.5, 0, 1, 0)),
+        ("red or blue", (1.0, 0.5), "red or green", (1 / 2, 1 / 1.5, 0, 0, 0)),
+        # one attribute of two, of half the weight: (.5 * 1) / (1 * 1 + .5 * 2)
+        ("star or red circle", (1.0, 0.5), "circle", (1, 0.25, 0, 0, 0)),
+    ],
+)
+def test_exceptions_and_grades_count(
+    truth: str, weights, label: str, expected, judge, tmp_path: Path
+) -> None:
+    entry = {"layer": "concepts", "unit": 0, "kind": "any", "concept": truth, "weights": weights}
+    (tmp_path / "planted.json").write_text(json.dumps([entry]))
+    cards = judge(planted(str(tmp_path), False), [labeled("concepts", 0, label)])
+    names = ("attribute_precision", "attribute_recall", "exact", "too_narrow", "too_wide")
+    assert [mean(cards[f"planted.{name}"]) for name in names] == pytest.approx(expected)
+
+
+def test_units_without_a_name_are_to_be_abstained_from_and_counted_by_kind(judge, tmp_path: Path) -> None:
+    kinds = ("color", "nameless", "dead")
+    units = [
+        {"layer": "concepts", "unit": i, "kind": kind, "concept": "red" if kind == "color" else ""}
+        for i, kind in enumerate(kinds)
+    ]
+    (tmp_path / "planted.json").write_text(json.dumps(units))
+    explanations = [
+        labeled("concepts", 0, "red"),
+        labeled("concepts", 1, "star"),
+        Explanation(Neuron("concepts", 2), (), unscored="dead"),
+    ]
+    cards = judge(planted(str(tmp_path), False), explanations)
+    assert cards["planted.abstained_correctly"].values.tolist() == [0, 1]
+    assert cards["planted.abstained_correctly.nameless"].values.tolist() == [0]
+    assert cards["planted.abstained_correctly.dead"].part_of == "planted.abstained_correctly"
 
 
 ATTRIBUTES = st.sets(st.sampled_from(["red", "blue", "striped", "circle", "star"]), min_size=1, max_size=3)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ from dnr_bench.infra.shipped import CONF
 from dnr_bench.protocols import TextEncoder, judged_by
 from dnr_bench.results.schema import RunResult
 from dnr_bench.shapes.check_gate import swapped
-from tests.conftest import built_run
+from tests.conftest import ROOT, built_run
+from tests.defects.catalog import DEFECTS, Defect
 from tests.helpers.building import build
 
 BuildRun = Callable[..., RunConfig]
@@ -188,3 +191,15 @@ def test_the_gate_computes_everything_itself_and_leaves_no_store(
                 file.unlink()
             folder.rmdir()
     assert not (tmp_path / "mlruns" / "store").exists()
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_every_defect_of_the_catalog_can_be_put_into_the_code(defect: Defect, tmp_path: Path) -> None:
+    (tmp_path / defect.file).parent.mkdir(parents=True)
+    shutil.copy(ROOT / defect.file, tmp_path / defect.file)
+    defect.put_into(tmp_path)
+    assert (tmp_path / defect.file).read_text() != (ROOT / defect.file).read_text()
+    if defect.file.endswith(".py"):
+        ast.parse((tmp_path / defect.file).read_text())
+    with pytest.raises(ValueError, match="stands"):
+        replace(defect, before="no such words").put_into(tmp_path)
