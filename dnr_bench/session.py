@@ -285,6 +285,13 @@ class Evaluator(Protocol):
         """The evaluator's metrics and tables; none where none of the run's neurons can be evaluated."""
 
 
+@runtime_checkable
+class Repeating(Protocol):
+    """An evaluator that runs the method again, which may ask paid services: shards leave it out."""
+
+    method: Method
+
+
 def blocks(neurons: Sequence[Neuron]) -> Iterator[Sequence[Neuron]]:
     """Neurons in blocks: memory holds what belongs to a few of them, and these share batches."""
     for start in range(0, len(neurons), _BLOCK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 from jaxtyping import Float
@@ -13,13 +14,14 @@ from dnr_bench.data.scorecard import Plot, Scorecard, Table
 from dnr_bench.infra.errors import NothingToJudgeError
 from dnr_bench.infra.planted import PlantedTruth, read_planted
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.methods.describe_and_dissect.abstention import drives
 from dnr_bench.protocols import Probe, Target, knows
 from dnr_bench.session import Evaluator, Method, Session
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.statistics.selective import area, errors_by_coverage, kept
 from evaluators.label_tables import held_out_correlations
-from evaluators.planted import Truth, label_concept
+from evaluators.planted import Truth, label_concept, wrong
 from evaluators.stability import bootstrap_votes
 
 _COVERAGES = np.linspace(0.1, 1.0, 10).round(1)
@@ -29,15 +31,17 @@ class Abstention(Evaluator):
     """For each signal of confidence the area under the curve of error against coverage, and error_at_80.
 
     The error of a label is 1 - attribute F1 against the planted truth; a label of a unit that detects
-    nothing, or nothing with a name, is an error of 1. At a coverage of 80% the 80% of the labels with the
-    highest signal are kept. The area is the mean error over all coverages: chance is that of a random order,
-    and oracle that of labels in the order of their errors. A signal that two labels share says nothing of
-    their order.
+    nothing, or nothing with a name, is an error of 1. *wrong* counts labels that neither imply the truth nor
+    are implied by it, these included. At a coverage of 80% the 80% of the labels with the highest signal are
+    kept; equally confident ones count in part. The area is the mean error over all coverages: chance is that
+    of a random order, and oracle that of labels in the order of their errors.
 
     Signals: *margin* of the best candidate's score over the second, in standard deviations of the neuron's
-    scores; *prior*, the support of the label by captions, where the method has it; *probe_correlation* and
-    *held_out_correlation* of activation and the label's CLIP cosine over explaining and over held-out images;
-    *stability*, the share of bootstrap samples that give the same label, where `n_samples` is not 0.
+    scores; *prior*, the support of the label by captions, where the method has it; *drive*, by how much
+    images of the label excite the neuron more than images of other labels do (what abstain_margin asks);
+    *probe_correlation* and *held_out_correlation* of activation and the label's CLIP cosine over explaining
+    and over held-out images; *stability*, the share of bootstrap samples that give the same label, where
+    `n_samples` is not 0.
     """
 
     def __init__(
@@ -62,17 +66,13 @@ class Abstention(Evaluator):
         if len(known) < 2:
             return []
         errors = np.asarray([label_error(e, self.planted[e.neuron]) for e in known])
-        signals = self._signals(known, session)
+        wrongs = np.asarray([label_is_wrong(e, self.planted[e.neuron]) for e in known])
         rows: list[Mapping[str, object]] = []
         cards: list[Scorecard | Table] = []
-        for name, signal in signals.items():
+        for name, signal in self._signals(known, session).items():
             confidence = np.nan_to_num(signal, nan=-np.inf)
-            curve = errors_by_coverage(errors, confidence)
-            rows += [
-                {"signal": name, "coverage": float(c), "error": float(curve[round(c * len(curve)) - 1])}
-                for c in _COVERAGES
-            ]
-            cards += _cards(name, known, errors, confidence)
+            rows += _curve(name, errors, wrongs, confidence)
+            cards += _cards(name, errors, wrongs, confidence)
         plot = Plot("coverage", "error", ("signal",), "Error of the labels that are kept")
         return [*cards, Table("abstention", rows, plot)]
 
@@ -84,6 +84,8 @@ class Abstention(Evaluator):
         priors = np.asarray([e.best.prior if e.best else np.nan for e in known])
         if not np.isnan(priors).all():
             signals["prior"] = priors
+        driven = drives({e.neuron: e.labels[0] for e in known}, session)
+        signals["drive"] = np.asarray([driven.get(e.neuron, np.nan) for e in known])
         if knows(session.encoder, labels):
             on_probe = session.probe_correlations({e.neuron: [e.labels[0]] for e in known})
             signals["probe_correlation"] = np.asarray([on_probe[e.neuron][0] for e in known])
@@ -105,6 +107,14 @@ def label_error(explanation: Explanation, planted: PlantedTruth) -> float:
     return 1 - truth.attributes(label_concept(explanation, truth))[2]
 
 
+def label_is_wrong(explanation: Explanation, planted: PlantedTruth) -> float:
+    """1 where neither label nor truth implies the other; 1 where there is nothing to name."""
+    truth = Truth.of(planted)
+    if not truth.concept.alternatives:
+        return 1.0
+    return wrong(label_concept(explanation, truth), truth.concept)
+
+
 def margin(explanation: Explanation) -> float:
     """By how much the best candidate beats the second, in standard deviations of all; 0 without a second."""
     scores = np.asarray([candidate.score for candidate in explanation.candidates], float)
@@ -113,36 +123,58 @@ def margin(explanation: Explanation) -> float:
     return float((scores[0] - scores[1]) / spread) if spread > 0 else 0.0
 
 
+def _curve(
+    name: str,
+    errors: Float[np.ndarray, " neurons"],
+    wrongs: Float[np.ndarray, " neurons"],
+    confidence: Float[np.ndarray, " neurons"],
+) -> list[Mapping[str, object]]:
+    """Both errors at ten coverages, and the signal from which on labels are kept."""
+    ordered = np.sort(confidence)[::-1]
+    by_error, by_wrong = (errors_by_coverage(of_one, confidence) for of_one in (errors, wrongs))
+    rows: list[Mapping[str, object]] = []
+    for coverage in _COVERAGES:
+        last = max(ceil(coverage * len(errors)), 1) - 1
+        rows.append(
+            {
+                "signal": name,
+                "coverage": float(coverage),
+                "error": float(by_error[last]),
+                "wrong": float(by_wrong[last]),
+                "kept from": float(ordered[last]),
+            }
+        )
+    return rows
+
+
 def _cards(
     name: str,
-    known: Sequence[Explanation],
     errors: Float[np.ndarray, " neurons"],
+    wrongs: Float[np.ndarray, " neurons"],
     confidence: Float[np.ndarray, " neurons"],
 ) -> list[Scorecard]:
-    at_80 = kept(confidence, 0.8)
-    values = np.where(at_80 > 0, errors, np.nan)
-    ideal = kept(-errors, 0.8)
+    at_80, best = kept(confidence, 0.8), kept(-errors, 0.8)
+    values = {
+        "area": (area(errors, confidence), errors.mean(), area(errors, -errors)),
+        "error_at_80": (_mean(errors, at_80), errors.mean(), _mean(errors, best)),
+        "wrong_at_80": (_mean(wrongs, at_80), wrongs.mean(), _mean(wrongs, kept(-wrongs, 0.8))),
+    }
     return [
         Scorecard(
             group="abstention",
-            metric=f"{name}.area",
-            unit="error",
+            metric=f"{name}.{metric}",
+            unit="share" if metric == "wrong_at_80" else "error",
             higher_is_better=False,
             item_kind="run",
             items=["run"],
-            values=np.asarray([area(errors, confidence)]),
+            values=np.asarray([value]),
             clusters=["run"],
-            chance=float(errors.mean()),
-            oracle=area(errors, -errors),
-        ),
-        Scorecard.of_neurons(
-            "abstention",
-            f"{name}.error_at_80",
-            known,
-            values,
-            unit="error",
-            higher_is_better=False,
-            chance=float(errors.mean()),
-            oracle=float((errors * ideal).sum() / ideal.sum()),
-        ),
+            chance=float(chance),
+            oracle=oracle,
+        )
+        for metric, (value, chance, oracle) in values.items()
     ]
+
+
+def _mean(values: Float[np.ndarray, " neurons"], weights: Float[np.ndarray, " neurons"]) -> float:
+    return float((values * weights).sum() / weights.sum())

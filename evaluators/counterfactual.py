@@ -8,15 +8,19 @@ against those of the label with a word left out or exchanged, from the same seed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import pearsonr
 
 from dnr_bench.data.explanation import Description, Explanation
+from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
+from dnr_bench.infra.errors import NothingToJudgeError
 from dnr_bench.infra.planted import read_planted
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.protocols import Target
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.factorial import FactorialProbe, contrasts, necessity, responses, sufficiency
@@ -58,6 +62,14 @@ class Counterfactual(Evaluator):
         self.exact = bool(read_planted(truth))
         self.words, self.n_exchanged, self.wording = words, n_exchanged, contrast.wording
 
+    def check(self, neurons: Sequence[Neuron], target: Target) -> None:
+        """Exact pairs need planted units, and other networks images with words left out."""
+        if not self.exact and not self.words:
+            raise NothingToJudgeError(
+                "exact pairs are for the embedded targets; evaluator.counterfactual.words=true draws images"
+                " of labels with a word left out"
+            )
+
     def judged(self, description: Description, session: Session) -> list[Scorecard]:
         """The exact metrics: nobody needs to draw copied captions with words left out."""
         labeled, texts, n_labels = label_texts(description)
@@ -77,7 +89,7 @@ class Counterfactual(Evaluator):
             rows, tables = self._exact(labeled, texts, session)
             found += [*_cards(tables, labeled, texts, n_labels, description), Table("counterfactual", rows)]
         if self.words:
-            by_words = self._by_words(labeled, texts, session)
+            by_words = self._by_words(labeled, texts, n_labels, session)
             judge = session.drawn_by
             found.append(
                 card_of_table(
@@ -121,12 +133,11 @@ class Counterfactual(Evaluator):
     # words left out
 
     def _by_words(
-        self, labeled: Sequence[Explanation], texts: Sequence[str], session: Session
+        self, labeled: Sequence[Explanation], texts: Sequence[str], n_labels: int, session: Session
     ) -> Float[np.ndarray, "neurons texts"]:
         """The fall of each neuron without a word of each label, as a share of its range, 0..1."""
-        others = list(dict.fromkeys(word for text in texts for word in self.wording.words(text)))
-        rng = np.random.default_rng([17, session.seed])
-        variants = {text: word_variants(text, self.wording, others, self.n_exchanged, rng) for text in texts}
+        others = list(dict.fromkeys(word for text in texts[:n_labels] for word in self.wording.words(text)))
+        variants = {text: self._variants(text, others, session.seed) for text in texts}
         pairs = dict.fromkeys(
             pair
             for of_text in variants.values()
@@ -134,12 +145,23 @@ class Counterfactual(Evaluator):
             for pair in ((variant.side, variant.side), (variant.text, variant.side))
         )
         low, span = _ranges(labeled, session)
+        places: dict[str, list[int]] = {}
+        for row, e in enumerate(labeled):
+            places.setdefault(e.neuron.layer, []).append(row)
         level: dict[tuple[str, str], Float[np.ndarray, " neurons"]] = {}
         drawn = session.draw([a for a, _ in pairs], fresh=True, seeds_of=[b for _, b in pairs])
         for pair, rendering in zip(pairs, drawn, strict=True):
-            means = [rendering.activations[e.neuron.layer][:, e.neuron.unit].mean() for e in labeled]
-            level[pair] = np.clip((np.asarray(means) - low) / span, 0, 1)
+            means = np.empty(len(labeled))
+            for layer, rows in places.items():
+                units = [labeled[row].neuron.unit for row in rows]
+                means[rows] = rendering.activations[layer].mean(axis=0)[units]
+            level[pair] = np.clip((means - low) / span, 0, 1)
         return np.stack([_fall(variants[text], level, len(labeled)) for text in texts], axis=1)
+
+    def _variants(self, text: str, others: Sequence[str], seed: int) -> list[Variant]:
+        """The same for a text whatever other labels there are, as far as these have the same words."""
+        rng = np.random.default_rng([17, seed, crc32(text.encode())])
+        return word_variants(text, self.wording, others, self.n_exchanged, rng)
 
 
 def _fall(
@@ -147,13 +169,13 @@ def _fall(
     level: Mapping[tuple[str, str], Float[np.ndarray, " neurons"]],
     n_neurons: int,
 ) -> Float[np.ndarray, " neurons"]:
-    """The mean over the words of a label; 0 for a label without words."""
+    """The mean over the words of a label; NaN where no word can be left out or exchanged."""
     by_word: dict[tuple[str, str], list[np.ndarray]] = {}
     for variant in variants:
         fall = level[variant.side, variant.side] - level[variant.text, variant.side]
         by_word.setdefault((variant.side, variant.word), []).append(fall)
     falls = [np.clip(np.mean(of_word, axis=0), 0, 1) for of_word in by_word.values()]
-    return np.asarray(np.mean(falls, axis=0)) if falls else np.zeros(n_neurons)
+    return np.asarray(np.mean(falls, axis=0)) if falls else np.full(n_neurons, np.nan)
 
 
 def _ranges(

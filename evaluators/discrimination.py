@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from math import log2
 
 import numpy as np
-from jaxtyping import Float
+from scipy.stats import rankdata
 
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.scorecard import Scorecard
 from dnr_bench.protocols import Probe, judged_by
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.stages.caption_contrast import CaptionContrast
-from dnr_bench.statistics.matching import mid_rank
 from dnr_bench.statistics.wording import Wording
-from evaluators.label_tables import card_of_table, held_out_correlations, label_texts
+from evaluators.label_tables import card_of_table, label_texts, layer_correlations
 from evaluators.text_agreement import able
 
 
@@ -29,10 +28,10 @@ class Discrimination(Evaluator):
     its own, 0 where all have the same. None of them asks whether labels are right, so compare them with the
     oracle's.
 
-    *reciprocal_rank*: the label looks for its neuron. Over held-out images, each neuron of a layer is ranked
-    by the correlation of its activation with the label's CLIP cosine, and the value is 1 / rank of the
-    label's own neuron. *first*: whether it comes first. A wrong label finds others first, and a vague one
-    many others.
+    *reciprocal_rank*: the label looks for its neuron. Over held-out images, each unit of a layer, described
+    or not, is ranked by the correlation of its activation with the label's CLIP cosine, and the value is 1 /
+    rank of the label's own neuron. *first*: whether it comes first. A wrong label finds others first, and a
+    vague one many others.
     """
 
     def __init__(self, images: Probe, contrast: CaptionContrast) -> None:
@@ -51,8 +50,9 @@ class Discrimination(Evaluator):
         cards = _sharing_cards(description, labeled, true, self.wording)
         if not able(session.encoder, texts[:n_labels], "discrimination.reciprocal_rank", session):
             return cards
-        correlations = held_out_correlations(labeled, texts, self.images.load(session.seed), session)
-        ranks = _ranks(correlations, [e.neuron.layer for e in labeled])
+        by_layer = layer_correlations(labeled, texts, self.images.load(session.seed), session)
+        ranked = {layer: rankdata(-np.nan_to_num(table, nan=-2), axis=0) for layer, table in by_layer.items()}
+        ranks = np.stack([ranked[e.neuron.layer][e.neuron.unit] for e in labeled])
         for metric, table in (("reciprocal_rank", 1 / ranks), ("first", (ranks == 1).astype(float))):
             cards.append(
                 card_of_table(
@@ -120,16 +120,3 @@ def _sharing_cards(
             for metric, (value, best, unit, higher) in runs.items()
         ),
     ]
-
-
-def _ranks(
-    correlations: Float[np.ndarray, "neurons texts"], layers: Sequence[str]
-) -> Float[np.ndarray, "neurons texts"]:
-    """The rank of each neuron in its layer by each text, 1 for the highest, mid-ranks for ties."""
-    ranks = np.empty(correlations.shape)
-    for layer in dict.fromkeys(layers):
-        members = [row for row, of_row in enumerate(layers) if of_row == layer]
-        for column in range(correlations.shape[1]):
-            scores = correlations[members, column]
-            ranks[members, column] = [mid_rank(scores, place) for place in range(len(members))]
-    return ranks

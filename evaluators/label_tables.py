@@ -14,6 +14,9 @@ from dnr_bench.session import Session
 from dnr_bench.statistics.controls import shuffled_mean, word_controls
 from dnr_bench.statistics.detection import correlation
 
+#: Units that are looked at together.
+_UNITS = 512
+
 
 def label_texts(description: Description) -> tuple[list[Explanation], list[str], int]:
     """The neurons that have a label, the distinct labels and then known truths, and how many are labels."""
@@ -82,11 +85,28 @@ def held_out_correlations(
 
     NaN for neurons that have one activation on all of them.
     """
+    by_layer = layer_correlations(labeled, texts, images, session)
+    return np.stack([by_layer[e.neuron.layer][e.neuron.unit] for e in labeled])
+
+
+def layer_correlations(
+    labeled: Sequence[Explanation], texts: Sequence[str], images: ProbeSet, session: Session
+) -> dict[str, Float[np.ndarray, "units texts"]]:
+    """The same for all units of the neurons' layers, described or not."""
     outputs = session.held_out.activations(images)
     cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
-    table = np.empty((len(labeled), len(texts)))
-    for layer in dict.fromkeys(e.neuron.layer for e in labeled):
-        rows = [row for row, e in enumerate(labeled) if e.neuron.layer == layer]
-        units = [labeled[row].neuron.unit for row in rows]
-        table[rows] = correlation(outputs[layer].values[:, units].astype(float), cosines)
-    return table
+    return {
+        layer: _correlations(outputs[layer].values, cosines)
+        for layer in dict.fromkeys(e.neuron.layer for e in labeled)
+    }
+
+
+def _correlations(
+    values: Float[np.ndarray, "images units"], cosines: Float[np.ndarray, "images texts"]
+) -> Float[np.ndarray, "units texts"]:
+    """Units in blocks, so that memory does not grow with a layer."""
+    parts = [
+        correlation(values[:, first : first + _UNITS].astype(float), cosines)
+        for first in range(0, values.shape[1], _UNITS)
+    ]
+    return np.concatenate(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -207,16 +207,18 @@ def _swapped(alternative: frozenset[str], old: str, new: str) -> frozenset[str]:
     return (alternative - {old}) | {new} if old in alternative else alternative
 
 
-#: Metrics of a label against a truth.
-_METRICS: Mapping[str, Callable[[Concept, Truth], float]] = {
-    "exact": lambda label, truth: exact(label, truth.concept),
-    "attribute_precision": lambda label, truth: truth.attributes(label)[0],
-    "attribute_recall": lambda label, truth: truth.attributes(label)[1],
-    "attribute_f1": lambda label, truth: truth.attributes(label)[2],
-    "too_narrow": lambda label, truth: too_narrow(label, truth.concept),
-    "too_wide": lambda label, truth: too_wide(label, truth.concept),
-    "wrong": lambda label, truth: wrong(label, truth.concept),
-}
+def scored(label: Concept, truth: Truth) -> dict[str, float]:
+    """All metrics of a label against a truth."""
+    precision, recall, both = truth.attributes(label)
+    return {
+        "exact": exact(label, truth.concept),
+        "attribute_precision": precision,
+        "attribute_recall": recall,
+        "attribute_f1": both,
+        "too_narrow": too_narrow(label, truth.concept),
+        "too_wide": too_wide(label, truth.concept),
+        "wrong": wrong(label, truth.concept),
+    }
 
 
 def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
@@ -226,16 +228,16 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     words = [Concept.of([attribute]) for attribute in FACET_OF]
     everything = list(range(len(units)))
     cards = []
-    for name, metric in _METRICS.items():
-        table = _table(metric, labels, truths)
+    of_words = _tables(words, truths)
+    for name, table in _tables(labels, truths).items():
         table[:, [unit.explanation.unscored is not None for unit in units]] = np.nan
-        by_word = _table(metric, words, truths)
+        by_word = of_words[name]
         groups = {name: everything}
         if name in ("exact", "attribute_f1"):
             groups |= {f"{name}.{kind}": [i for i in everything if units[i].kind == kind] for kind in kinds}
-        scored = _scored(table)
+        labeled = _scored(table)
         for group, members in groups.items():
-            mine = sorted(set(scored) & set(members))
+            mine = sorted(set(labeled) & set(members))
             one_sided = name in ("too_narrow", "too_wide")  # neither high nor low is good by itself
             higher_is_better = not (one_sided or name == "wrong")
             cards.append(
@@ -255,13 +257,16 @@ def _text_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     return cards
 
 
-def _table(
-    metric: Callable[[Concept, Truth], float], labels: Sequence[Concept], truths: Sequence[Truth]
-) -> Float[np.ndarray, "truths labels"]:
-    """The metric of every label against every truth; equal labels are held against a truth once."""
+def _tables(
+    labels: Sequence[Concept], truths: Sequence[Truth]
+) -> dict[str, Float[np.ndarray, "truths labels"]]:
+    """The metrics of every label against every truth; equal labels are held against a truth once."""
     distinct = {label: place for place, label in enumerate(dict.fromkeys(labels))}
-    values = np.asarray([[metric(label, truth) for label in distinct] for truth in truths], float)
-    return values[:, [distinct[label] for label in labels]]
+    columns = [distinct[label] for label in labels]
+    rows = [[list(scored(label, truth).values()) for label in distinct] for truth in truths]
+    values = np.asarray(rows, float)[:, columns]
+    names = scored(Concept(frozenset()), truths[0])
+    return {name: values[:, :, place] for place, name in enumerate(names)}
 
 
 def _candidate_cards(units: Sequence[_Unit]) -> list[Scorecard]:
@@ -296,8 +301,11 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
     """How much nearer to the truth refined labels are than the unrefined answers of the same neurons."""
     cards = []
     for name in ("exact", "attribute_f1"):
-        metric = _METRICS[name]
-        gains = [metric(u.answers[1], u.truth) - metric(u.answers[0], u.truth) for u in units if u.answers]
+        gains = [
+            scored(u.answers[1], u.truth)[name] - scored(u.answers[0], u.truth)[name]
+            for u in units
+            if u.answers
+        ]
         values = np.asarray(gains, float)
         cards.append(_card(f"{name}_gain", units, values, 0.0, oracle=None, signed=True, headline=True))
     return cards

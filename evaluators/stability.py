@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isinf
 
@@ -13,10 +13,12 @@ from tqdm import tqdm
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard, Table
-from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.errors import NothingToJudgeError, UsageError
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.methods.none import NoLabels
+from dnr_bench.methods.precomputed import Precomputed
 from dnr_bench.probes.perturbed import Perturbation, perturbed
-from dnr_bench.protocols import Corruption
+from dnr_bench.protocols import Corruption, Target
 from dnr_bench.session import Evaluator, Method, Session, resampled, variant
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.resampling import bootstrap_places
@@ -63,6 +65,11 @@ class Stability(Evaluator):
         self.n_samples, self.seeds, self.level = n_samples, tuple(seeds), level
         self.blurs = [Perturbation(blur, None, "all", corruption) for blur in blurs]
 
+    def check(self, neurons: Sequence[Neuron], target: Target) -> None:
+        """The method must look at images."""
+        if isinstance(self.method, Precomputed | NoLabels):
+            raise NothingToJudgeError("it runs the method again on other images, and this one looks at none")
+
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
         """A card per kind of repetition, and the prediction sets; none where no neuron has a label."""
         labeled = [e for e in description.explanations if e.labels]
@@ -70,7 +77,8 @@ class Stability(Evaluator):
             return []
         unscored = [e for e in description.explanations if not e.labels]
         votes = {e.neuron: Votes(e.labels[0], self.wording) for e in labeled}
-        _count(votes, self._repetitions(session), self.method)
+        n = self.n_samples + len(self.seeds) + len(self.blurs)
+        _count(votes, self._repetitions(session), n, self.method)
         names = dict.fromkeys(name for of_one in votes.values() for name in of_one.same)
         cards: list[Scorecard | Table] = [
             Scorecard.of_neurons(
@@ -89,15 +97,12 @@ class Stability(Evaluator):
         ]
         return [*cards, *self._sets(description, labeled, votes, session)]
 
-    def _repetitions(self, session: Session) -> list[tuple[str, Session]]:
-        return [
-            *_bootstraps(self.n_samples, session),
-            *(("seeds", variant(session, seed=seed)) for seed in self.seeds),
-            *(
-                (f"blur_{blur.blur:g}", variant(session, probe=perturbed(session.probe, blur)))
-                for blur in self.blurs
-            ),
-        ]
+    def _repetitions(self, session: Session) -> Iterator[tuple[str, Session]]:
+        yield from _bootstraps(self.n_samples, session)
+        for seed in self.seeds:
+            yield "seeds", variant(session, seed=seed)
+        for blur in self.blurs:
+            yield f"blur_{blur.blur:g}", variant(session, probe=perturbed(session.probe, blur))
 
     def _sets(
         self,
@@ -112,13 +117,8 @@ class Stability(Evaluator):
         spelled = {n: votes[n].name(text) for n, text in truths.items()}
         thresholds = self._thresholds(list(shares), shares, spelled, session.seed)
         sets = {n: prediction_set(of_one, thresholds[n]) for n, of_one in shares.items()}
-        endless = [n for n in sets if isinf(thresholds[n])]
-        if endless:
-            most = float(np.mean([right in shares[n] for n, right in spelled.items()]))
-            session.notices.warn(
-                f"stability: prediction sets of level {self.level:g} cannot be had: the truth is among the"
-                f" candidates of {most:.0%} of the neurons; sets hold all candidates"
-            )
+        if any(isinf(thresholds[n]) for n in sets):
+            session.notices.warn(self._why_endless(spelled, shares))
         sizes = [float(len(sets[e.neuron])) for e in labeled]
         found: list[Scorecard | Table] = [
             Scorecard.of_neurons(
@@ -145,6 +145,19 @@ class Stability(Evaluator):
         ]
         return [*found, Table("stability_sets", rows)]
 
+    def _why_endless(self, truths: Mapping[Neuron, str], shares: Mapping[Neuron, Mapping[str, float]]) -> str:
+        """Why sets of this level hold all candidates."""
+        if isinf(calibrated([0.0] * (len(truths) // 2), self.level)):
+            return (
+                f"stability: prediction sets of level {self.level:g} cannot be calibrated with {len(truths)}"
+                " neurons whose truth is known; sets hold all candidates"
+            )
+        most = float(np.mean([right in shares[n] for n, right in truths.items()]))
+        return (
+            f"stability: prediction sets of level {self.level:g} cannot be had: the truth is among the"
+            f" candidates of {most:.0%} of the neurons; sets hold all candidates"
+        )
+
     def _thresholds(
         self,
         neurons: Sequence[Neuron],
@@ -153,10 +166,12 @@ class Stability(Evaluator):
         seed: int,
     ) -> dict[Neuron, float]:
         """Of each neuron's set: from the other half of the neurons whose truth is known."""
-        if len(truths) < 4:
+        if not truths:
             return dict.fromkeys(neurons, self.level)
+        # those whose truth is known are dealt alternately, then the others
         order = np.random.default_rng([29, seed]).permutation(len(neurons))
-        halves = {neurons[place]: rank % 2 for rank, place in enumerate(order)}
+        dealt = sorted((neurons[place] for place in order), key=lambda neuron: neuron not in truths)
+        halves = {neuron: rank % 2 for rank, neuron in enumerate(dealt)}
         asked = {n: needed(shares[n], right) for n, right in truths.items()}
         of_half = [
             calibrated([value for n, value in asked.items() if halves[n] != half], self.level)
@@ -170,19 +185,23 @@ def bootstrap_votes(
 ) -> dict[Neuron, Votes]:
     """What the method says of labeled neurons on bootstrap samples of the probing images."""
     votes = {e.neuron: Votes(e.labels[0], wording) for e in labeled}
-    _count(votes, _bootstraps(n_samples, session), method)
+    _count(votes, _bootstraps(n_samples, session), n_samples, method)
     return votes
 
 
-def _bootstraps(n_samples: int, session: Session) -> list[tuple[str, Session]]:
+def _bootstraps(n_samples: int, session: Session) -> Iterator[tuple[str, Session]]:
+    """One after the other, since each holds its part of the activations."""
     rng = np.random.default_rng([23, session.seed])
     n = len(session.probe.images)
-    return [("bootstrap", resampled(session, bootstrap_places(n, rng))) for _ in range(n_samples)]
+    for _ in range(n_samples):
+        yield "bootstrap", resampled(session, bootstrap_places(n, rng))
 
 
-def _count(votes: Mapping[Neuron, Votes], repetitions: Sequence[tuple[str, Session]], method: Method) -> None:
+def _count(
+    votes: Mapping[Neuron, Votes], repetitions: Iterator[tuple[str, Session]], n: int, method: Method
+) -> None:
     """Run the method again and count what it says."""
-    for name, repetition in tqdm(repetitions, "repetitions", leave=False, disable=None):
+    for name, repetition in tqdm(repetitions, "repetitions", n, leave=False, disable=None):
         for explanation in method.explain(list(votes), repetition):
             votes[explanation.neuron].add(name, explanation)
 

@@ -17,18 +17,19 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Probe, judged_by, knows
 from dnr_bench.session import Evaluator, Session, blocks
-from dnr_bench.stages.embeddings import embed_views
 from dnr_bench.statistics.detection import correlation
 from evaluators.label_tables import held_out_correlations, label_texts
 
 _CONTROLS = 200
+#: Units that are looked at together.
+_UNITS = 512
 
 
 class UnitScores(Evaluator):
     """clarity, polysemanticity, intruder, redundancy and localization of each unit that fires.
 
-    The first three look at the CLIP vectors of a unit's exemplars (after SemanticLens, Dreyer et al. 2025),
-    the last two at activations:
+    The first three look at the CLIP vectors of the images that a unit's exemplars come from (after
+    SemanticLens, Dreyer et al. 2025), the last two at activations:
 
     *clarity*: how much more alike exemplars are than random probing images are: the mean cosine of pairs, 0
     as among random images, 1 where all are equal. *polysemanticity*: k-means parts the exemplars in two; the
@@ -96,19 +97,17 @@ class UnitScores(Evaluator):
         chosen = rng.permutation(len(probe))[:_CONTROLS]
         usual = _mean_cosine(np.asarray(probe[np.sort(chosen)]))
         found: dict[str, list[float]] = {"clarity": [], "polysemanticity": [], "intruder": []}
-        for block in blocks(neurons):
-            views = [session.views(exemplars[neuron]) for neuron in block]
-            for neuron, vectors in zip(
-                block, embed_views(session.store, session.encoder, views), strict=True
-            ):
-                column = session.activations(neuron.layer).values[:, neuron.unit]
-                low = np.asarray(
-                    probe[np.flatnonzero(column <= np.median(column))[:: self._thin(len(column))]]
-                )
-                own = np.random.default_rng([session.seed, crc32(str(neuron).encode())])
-                found["clarity"].append((_mean_cosine(vectors) - usual) / max(1 - usual, 1e-9))
-                found["polysemanticity"].append(polysemanticity(vectors, session.seed))
-                found["intruder"].append(intruders_found(vectors, low, self.n_shown, self.n_trials, own))
+        for neuron in neurons:
+            # whole images, as the others are: a crop would be known by its framing
+            vectors = np.asarray(probe[_images_of(exemplars[neuron])])
+            column = session.activations(neuron.layer).values[:, neuron.unit]
+            low = np.flatnonzero(column <= np.median(column))[:: self._thin(len(column))]
+            own = np.random.default_rng([session.seed, crc32(str(neuron).encode())])
+            found["clarity"].append((_mean_cosine(vectors) - usual) / max(1 - usual, 1e-9))
+            found["polysemanticity"].append(polysemanticity(vectors, session.seed))
+            found["intruder"].append(
+                intruders_found(vectors, np.asarray(probe[low]), self.n_shown, self.n_trials, own)
+            )
         by_name = {name: np.asarray(values) for name, values in found.items()}
         by_name["redundancy"] = _redundancy(neurons, session)
         by_name["localization"] = _localization(neurons, exemplars, session)
@@ -151,7 +150,7 @@ def verdict(own: float, best: float, fits: float, margin: float) -> str:
     """
     if not best >= fits:
         return "no label fits"
-    return "bad label" if best - own > margin else "label fits"
+    return "label fits" if own >= fits and best - own <= margin else "bad label"
 
 
 def polysemanticity(vectors: Float[np.ndarray, "exemplars dim"], seed: int) -> float:
@@ -179,8 +178,13 @@ def intruders_found(
         together = np.vstack([shown, intruder])
         likeness = (together @ together.T).sum(axis=1) - 1
         least = np.flatnonzero(likeness <= likeness.min() + 1e-9)
-        right += (n_shown in least) / len(least)
+        right += (len(shown) in least) / len(least)
     return right / n_trials
+
+
+def _images_of(exemplars: Exemplars) -> list[int]:
+    """The places of the distinct images that exemplars, whole or cropped, come from."""
+    return sorted({item.index for item in exemplars.items})
 
 
 def _mean_cosine(vectors: Float[np.ndarray, "images dim"]) -> float:
@@ -197,7 +201,13 @@ def _redundancy(neurons: Sequence[Neuron], session: Session) -> Float[np.ndarray
         values = session.activations(layer).values
         rows = [row for row, neuron in enumerate(neurons) if neuron.layer == layer]
         units = [neurons[row].unit for row in rows]
-        table = correlation(values[:, units].astype(float), values.astype(float))
+        table = np.concatenate(
+            [
+                correlation(values[:, units].astype(float), values[:, first : first + _UNITS].astype(float))
+                for first in range(0, values.shape[1], _UNITS)
+            ],
+            axis=1,
+        )
         table[range(len(units)), units] = np.nan
         found[rows] = [np.nanmax(of_unit) if not np.isnan(of_unit).all() else np.nan for of_unit in table]
     return found
@@ -213,10 +223,10 @@ def _localization(
     for block in blocks([neuron for neuron in neurons if neuron.layer in spatial]):
         for layer in dict.fromkeys(neuron.layer for neuron in block):
             wanted = [
-                (item.index, neuron)
+                (index, neuron)
                 for neuron in block
                 if neuron.layer == layer
-                for item in exemplars[neuron].items
+                for index in _images_of(exemplars[neuron])
             ]
             indices = sorted({index for index, _ in wanted})
             shown = [session.probe.images[index] for index in indices]

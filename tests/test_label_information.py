@@ -56,11 +56,10 @@ def test_labels_of_their_own_find_their_neurons_and_shared_ones_do_not(label_run
     assert shared["discrimination.unique"].mean == pytest.approx(4 / 6)
     assert shared["discrimination.neurons_per_label"].mean == pytest.approx(6 / 5)
     assert shared["discrimination.unique"].oracle == 1
-    assert own["discrimination.first"].mean > 0.8
+    assert own["discrimination.first"].mean > 0.6
     rank = own["discrimination.reciprocal_rank"]
     assert rank.oracle == pytest.approx(rank.mean)  # these labels are the true ones
-    # of six neurons a random order gives 1/6 (1 + 1/2 + ... + 1/6) = .41; other neurons' labels do worse
-    assert own["discrimination.reciprocal_rank"].chance < 0.42
+    assert rank.chance < 0.2 < 0.6 < rank.mean  # all 64 units of the layer compete
 
 
 # unit scores
@@ -154,7 +153,7 @@ def test_labels_are_repeated_on_other_images_other_drawings_and_blurred_images(s
     assert found["bootstrap"].chance < 0.2
     assert found["seeds"].n == found["bootstrap"].n == sum(bool(n.labels) for n in result.neurons)
     sets = {row["neuron"]: row["set"].split("; ") for row in rows(result, "stability_sets")}
-    assert all(sets.values())
+    assert all(set(concepts) - {""} for concepts in sets.values())
     assert found["covered"].n == sum(bool(n.labels and n.truth != "(nothing)") for n in result.neurons)
 
 
@@ -192,10 +191,13 @@ def test_each_signal_has_a_curve_between_chance_and_oracle(small_run: BuildRun) 
     )
     areas = {n: m for n, m in result.metrics.items() if n.startswith("abstention.") and n.endswith(".area")}
     assert {n.split(".")[1] for n in areas} == {
-        "margin", "prior", "probe_correlation", "held_out_correlation", "stability",
+        "margin", "prior", "drive", "probe_correlation", "held_out_correlation", "stability",
     }  # fmt: skip
     assert all(metric.oracle <= metric.mean for metric in areas.values())
+    drive = areas["abstention.drive.area"]
+    assert drive.mean < drive.chance  # the unit that detects nothing is driven least
     curves = rows(result, "abstention")
     assert {row["coverage"] for row in curves} == {round(0.1 * i, 1) for i in range(1, 11)}
     whole = {row["error"] for row in curves if row["coverage"] == 1.0}
+    assert all(0 <= row["wrong"] <= row["error"] + 1e-9 for row in curves)
     assert len({round(error, 9) for error in whole}) == 1  # whoever orders them, all labels have one error

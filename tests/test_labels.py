@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import pytest
 
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.methods.describe_and_dissect.abstention import drives
+from dnr_bench.methods.describe_and_dissect.abstention import drive
 from dnr_bench.methods.labeling import LabelSettings, first_distinct
 
 VECTORS = np.array([[1.0, 0.0], [0.9, np.sqrt(1 - 0.81)], [0.0, 1.0], [-1.0, 0.0]])
@@ -25,12 +27,12 @@ def test_labels_too_close_to_a_better_one_are_left_out() -> None:
 
 def test_a_neuron_is_driven_where_its_own_concept_stands_out() -> None:
     means = np.array([0.0, 0.2, 0.4, 3.0])
-    assert drives(means, own=3, exemplar_activation=4.0, margin=0.65)
-    assert not drives(means, own=3, exemplar_activation=4.0, margin=0.75)
-    assert not drives(means, own=3, exemplar_activation=-4.0, margin=0.75)  # it never fires
-    assert not drives(means, own=0, exemplar_activation=4.0, margin=0.0)
-    assert not drives(np.array([1.0, 1.0, 1.0]), own=0, exemplar_activation=1.0, margin=0.0)
-    assert drives(np.array([1.0, 1.0]), own=0, exemplar_activation=1.0, margin=5.0)  # one other says nothing
+    assert 0.65 < drive(means, own=3, exemplar_activation=4.0) < 0.75
+    assert drive(means, own=3, exemplar_activation=-4.0) < 0.75  # it never fires
+    assert drive(means, own=0, exemplar_activation=4.0) < 0
+    assert drive(np.array([1.0, 1.0, 1.0]), own=0, exemplar_activation=1.0) == 0
+    assert drive(np.array([1.0, 1.0]), own=0, exemplar_activation=1.0) == inf  # one other says nothing
+    assert drive(means, own=3, exemplar_activation=0.0) == inf
 
 
 @pytest.mark.parametrize(

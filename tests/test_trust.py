@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,7 +30,8 @@ def record(setting: int, values: Mapping[str, np.ndarray], lower: tuple[str, ...
         name: metric(mean=float(of_one.mean()), higher_is_better=name not in lower)
         for name, of_one in values.items()
     }
-    job = Job({"scorer": f"s{setting}"}, result(neurons, metrics), None)
+    found = replace(result(neurons, metrics), config={"scorer": f"s{setting}"})
+    job = Job({"scorer": f"s{setting}"}, found, None)
     return Record(f"run{setting}", str(setting), datetime.now(UTC), job)
 
 
@@ -75,6 +77,32 @@ def test_three_settings_are_too_few() -> None:
         UsageError, match=r"3 settings have planted\.exact: a rank correlation needs at least 4"
     ):
         trusted(records, "planted.exact")
+
+
+def test_neurons_without_a_truth_in_one_setting_count_in_none() -> None:
+    """Where the hard neurons lost their labels in the worst setting, it is still the worst."""
+    hard = np.arange(40) % 2 == 0
+    records = []
+    for setting in range(4):
+        truth = 0.1 * setting + np.where(hard, 0.0, 0.5)
+        seen = np.where(hard, np.nan, truth) if setting == 0 else truth
+        records.append(record(setting, {"planted.exact": seen, "other.same": np.full(40, float(setting))}))
+    (found,) = trusted(records, "planted.exact")
+    assert found.correlation == pytest.approx(1)
+    assert found.loss == 0
+
+
+def test_runs_of_other_networks_or_without_common_neurons_are_refused() -> None:
+    records = [record(i, {"planted.exact": np.full(40, i)}) for i in range(4)]
+    others = [
+        replace(r, job=replace(r.job, result=replace(r.result, config={"target": i})))
+        for i, r in enumerate(records)
+    ]
+    with pytest.raises(UsageError, match="different networks"):
+        trusted(others, "planted.exact")
+    apart = [record(i, {"planted.exact": np.where(np.arange(40) == i, 1.0, np.nan)}) for i in range(4)]
+    with pytest.raises(UsageError, match="no neuron that planted"):
+        trusted(apart, "planted.exact")
 
 
 def test_it_is_a_command() -> None:

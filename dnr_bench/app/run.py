@@ -32,7 +32,7 @@ from dnr_bench.results.schema import (
     RunResult,
     finite,
 )
-from dnr_bench.session import Evaluator, Method, Session
+from dnr_bench.session import Evaluator, Method, Repeating, Session
 from dnr_bench.stages.concept_images import DrawingSettings
 from dnr_bench.stages.exemplars import ExemplarSettings
 from dnr_bench.statistics.controls import normalized
@@ -138,7 +138,7 @@ def share(config: RunConfig, session: Session) -> None:
     explanations = config.method.explain(config.neurons, session)
     description = Description(explanations=explanations, truth={}, stages={}, usage={})
     for evaluator in config.evaluators.values():
-        if not isinstance(evaluator, Metered):
+        if not isinstance(evaluator, Metered | Repeating):
             with suppress(UsageError):
                 evaluator.evaluate(description, session)
 

@@ -78,11 +78,11 @@ def leaderboards(records: Sequence[Record]) -> list[Board]:
     for record in records:
         neurons = [neuron.name for neuron in record.result.neurons]
         key = digest({"target": record.result.config.get("target"), "neurons": neurons})
-        boards.setdefault(key, {}).setdefault(_identity(record), {})[record.job.seed] = record
+        boards.setdefault(key, {}).setdefault(identity(record), {})[record.job.seed] = record
     return [_board(_named([list(seeds.values()) for seeds in board.values()])) for board in boards.values()]
 
 
-def _identity(record: Record) -> str:
+def identity(record: Record) -> str:
     """What runs that are pooled share: everything but the seed that decides what is found."""
     settings = deciding_settings(record.result.config)
     return digest({"settings": settings, "choices": dict(record.job.choices)})

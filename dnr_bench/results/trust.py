@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.results.comparison import Job, grouped, judged_apart, records_of
+from dnr_bench.results.comparison import Job, judged_apart, records_of
+from dnr_bench.results.leaderboard import identity
 from dnr_bench.results.records import Record
 from dnr_bench.statistics.intervals import CONFIDENCE
+from dnr_bench.statistics.paired import Records
 
 _RESAMPLES = 1_000
 #: With fewer settings a rank correlation says nothing.
@@ -45,9 +48,15 @@ def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
     its items, and those that differently named models have judged, are left out.
 
     Raises:
-        UsageError: fewer than four settings have the truth.
+        UsageError: fewer than four settings have the truth, they describe different networks, or they have no
+            neuron in common that the truth judges.
     """
-    settings = [list(of_one) for of_one in grouped([record.job for record in records])]
+    if len({digest({"target": record.result.config.get("target")}) for record in records}) > 1:
+        raise UsageError("the runs describe different networks: name a folder with runs of one of them")
+    pooled: dict[str, list[Job]] = {}
+    for record in records:
+        pooled.setdefault(identity(record), []).append(record.job)
+    settings = list(pooled.values())
     tables = [records_of(of_one) for of_one in settings]
     results = [job.result for of_one in settings for job in of_one if job.result is not None]
     metrics = {name: metric for result in results for name, metric in result.metrics.items()}
@@ -57,9 +66,14 @@ def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
             f"{len(known)} settings have {truth}: a rank correlation needs at least {FEWEST} that describe"
             " the same neurons"
         )
-    common = set.intersection(*(set(tables[place]) for place in known))
-    keys = sorted((key for key in common if truth in tables[known[0]][key].values), key=str)
-    means = _Means(tuple(tuple(tables[p][key].values for key in keys) for p in known), len(keys))
+    keys = sorted(
+        (key for key in tables[known[0]] if all(_has(tables[place], key, truth) for place in known)), key=str
+    )
+    if not keys:
+        raise UsageError(f"there is no neuron that {truth} judges in all of the {len(known)} settings")
+    values = tuple(tuple(tables[place][key].values for key in keys) for place in known)
+    _, names = np.unique([tables[known[0]][key].name for key in keys], return_inverse=True)
+    means = _Means(values, names)
     of_runs = {
         name: np.asarray([_mean_of_runs(settings[place], name) for place in known]) for name in metrics
     }
@@ -78,12 +92,17 @@ def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
     )
 
 
-@dataclass(frozen=True)
+def _has(table: Records, key: Hashable, metric: str) -> bool:
+    """Whether an item has a value of the metric."""
+    return key in table and not np.isnan(table[key].values.get(metric, np.nan))
+
+
+@dataclass(frozen=True, eq=False)
 class _Means:
-    """The values of the same neurons in several settings."""
+    """The values of the same neurons in several settings; `neurons`: a number for each, whatever the seed."""
 
     settings: tuple[tuple[Mapping[str, float], ...], ...]
-    n_neurons: int
+    neurons: Int[np.ndarray, " items"]
 
     def of(self, metric: str) -> Float[np.ndarray, " settings"]:
         """The mean of each setting; NaN where it has no value."""
@@ -93,8 +112,12 @@ class _Means:
         """One metric against the truth, both over the same resampled neurons."""
         table, true = sign * self._table(metric), self._table(truth)
         rng = np.random.default_rng(31)
-        drawn = rng.integers(self.n_neurons, size=(_RESAMPLES, self.n_neurons))
-        rs = [_spearman(_mean_known(table[:, rows]), _mean_known(true[:, rows])) for rows in drawn]
+        n = int(self.neurons.max()) + 1
+        places = [np.flatnonzero(self.neurons == neuron) for neuron in range(n)]  # its seeds stay together
+        rs = []
+        for drawn in rng.integers(n, size=(_RESAMPLES, n)):
+            rows = np.concatenate([places[neuron] for neuron in drawn])
+            rs.append(_spearman(_mean_known(table[:, rows]), _mean_known(true[:, rows])))
         ends = _quantiles(np.asarray(rs))
         found = _trust(metric, _mean_known(table), _mean_known(true))
         return Trust(metric, found.correlation, *ends, found.loss, found.settings)

@@ -68,11 +68,8 @@ class Concept:
     alternatives: frozenset[frozenset[str]]
 
     def __post_init__(self) -> None:
-        shortest = {
-            a
-            for a in self.alternatives
-            if not any(other != a and _hold(other, a) for other in self.alternatives)
-        }
+        possible = {_plain(a) for a in self.alternatives if not _contradicts(a)}
+        shortest = {a for a in possible if not any(other != a and _hold(other, a) for other in possible)}
         object.__setattr__(self, "alternatives", frozenset(shortest))
 
     @classmethod
@@ -134,6 +131,17 @@ def _hold(alternative: Collection[str], attributes: Collection[str]) -> bool:
         or (attribute.startswith(NOT) and any(_excludes(other, attribute) for other in attributes))
         for attribute in alternative
     )
+
+
+def _plain(alternative: frozenset[str]) -> frozenset[str]:
+    """Without exceptions that say nothing more: "red but not blue" is red."""
+    said = {a for a in alternative if not a.startswith(NOT)}
+    return frozenset(a for a in alternative if a in said or not any(_excludes(other, a) for other in said))
+
+
+def _contradicts(alternative: frozenset[str]) -> bool:
+    """Whether it asks for an attribute and rules it out: "red but not red"."""
+    return any(NOT + attribute in alternative for attribute in alternative)
 
 
 def _excludes(attribute: str, negated: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -75,6 +75,7 @@ class Contrasts:
     sufficient: dict[str, Float[np.ndarray, " cells"]]
 
 
+@lru_cache(maxsize=4096)
 def contrasts(concept: Concept) -> Contrasts | None:
     """The contrasts of a label; None where no image shows it."""
     shows = np.asarray([concept.matches(cell) for cell in cells()])

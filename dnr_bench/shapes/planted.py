@@ -62,6 +62,12 @@ class PlantedUnit:
     factor: str | None = None
     auroc: float | None = None
 
+    def __post_init__(self) -> None:
+        if frozenset[frozenset[str]]().union(*(part.alternatives for part, _ in self._parts)) != (
+            self.truth.alternatives
+        ):
+            raise ValueError(f"{self.concept!r} is read otherwise than its sides are")
+
     @cached_property
     def truth(self) -> Concept:
         """The concept's attributes."""
@@ -243,9 +249,15 @@ def _graded(rng: np.random.Generator) -> list[dict[str, Any]]:
     pairs = [
         pair for of in (within, _across_facets()) for pair in rng.permutation(np.asarray(of))[:12].tolist()
     ]
-    return [
-        {"kind": "graded", "concept": f"{one} or {other}", "weights": (1.0, HALF)} for one, other in pairs
-    ]
+    return [_graded_entry(one, other) for one, other in pairs]
+
+
+def _graded_entry(full: str, half: str) -> dict[str, Any]:
+    """Both in the order in which they are read as they are meant: "blue or purple background" has no blue."""
+    meant = Concept.of([full], [half])
+    if parse(f"{full} or {half}") == meant:
+        return {"kind": "graded", "concept": f"{full} or {half}", "weights": (1.0, HALF)}
+    return {"kind": "graded", "concept": f"{half} or {full}", "weights": (HALF, 1.0)}
 
 
 def _weak(rng: np.random.Generator) -> list[dict[str, Any]]:

@@ -99,7 +99,8 @@ def _open_values(
         taken = {f"{chosen['color']} background"}
     else:
         taken = set()
-    return tuple(value for value in values if value not in taken and NOT + value not in wanted)
+    left = tuple(value for value in values if value not in taken and NOT + value not in wanted)
+    return left or values  # a label may rule out everything
 
 
 def render(scene: Scene) -> UInt8[np.ndarray, "64 64 3"]:

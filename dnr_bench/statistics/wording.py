@@ -11,6 +11,9 @@ import numpy as np
 import snowballstemmer
 
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_EXCEPTION = re.compile(
+    r"\b(?:but not|not|except(?: for)?|without|non)[\s-]+(?:(?:on|in|an?|the)\s+)*([^\W_]+)"
+)
 _PAUSE = re.compile(r"[,.;:!?()\[\]\"/]+")
 #: A phrase has at most so many words that say something, and so many words at all.
 _MOST_TERMS, _MOST_WORDS = 4, 6
@@ -50,8 +53,12 @@ class Wording:
         return known
 
     def said(self, text: str) -> str:
-        """What a text says, as its terms in alphabetical order: equal for texts of the same words."""
-        return " or ".join(sorted(" ".join(sorted(side)) for side in self.alternatives(text)))
+        """What a text says, as its terms in alphabetical order: equal for texts of the same words.
+
+        An exception is another term: "circle but not red" is no "red circle".
+        """
+        marked = _EXCEPTION.sub(r"not\1", text.lower())
+        return " or ".join(sorted(" ".join(sorted(side)) for side in self.alternatives(marked)))
 
     def alternatives(self, text: str) -> list[tuple[str, ...]]:
         """The terms of each side of "A or B"; of any other text its terms alone."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def main() -> int:
 
 def described(defect: Defect | None, seed: int, work: Path) -> RunResult:
     """The run of all 512 units with this defect; what is there already is read."""
-    name = defect.name.replace(" ", "_") if defect else UNCHANGED
+    name = re.sub(r"\W+", "_", defect.name) if defect else UNCHANGED
     folder = work / "runs" / f"{name}-{seed}"
     if not (folder / "result.json").is_file():
         code = copied(work / "code")

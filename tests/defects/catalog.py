@@ -63,7 +63,7 @@ DEFECTS = (
         "captioner sees red and blue exchanged",
         "dnr_bench/captioners/blip.py",
         "images=view.pixels, input",
-        "images=view.pixels[..., ::-1], input",
+        "images=view.pixels[..., ::-1].copy(), input",
     ),
     Defect("captions cut short", "conf/captioner/blip.yaml", "max_new_tokens: 20", "max_new_tokens: 6"),
     Defect("contrast with 20 captions", _CONFIG, "  n_images: 500 #", "  n_images: 20 #"),

@@ -1,4 +1,4 @@
-"""Which metric orders settings as the truth does? dnr-bench trust mlruns/runs/MULTIRUN
+"""Which metric orders settings as the truth does? dnr-bench trust RUNS --truth planted.attribute_f1
 
 For all runs in a folder that describe the same neurons: the rank correlation of each metric with the truth
 over the settings, its 95% interval over neurons, and what is lost by taking the setting that the metric likes
@@ -21,9 +21,7 @@ def main(words: Sequence[str]) -> int:
     """Hold every metric of the named runs against the truth."""
     parser = CommandParser("trust", __doc__)
     parser.add_argument("folder", type=Path, help="with runs, also in folders below")
-    parser.add_argument(
-        "--truth", default="planted.attribute_f1", metavar="METRIC", help="what counts as the truth"
-    )
+    parser.add_argument("--truth", required=True, metavar="METRIC", help="what counts as the truth")
     given = parser.parse_args(words)
     found = trusted(records_in(given.folder), given.truth)
     table = plain_table(f"Agreement with {given.truth} over settings")
