@@ -37,6 +37,8 @@ def test_names_say_what_varied() -> None:
     assert outcome.name() == outcome.name(["scorer", "blur"]) == "topk_log · blur 2"
     assert outcome.name(["blur"]) == "blur 2"
     assert Outcome([]).name() == "default settings"
+    added = Outcome(["+variant=dnd", "seed=1", "report=false"])
+    assert added.name(swept(["+variant=dnd,posterior", "seed=0,1"])) == added.name() == "dnd · seed 1"
     axes = swept(["scorer=topk_log,semantic", "blur=0,2", "seed=1", "neurons.units=[0,1]", "+new=range(1,3)"])
     assert axes == {"scorer": "topk_log,semantic", "blur": "0,2", "new": "range(1,3)"}
     assert sweep_name(axes) == "scorer × blur × new"

@@ -28,7 +28,7 @@ from dnr_bench.statistics.paired import (
 
 _OUTCOME = "outcome.json"
 #: Settings whose value says what it is, beside the members of config groups.
-_CHOSEN = ("experiment", "+experiment", "evaluator")
+_CHOSEN = ("experiment", "+experiment", "variant", "+variant", "evaluator")
 #: Settings that say where and how to run, and not what.
 _UNTOLD = ("paths.", "hydra.", "tracking.", "report", "debug", "verbose", "device", "experiment_name")
 #: Why a job has no result that left no note.
@@ -102,7 +102,7 @@ def short_name(settings: Mapping[str, str], choices: Mapping[str, str], varied: 
     told = [
         value if key in choices or key in _CHOSEN else f"{key} {value}"
         for key, value in settings.items()
-        if (key in varied if varied else not key.startswith(_UNTOLD))
+        if ({key, key.lstrip("+~")} & {*varied} if varied else not key.startswith(_UNTOLD))
     ]
     return " · ".join(told) or "default settings"
 

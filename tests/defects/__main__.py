@@ -27,6 +27,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 from dnr_bench.app.commands.gate import Baseline, verdicts_on
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.job_sets import code_digest
 from dnr_bench.app.neurons import in_proportion
 from dnr_bench.infra.planted import read_planted
 from dnr_bench.results.schema import RunResult
@@ -44,7 +46,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="where runs are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--gates", type=int, default=20, help="for each defect")
-    parser.add_argument("--sample", type=int, default=300, help="units of a gate")
+    sample = load_config("+experiment=gate512").neurons.sample
+    parser.add_argument(
+        "--sample", type=int, default=sample, help="units of a gate (default: the gate's own)"
+    )
     parser.add_argument("--only", nargs="*", help="names of defects (beginnings will do)")
     given = parser.parse_args()
     chosen = [d for d in DEFECTS if not given.only or d.name.startswith(tuple(given.only))]
@@ -60,7 +65,7 @@ def main() -> int:
 def described(defect: Defect | None, seed: int, work: Path) -> RunResult:
     """The run of all 512 units with this defect; what is there already is read."""
     name = re.sub(r"\W+", "_", defect.name) if defect else UNCHANGED
-    folder = work / "runs" / f"{name}-{seed}"
+    folder = work / f"runs-{code_digest(())[:8]}" / f"{name}-{seed}"  # other code has other runs
     if not (folder / "result.json").is_file():
         code = copied(work / "code")
         if defect:

@@ -226,7 +226,7 @@ def _print(comparisons: Sequence[PairwiseDifference], sides: Sequence[Side], out
         "Paired over neurons; P by sign flips, adjusted for the number of pairs, or for that of the metrics"
         " of a single pair (Holm), – where nothing was tested; effect in standard deviations of the"
         f" differences (in terminals of {WIDE} columns, and in MLflow); detectable: the smallest difference"
-        " that so many neurons show in 80 of 100 experiments; n: neurons (clusters of those with one label),"
+        " that so many neurons show in 80 of 100 single tests; n: neurons (clusters of those with one label),"
         f" or classes, pairs, images. Green: better, red: worse, at P < {SURE}.\n",
         style="dim",
     )

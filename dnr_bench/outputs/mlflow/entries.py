@@ -167,7 +167,7 @@ def _power(rows: Sequence[ComparisonRow], metrics: Sequence[str]) -> str:
     if not told:
         return ""
     return (
-        " Smallest differences to the first row that so many neurons show in 80 of 100 experiments:"
+        " Smallest differences to the first row that so many neurons show in 80 of 100 single tests:"
         f" {', '.join(told)}."
     )
 

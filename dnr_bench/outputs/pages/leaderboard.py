@@ -17,7 +17,7 @@ _NOTE = (
     " their own."
 )
 
-_POWER = "Smallest differences to the best that so many neurons show in 80 of 100 experiments:"
+_POWER = "Smallest differences to the best that so many neurons show in 80 of 100 single tests:"
 
 
 def write_leaderboard(boards: Sequence[Board], folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ def print_board(board: Board, console: Console) -> None:
     console.print(table)
     if board.power:
         console.print(
-            "smallest differences to the best that so many neurons show in 80 of 100 experiments:"
+            "smallest differences to the best that so many neurons show in 80 of 100 single tests:"
             f" {escaped(board.power)}\n",
             style="dim",
         )

@@ -64,7 +64,7 @@ def print_comparison(
         console.print(
             "Mean over neurons, its 95% interval, and (chance) or P of the paired difference"
             f" (sign flips, Holm; –: fewer than {FEWEST_TO_TEST} neurons cannot tell). from: the smallest"
-            " difference that so many neurons show in 80 of 100 experiments. label change: neurons with"
+            " difference that so many neurons show in 80 of 100 single tests. label change: neurons with"
             " another first label.\n"
         )
     if verbose:
