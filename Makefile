@@ -42,8 +42,8 @@ bench: install ## measure speed and memory as ratios: about ten minutes on two c
 bench-gpu: install ## the stages of full-size architectures at random weights on a GPU
 	$(BIN)/python -m tests.bench --gpu $(ARGS)
 
-gate: install ## has label quality got worse than conf/baselines/shapes.yaml?
-	$(BIN)/dnr-bench gate $(ARGS)
+gate: install ## has label quality got worse than conf/baselines/shapes512.yaml? two minutes
+	$(BIN)/dnr-bench gate baseline=shapes512 $(ARGS)
 
 ui: install ## open MLflow on what has been run, at http://127.0.0.1:5000
 	$(BIN)/dnr-bench ui

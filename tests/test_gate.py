@@ -179,6 +179,7 @@ def test_the_gate_computes_everything_itself_and_leaves_no_store(
     words = [
         "generator=renderer", "images_per_concept=2", "captioner=dataset", "neurons.layers=[concepts]",
         "neurons.units=[0,9,13]", "evaluator=[planted]", "update=true", "baseline=mine.yaml",
+        "paths.mlruns=mlruns",
     ]  # fmt: skip
     for _ in range(2):
         assert main(words) == 0
@@ -191,6 +192,11 @@ def test_the_gate_computes_everything_itself_and_leaves_no_store(
                 file.unlink()
             folder.rmdir()
     assert not (tmp_path / "mlruns" / "store").exists()
+    kept = Baseline.read(tmp_path / "mine.yaml").settings
+    assert [word for word in kept if word in words] == [
+        w for w in words if not w.startswith(("update=", "baseline=", "paths."))
+    ]
+    assert not [word for word in kept if word.startswith("paths.")]  # places are this machine's own
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)

@@ -42,6 +42,7 @@ from dnr_bench.infra.text_files import markdown_table
 from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.results.comparison import Outcome
 from dnr_bench.results.schema import RunResult, finite
+from dnr_bench.results.settings import PLACES
 from dnr_bench.statistics.paired import Difference, Records, ScoredItem, difference, holm
 
 #: The small benchmark of the embedded world.
@@ -248,7 +249,8 @@ def main(words: Sequence[str]) -> int:
         _taken(own["run"], overrides) if own["run"] else _made([*settings, *searched(arguments.config_dir)])
     )
     if updating or baseline is None:
-        made = Baseline.of(result, baseline.tolerances if baseline else None, settings)
+        what = [word for word in settings if not word.lstrip("+~").startswith(PLACES)]
+        made = Baseline.of(result, baseline.tolerances if baseline else None, what)
         if not made.tolerances:
             raise UsageError("the run has no headline metric of neurons: a baseline of it would gate nothing")
         made.write(path)
