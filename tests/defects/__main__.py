@@ -31,11 +31,13 @@ from dnr_bench.app.composition import load_config
 from dnr_bench.app.job_sets import code_digest
 from dnr_bench.app.neurons import in_proportion
 from dnr_bench.infra.planted import read_planted
+from dnr_bench.infra.shipped import CONF
 from dnr_bench.results.schema import RunResult
 from tests.defects.catalog import DEFECTS, Defect
 
 ROOT = Path(__file__).parents[2]
 UNCHANGED = "unchanged"
+TOLERANCES = Baseline.read(CONF / "baselines" / "shapes512.yaml").tolerances
 #: A defect that costs this much is to be caught.
 MATTERS = 0.03
 
@@ -103,8 +105,8 @@ def sampled(result: RunResult, seed: int, n: int) -> RunResult:
 
 
 def alarm(before: RunResult, after: RunResult) -> bool:
-    """Whether the gate would stop this change."""
-    return any(verdict.worse for verdict in verdicts_on(Baseline.of(before), after))
+    """Whether the gate would stop this change, with the tolerances that it has."""
+    return any(verdict.worse for verdict in verdicts_on(Baseline.of(before, TOLERANCES), after))
 
 
 def losses(before: RunResult, after: RunResult, metric: str) -> np.ndarray:
