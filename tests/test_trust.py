@@ -27,7 +27,9 @@ def record(setting: int, values: Mapping[str, np.ndarray], lower: tuple[str, ...
         for unit in range(40)
     ]
     metrics = {
-        name: metric(mean=float(of_one.mean()), higher_is_better=name not in lower)
+        name: metric(
+            mean=float(of_one.mean()), higher_is_better=name not in lower, group=name.partition(".")[0]
+        )
         for name, of_one in values.items()
     }
     found = replace(result(neurons, metrics), config={"scorer": f"s{setting}"})

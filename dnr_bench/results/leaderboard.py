@@ -19,7 +19,7 @@ from dnr_bench.results.comparison import (
     pooled,
 )
 from dnr_bench.results.records import Record
-from dnr_bench.results.settings import deciding_settings
+from dnr_bench.results.settings import deciding_settings, flat_settings
 from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import SURE, difference, holm, spread
 
@@ -77,9 +77,18 @@ def leaderboards(records: Sequence[Record]) -> list[Board]:
     boards: dict[str, dict[str, dict[str, Record]]] = {}
     for record in records:
         neurons = [neuron.name for neuron in record.result.neurons]
-        key = digest({"target": record.result.config.get("target"), "neurons": neurons})
+        key = digest({"target": network_of(record), "neurons": neurons})
         boards.setdefault(key, {}).setdefault(identity(record), {})[record.job.seed] = record
     return [_board(_named([list(seeds.values()) for seeds in board.values()])) for board in boards.values()]
+
+
+def network_of(record: Record) -> str:
+    """Names the network that a run describes; a seed decides only on random weights, and a device on none."""
+    settings = flat_settings({"target": record.result.config.get("target")})
+    ignored = {"target.device", "target.batch_size"}
+    if str(settings.get("target.random_weights")).lower() != "true":
+        ignored.add("target.seed")
+    return digest({"target": {name: value for name, value in settings.items() if name not in ignored}})
 
 
 def identity(record: Record) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from dnr_bench.infra.digests import digest
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.results.comparison import Job, judged_apart, records_of
-from dnr_bench.results.leaderboard import identity
+from dnr_bench.results.leaderboard import identity, network_of
 from dnr_bench.results.records import Record
 from dnr_bench.statistics.intervals import CONFIDENCE
 from dnr_bench.statistics.paired import Records
@@ -27,9 +26,9 @@ class Trust:
     """How far one metric agrees with the truth over settings.
 
     correlation, low, high: Spearman's rank correlation of the settings' means with those of the truth, and
-    its 95% interval over resampled neurons (NaN for metrics of whole runs). loss: by how much the setting
-    that the metric likes best falls behind the truly best one, in the truth's unit. settings: how many have
-    the metric.
+    its 95% interval over resampled neurons (NaN for metrics of whole runs). neurons: how many count. loss: by
+    how much the setting that the metric likes best falls behind the truly best one, in the truth's unit.
+    settings: how many have the metric.
     """
 
     metric: str
@@ -38,20 +37,22 @@ class Trust:
     high: float
     loss: float
     settings: int
+    neurons: int
 
 
 def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
     """Every metric of these runs against the metric `truth`, those that agree most first.
 
     Runs that differ in nothing but the seed are one setting. Only neurons that the truth judges in all
-    settings count, and for each metric the settings that have it. Metrics that repeat the truth for some of
-    its items, and those that differently named models have judged, are left out.
+    settings count, and for each metric the settings that have it. Metrics of the truth's own evaluator, those
+    that repeat another one for some of its items, and those that differently named models have judged, are
+    left out.
 
     Raises:
         UsageError: fewer than four settings have the truth, they describe different networks, or they have no
             neuron in common that the truth judges.
     """
-    if len({digest({"target": record.result.config.get("target")}) for record in records}) > 1:
+    if len({network_of(record) for record in records}) > 1:
         raise UsageError("the runs describe different networks: name a folder with runs of one of them")
     pooled: dict[str, list[Job]] = {}
     for record in records:
@@ -80,13 +81,14 @@ def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
     apart = judged_apart([job for of_one in settings for job in of_one])
     found = []
     for name, metric in metrics.items():
-        if metric.higher_is_better is None or name in apart or truth in (name, metric.part_of):
+        same_judge = metric.group == metrics[truth].group
+        if metric.higher_is_better is None or name in apart or metric.part_of or same_judge:
             continue
         sign = 1.0 if metric.higher_is_better else -1.0
         if metric.item_kind == "neuron":
             found.append(means.trust(name, truth, sign))
         else:
-            found.append(_trust(name, sign * of_runs[name], means.of(truth)))
+            found.append(_trust(name, sign * of_runs[name], means.of(truth), len(keys)))
     return sorted(
         (t for t in found if t.settings >= FEWEST), key=lambda t: -np.nan_to_num(t.correlation, nan=-2)
     )
@@ -119,8 +121,8 @@ class _Means:
             rows = np.concatenate([places[neuron] for neuron in drawn])
             rs.append(_spearman(_mean_known(table[:, rows]), _mean_known(true[:, rows])))
         ends = _quantiles(np.asarray(rs))
-        found = _trust(metric, _mean_known(table), _mean_known(true))
-        return Trust(metric, found.correlation, *ends, found.loss, found.settings)
+        found = _trust(metric, _mean_known(table), _mean_known(true), len(self.neurons))
+        return replace(found, low=ends[0], high=ends[1])
 
     def _table(self, metric: str) -> Float[np.ndarray, "settings neurons"]:
         return np.asarray(
@@ -128,11 +130,16 @@ class _Means:
         )
 
 
-def _trust(metric: str, liked: Float[np.ndarray, " settings"], true: Float[np.ndarray, " settings"]) -> Trust:
+def _trust(
+    metric: str,
+    liked: Float[np.ndarray, " settings"],
+    true: Float[np.ndarray, " settings"],
+    n_neurons: int,
+) -> Trust:
     having = ~np.isnan(liked) & ~np.isnan(true)
     liked, true = liked[having], true[having]
     loss = float(true.max() - true[int(np.argmax(liked))]) if len(true) else float("nan")
-    return Trust(metric, _spearman(liked, true), float("nan"), float("nan"), loss, len(true))
+    return Trust(metric, _spearman(liked, true), float("nan"), float("nan"), loss, len(true), n_neurons)
 
 
 def _mean_of_runs(jobs: Sequence[Job], metric: str) -> float:

@@ -26,12 +26,14 @@ def main(words: Sequence[str]) -> int:
     found = trusted(records_in(given.folder), given.truth)
     table = plain_table(f"Agreement with {given.truth} over settings")
     text_column(table, "metric")
-    for name in ("rank correlation", "95% interval", "loss", "settings"):
+    for name in ("rank correlation", "95% interval", "loss", "settings", "neurons"):
         number_column(table, name)
     for trust in found:
         r = "–" if isnan(trust.correlation) else f"{trust.correlation:+.2f}"
         ends = "–" if isnan(trust.low) else f"{trust.low:+.2f} to {trust.high:+.2f}"
-        table.add_row(escaped(trust.metric), r, ends, f"{trust.loss:.3f}", str(trust.settings))
+        table.add_row(
+            escaped(trust.metric), r, ends, f"{trust.loss:.3f}", str(trust.settings), str(trust.neurons)
+        )
     out = console()
     out.print(table)
     out.print(
