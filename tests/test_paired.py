@@ -111,6 +111,25 @@ def test_only_neurons_of_both_runs_count() -> None:
 
 
 def test_neurons_and_labels_link_into_clusters() -> None:
-    names = linked([("n1", ["red"]), ("n2", ["red", "blue"]), ("n3", ["blue"]), ("n4", []), ("n4", ["x"])])
-    assert names[0] == names[1] == names[2]
-    assert names[3] == names[4] != names[0]
+    before = [
+        ("n1", ["red", "a"]),
+        ("n2", ["red", "blue"]),
+        ("n3", ["x", "blue"]),
+        ("n4", []),
+        ("n5", ["", "y"]),
+    ]
+    names = linked(before)
+    assert names[0] == names[1] == names[2]  # n1 and n2 before, n2 and n3 after
+    assert len(set(names)) == 3
+    assert linked([("n1", ["red"]), ("n1", ["blue"])])[0] == linked([("n1", ["red"]), ("n1", ["blue"])])[1]
+    assert len(set(linked([("n1", ["", "a"]), ("n2", ["", "b"])]))) == 2  # no label is none that is shared
+
+
+def test_of_several_seeds_neurons_are_linked_that_share_their_label_in_each() -> None:
+    seeds = [
+        ("n1", ["red"]), ("n2", ["red"]), ("n3", ["red"]),
+        ("n1", ["blue"]), ("n2", ["blue"]), ("n3", ["star"]),
+    ]  # fmt: skip
+    names = linked(seeds)
+    assert names[:3] == names[3:]
+    assert names[0] == names[1] != names[2]

@@ -72,7 +72,7 @@ def difference(
     if not known:
         return None
     left, right = np.asarray([pair for _, _, pair in known], float).T
-    labels = [[*_labels("before", a), *_labels("after", b)] if link_labels else [] for a, b, _ in known]
+    labels = [[_labels(a), _labels(b)] if link_labels else [] for a, b, _ in known]
     clusters = linked([(b.name, of_pair) for (_, b, _), of_pair in zip(known, labels, strict=True)])
     return _difference(left, right, clusters, seed, signed=metric != LABEL_CHANGE)
 
@@ -126,20 +126,40 @@ def spread(values: Sequence[float]) -> str:
 
 
 def linked(records: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """A name for each record (neuron, labels), the same for all that are linked by neuron or by a label."""
-    names = [[(0, neuron), *((1, label) for label in labels)] for neuron, labels in records]
-    unique = dict.fromkeys(name for of_record in names for name in of_record)
+    """A name for each record (neuron, labels by side), the same for all that are linked.
+
+    Records of one neuron are linked. So are neurons that have the same labels on some side in all of their
+    records: these share every image. Of several seeds, neurons that share a label in one only are apart:
+    most of what is known of them is not shared, and a chain of such links would join nearly all.
+    """
+    of_neuron: dict[str, list[Sequence[str]]] = {}
+    for neuron, labels in records:
+        of_neuron.setdefault(neuron, []).append(labels)
+    names = {
+        neuron: [
+            (0, neuron),
+            *((side + 1, of_side) for side, of_side in enumerate(_by_side(lists)) if any(of_side)),
+        ]
+        for neuron, lists in of_neuron.items()
+    }
+    unique = dict.fromkeys(name for of_one in names.values() for name in of_one)
     nodes = {name: i for i, name in enumerate(unique)}
-    links = [(nodes[of_record[0]], nodes[name]) for of_record in names for name in of_record]
+    links = [(nodes[of_one[0]], nodes[name]) for of_one in names.values() for name in of_one]
     rows, columns = zip(*links, strict=True) if links else ((), ())
     graph = scipy.sparse.coo_array((np.ones(len(links)), (rows, columns)), shape=(len(nodes), len(nodes)))
     _, members = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    return [str(members[nodes[of_record[0]]]) for of_record in names]
+    return [str(members[nodes[0, neuron]]) for neuron, _ in records]
+
+
+def _by_side(lists: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """For each side (before, after) the labels of all records of a neuron; "" where one has none."""
+    sides = max(map(len, lists))
+    return [tuple(labels[side] if side < len(labels) else "" for labels in lists) for side in range(sides)]
 
 
 def linked_by_label(records: Sequence[ScoredItem]) -> list[str]:
     """The same for records of one run, or of runs that differ in their seed."""
-    return linked([(record.name, _labels("", record)) for record in records])
+    return linked([(record.name, [_labels(record)]) for record in records])
 
 
 def _difference(
@@ -183,6 +203,6 @@ def _cluster_sums(
     return np.bincount(membership, values), np.bincount(membership).astype(float)
 
 
-def _labels(when: str, record: ScoredItem) -> list[str]:
+def _labels(record: ScoredItem) -> str:
     """The item's labels as one name; empty where it has none."""
-    return [" | ".join([when, *record.labels])] if record.labels else []
+    return " | ".join(record.labels)
