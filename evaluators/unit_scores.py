@@ -39,18 +39,22 @@ class UnitScores(Evaluator):
     *localization*: which share of an activation map stays empty, on average over the exemplars: 1 - (sum m)^2
     / (n sum m^2).
 
-    The table unit_verdicts tells of each labeled unit whether its label fits, or is bad (another label of the
-    run fits better by `margin`), or whether no label of the run fits: then it also says whether the unit is
-    clear. Fits are correlations over held-out images.
+    The table unit_verdicts says of each labeled unit whether its label fits, or is bad (another label of the
+    run fits better by `margin`), or whether no label of the run fits; then units whose clarity is below
+    `clear` are unclear: there may be nothing to name. Fits are correlations over held-out images, which are
+    low for what few images show.
     """
 
-    def __init__(self, images: Probe, n_trials: int, n_shown: int, fits: float, margin: float) -> None:
+    def __init__(
+        self, images: Probe, n_trials: int, n_shown: int, fits: float, margin: float, clear: float
+    ) -> None:
         check_range(1, 10_000, n_trials=n_trials)
         check_range(2, 1_000, n_shown=n_shown)
         check_range(0, 1, fits=fits)
         check_range(0, 1, margin=margin)
+        check_range(0, 1, clear=clear)
         self.images, self.n_trials, self.n_shown = images, n_trials, n_shown
-        self.fits, self.margin = fits, margin
+        self.fits, self.margin, self.clear = fits, margin, clear
 
     def check_images(self, session: Session) -> None:
         """Its images must not be the run's own; a unit needs more exemplars than an intruder test shows."""
@@ -128,6 +132,7 @@ class UnitScores(Evaluator):
         fit = held_out_correlations(labeled, labels, self.images.load(session.seed), session)
         rows = []
         for row, e in enumerate(labeled):
+            clearness = float(clarity.get(e.neuron, np.nan))
             own, best = fit[row, labels.index(e.labels[0])], int(np.argmax(np.nan_to_num(fit[row], nan=-1)))
             rows.append(
                 {
@@ -136,20 +141,20 @@ class UnitScores(Evaluator):
                     "fit": float(own),
                     "best label of the run": labels[best],
                     "its fit": float(fit[row, best]),
-                    "clarity": float(clarity.get(e.neuron, np.nan)),
-                    "verdict": verdict(own, fit[row, best], self.fits, self.margin),
+                    "clarity": clearness,
+                    "verdict": verdict(own, fit[row, best], self.fits, self.margin, clearness >= self.clear),
                 }
             )
         return [Table("unit_verdicts", rows)]
 
 
-def verdict(own: float, best: float, fits: float, margin: float) -> str:
+def verdict(own: float, best: float, fits: float, margin: float, is_clear: bool) -> str:
     """Whether a unit has a fitting label, a bad one, or one of a kind that no label fits.
 
     own, best: the held-out correlation of its label, and of the run's label that fits it best.
     """
     if not best >= fits:
-        return "no label fits"
+        return "no label fits" if is_clear else "unclear unit"
     return "label fits" if own >= fits and best - own <= margin else "bad label"
 
 

@@ -93,16 +93,18 @@ def test_the_empty_share_of_a_map(of_image: np.ndarray, expected: float) -> None
 
 
 @pytest.mark.parametrize(
-    ("own", "best", "expected"),
+    ("own", "best", "is_clear", "expected"),
     [
-        (0.6, 0.65, "label fits"),
-        (0.2, 0.65, "bad label"),
-        (0.2, 0.25, "no label fits"),
-        (0.1, np.nan, "no label fits"),
+        (0.6, 0.65, True, "label fits"),
+        (0.2, 0.65, True, "bad label"),
+        (0.25, 0.31, True, "bad label"),  # it does not fit by itself
+        (0.2, 0.25, True, "no label fits"),
+        (0.2, 0.25, False, "unclear unit"),
+        (0.1, np.nan, True, "no label fits"),
     ],
 )
-def test_verdicts_tell_a_bad_label_from_a_unit_that_no_label_fits(own, best, expected: str) -> None:
-    assert verdict(own, best, fits=0.3, margin=0.1) == expected
+def test_verdicts_tell_a_bad_label_from_a_unit_that_no_label_fits(own, best, is_clear, expected: str) -> None:
+    assert verdict(own, best, fits=0.3, margin=0.1, is_clear=is_clear) == expected
 
 
 def test_units_have_scores_whatever_their_labels(label_run: LabelRun) -> None:
@@ -112,7 +114,7 @@ def test_units_have_scores_whatever_their_labels(label_run: LabelRun) -> None:
     assert result.metrics["unit_scores.intruder"].mean > 0.5
     assert 0 < result.metrics["unit_scores.redundancy"].mean < 1
     verdicts = {row["neuron"]: row["verdict"] for row in rows(result, "unit_verdicts")}
-    assert verdicts.pop("concepts:12") in ("bad label", "no label fits")
+    assert verdicts.pop("concepts:12") in ("bad label", "no label fits", "unclear unit")
     assert set(verdicts.values()) == {"label fits"}
 
 
