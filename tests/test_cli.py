@@ -31,7 +31,7 @@ from tests.conftest import SMALL, CommandLine
         (["scorers=mean"], ["scorers", "allowed keys", "scorer,"]),
         (
             ["evaluator=[nope]"],
-            ["evaluator=nope", "members of evaluator: concept_groups, cost, diversity, fc_layer"],
+            ["evaluator=nope", "members of evaluator: abstention, concept_groups, cost, counterfactual"],
         ),
         (["blur"], ["blur", "key=value"]),
     ],
