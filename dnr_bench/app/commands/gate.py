@@ -328,7 +328,6 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
             f"{verdict.found.mean:+.3f}",
             f"{verdict.found.low:+.3f} to {verdict.found.high:+.3f}",
             f"{verdict.p_holm:.2g}",
-            "–" if np.isnan(verdict.found.detectable) else f"{verdict.found.detectable:.3f}",
             f"{verdict.tolerance:.2f}",
             "worse" if verdict.worse else "fine",
         )
@@ -340,21 +339,16 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
             out.print(
                 f"[bold red]! {metric}: copying the caption of the highest exemplar gives {copied:.3f}[/]"
             )
-    columns = (
-        "metric",
-        "baseline",
-        "now",
-        "difference",
-        "95% interval",
-        "P",
-        "detectable",
-        "tolerance",
-        "verdict",
-    )
+    columns = ("metric", "baseline", "now", "difference", "95% interval", "P", "tolerance", "verdict")
     table = Table(*columns, title=f"Against the baseline of {baseline.date}", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row, style="bold red" if row[-1] == "worse" else "")
     out.print(table)
+    known = [v for v in verdicts if not np.isnan(v.found.detectable)]
+    told = ", ".join(f"{verdict.metric} {verdict.found.detectable:.3f}" for verdict in known)
+    power = f"detectable by a single test on differences like these: {told}" if told else ""
+    if power:
+        out.print(power, style="dim")
     worst = next((verdict.metric for verdict in verdicts if verdict.worse), None)
     falls = fallen(baseline, result, worst) if worst else []
     changed = Table("neuron", "truth", "label of the baseline", "label now", box=box.SIMPLE_HEAD)
@@ -363,7 +357,8 @@ def _print(baseline: Baseline, result: RunResult, verdicts: Sequence[Verdict], o
     if falls:
         out.print(f"where {worst} fell ({len(falls)} neurons):")
         out.print(changed)
-    return markdown_table(columns, rows) + markdown_table(("neuron", "truth", "was", "is"), falls)
+    note = f"{power}\n\n" if power else ""
+    return markdown_table(columns, rows) + note + markdown_table(("neuron", "truth", "was", "is"), falls)
 
 
 def _write_junit(path: Path, verdicts: Sequence[Verdict]) -> None:
