@@ -17,11 +17,10 @@ from dnr_bench.infra.ranges import check_range
 from dnr_bench.methods.describe_and_dissect.abstention import drives
 from dnr_bench.protocols import Probe, Target, knows
 from dnr_bench.session import Evaluator, Method, Session
-from dnr_bench.shapes.concepts import parse
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.statistics.selective import area, errors_by_coverage, kept
 from evaluators.label_tables import held_out_correlations
-from evaluators.planted import Truth, label_concept, wrong
+from evaluators.planted import Truth, label_concept, scored
 from evaluators.stability import bootstrap_votes
 
 _COVERAGES = np.linspace(0.1, 1.0, 10).round(1)
@@ -61,12 +60,12 @@ class Abstention(Evaluator):
         session.held_out.check(self.images.load(session.seed))
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard | Table]:
-        """Two cards per signal, and the curves; none where no planted unit has a label."""
+        """Three cards per signal, and the curves; none where no planted unit has a label."""
         known = [e for e in description.explanations if e.labels and e.neuron in self.planted]
         if len(known) < 2:
             return []
         errors = np.asarray([label_error(e, self.planted[e.neuron]) for e in known])
-        wrongs = np.asarray([label_is_wrong(e, self.planted[e.neuron]) for e in known])
+        wrongs = np.asarray([_scores(e, self.planted[e.neuron])["wrong"] for e in known])
         rows: list[Mapping[str, object]] = []
         cards: list[Scorecard | Table] = []
         for name, signal in self._signals(known, session).items():
@@ -101,18 +100,13 @@ class Abstention(Evaluator):
 
 def label_error(explanation: Explanation, planted: PlantedTruth) -> float:
     """1 - attribute F1 of a neuron's label; 1 where there is nothing to name."""
-    if not parse(planted.concept).alternatives:
-        return 1.0
-    truth = Truth.of(planted)
-    return 1 - truth.attributes(label_concept(explanation, truth))[2]
+    return 1 - _scores(explanation, planted)["attribute_f1"]
 
 
-def label_is_wrong(explanation: Explanation, planted: PlantedTruth) -> float:
-    """1 where neither label nor truth implies the other; 1 where there is nothing to name."""
+def _scores(explanation: Explanation, planted: PlantedTruth) -> dict[str, float]:
+    """What the evaluator `planted` says of a label; where there is nothing to name, every label is wrong."""
     truth = Truth.of(planted)
-    if not truth.concept.alternatives:
-        return 1.0
-    return wrong(label_concept(explanation, truth), truth.concept)
+    return scored(label_concept(explanation, truth), truth)
 
 
 def margin(explanation: Explanation) -> float:

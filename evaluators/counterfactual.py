@@ -28,7 +28,7 @@ from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.statistics.wording import Variant, word_variants
 from evaluators.label_tables import card_of_table, label_texts
 
-#: Texts x units of one layer: a value of each neuron with each label.
+#: Of each metric a value of each neuron with each text.
 _Tables = dict[str, Float[np.ndarray, "neurons texts"]]
 
 
@@ -49,9 +49,9 @@ class Counterfactual(Evaluator):
         truth: a target's checkpoint directory; exact pairs are shown to targets with planted.json, which know
             the shapes world.
         n_layouts: places, sizes, rotations ... in which all 1,792 combinations of attributes are rendered.
-        words: whether to draw images with words left out. n_exchanged: by how many other words of the run's
-        labels the word of a label with one word is replaced. contrast: knows which words of a label say
-        something.
+        words: whether to draw images with words left out.
+        n_exchanged: by how many other words of the run's labels the word of a one-word label is replaced.
+        contrast: knows which words of a label say something.
     """
 
     def __init__(

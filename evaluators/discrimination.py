@@ -50,7 +50,8 @@ class Discrimination(Evaluator):
         cards = _sharing_cards(description, labeled, true, self.wording)
         if not able(session.encoder, texts[:n_labels], "discrimination.reciprocal_rank", session):
             return cards
-        by_layer = layer_correlations(labeled, texts, self.images.load(session.seed), session)
+        layers = dict.fromkeys(e.neuron.layer for e in labeled)
+        by_layer = layer_correlations(layers, texts, self.images.load(session.seed), session)
         ranked = {layer: rankdata(-np.nan_to_num(table, nan=-2), axis=0) for layer, table in by_layer.items()}
         ranks = np.stack([ranked[e.neuron.layer][e.neuron.unit] for e in labeled])
         for metric, table in (("reciprocal_rank", 1 / ranks), ("first", (ranks == 1).astype(float))):

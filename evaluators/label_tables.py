@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from dnr_bench.data.exemplars import Activations
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.images import ProbeSet
 from dnr_bench.data.scorecard import Scorecard
@@ -85,28 +86,34 @@ def held_out_correlations(
 
     NaN for neurons that have one activation on all of them.
     """
-    by_layer = layer_correlations(labeled, texts, images, session)
-    return np.stack([by_layer[e.neuron.layer][e.neuron.unit] for e in labeled])
+    outputs, cosines = _held_out(texts, images, session)
+    table = np.empty((len(labeled), len(texts)))
+    for layer in dict.fromkeys(e.neuron.layer for e in labeled):
+        rows = [row for row, e in enumerate(labeled) if e.neuron.layer == layer]
+        units = [labeled[row].neuron.unit for row in rows]
+        table[rows] = unit_correlations(outputs[layer].values[:, units], cosines)
+    return table
 
 
 def layer_correlations(
-    labeled: Sequence[Explanation], texts: Sequence[str], images: ProbeSet, session: Session
+    layers: Iterable[str], texts: Sequence[str], images: ProbeSet, session: Session
 ) -> dict[str, Float[np.ndarray, "units texts"]]:
-    """The same for all units of the neurons' layers, described or not."""
+    """The same for all units of layers, described or not."""
+    outputs, cosines = _held_out(texts, images, session)
+    return {layer: unit_correlations(outputs[layer].values, cosines) for layer in layers}
+
+
+def unit_correlations(
+    values: Float[np.ndarray, "images units"], others: Float[np.ndarray, "images columns"]
+) -> Float[np.ndarray, "units columns"]:
+    """Pearson's r of each unit with each other column; units in blocks, so that memory stays flat in them."""
+    blocks = range(0, values.shape[1], _UNITS)
+    return np.concatenate([correlation(values[:, i : i + _UNITS].astype(float), others) for i in blocks])
+
+
+def _held_out(
+    texts: Sequence[str], images: ProbeSet, session: Session
+) -> tuple[dict[str, Activations], Float[np.ndarray, "images texts"]]:
+    """The activations of all layers, and the CLIP cosine of each image with each text."""
     outputs = session.held_out.activations(images)
-    cosines = np.concatenate(list(session.held_out.cosines(images, texts)))
-    return {
-        layer: _correlations(outputs[layer].values, cosines)
-        for layer in dict.fromkeys(e.neuron.layer for e in labeled)
-    }
-
-
-def _correlations(
-    values: Float[np.ndarray, "images units"], cosines: Float[np.ndarray, "images texts"]
-) -> Float[np.ndarray, "units texts"]:
-    """Units in blocks, so that memory does not grow with a layer."""
-    parts = [
-        correlation(values[:, first : first + _UNITS].astype(float), cosines)
-        for first in range(0, values.shape[1], _UNITS)
-    ]
-    return np.concatenate(parts)
+    return outputs, np.concatenate(list(session.held_out.cosines(images, texts)))

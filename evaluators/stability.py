@@ -17,8 +17,9 @@ from dnr_bench.infra.errors import NothingToJudgeError, UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.methods.none import NoLabels
 from dnr_bench.methods.precomputed import Precomputed
+from dnr_bench.probes.corruptions import NoCorruption
 from dnr_bench.probes.perturbed import Perturbation, perturbed
-from dnr_bench.protocols import Corruption, Target
+from dnr_bench.protocols import Target
 from dnr_bench.session import Evaluator, Method, Session, resampled, variant
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.resampling import bootstrap_places
@@ -45,7 +46,6 @@ class Stability(Evaluator):
         n_samples: bootstrap samples.
         seeds: further seeds. blurs: standard deviations in pixels. Both may be empty.
         level: of the prediction sets.
-        corruption: none; a perturbation wants one.
     """
 
     def __init__(
@@ -56,14 +56,13 @@ class Stability(Evaluator):
         seeds: Sequence[int],
         blurs: Sequence[float],
         level: float,
-        corruption: Corruption,
     ) -> None:
         check_range(2, 10_000, n_samples=n_samples)
         if not 0 < level < 1:
             raise UsageError(f"level={level} must lie between 0 and 1")
         self.method, self.wording = method, contrast.wording
         self.n_samples, self.seeds, self.level = n_samples, tuple(seeds), level
-        self.blurs = [Perturbation(blur, None, "all", corruption) for blur in blurs]
+        self.blurs = [Perturbation(blur, None, "all", NoCorruption()) for blur in blurs]
 
     def check(self, neurons: Sequence[Neuron], target: Target) -> None:
         """The method must look at images."""
@@ -221,8 +220,7 @@ class Votes:
         label = explanation.labels[0] if explanation.labels else ""
         self.same.setdefault(repetition, []).append(self.name(label) == self.name(self.label))
         if repetition == "bootstrap":
-            candidates = explanation.candidates or ()
-            for rank, candidate in enumerate(candidates, start=1):
+            for rank, candidate in enumerate(explanation.candidates, start=1):
                 name = self.name(candidate.text)
                 self.words.setdefault(name, candidate.text)
                 self._counts[name] = self._counts.get(name, 0.0) + 1 / rank

@@ -17,12 +17,10 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.protocols import Probe, judged_by, knows
 from dnr_bench.session import Evaluator, Session, blocks
-from dnr_bench.statistics.detection import correlation
-from evaluators.label_tables import held_out_correlations, label_texts
+from dnr_bench.stages.lazy import picked
+from evaluators.label_tables import held_out_correlations, label_texts, unit_correlations
 
 _CONTROLS = 200
-#: Units that are looked at together.
-_UNITS = 512
 
 
 class UnitScores(Evaluator):
@@ -206,13 +204,7 @@ def _redundancy(neurons: Sequence[Neuron], session: Session) -> Float[np.ndarray
         values = session.activations(layer).values
         rows = [row for row, neuron in enumerate(neurons) if neuron.layer == layer]
         units = [neurons[row].unit for row in rows]
-        table = np.concatenate(
-            [
-                correlation(values[:, units].astype(float), values[:, first : first + _UNITS].astype(float))
-                for first in range(0, values.shape[1], _UNITS)
-            ],
-            axis=1,
-        )
+        table = unit_correlations(values, values[:, units].astype(float)).T
         table[range(len(units)), units] = np.nan
         found[rows] = [np.nanmax(of_unit) if not np.isnan(of_unit).all() else np.nan for of_unit in table]
     return found
@@ -222,27 +214,19 @@ def _localization(
     neurons: Sequence[Neuron], exemplars: Mapping[Neuron, Exemplars], session: Session
 ) -> Float[np.ndarray, " units"]:
     """The mean over whole exemplar images; NaN in layers without maps."""
-    spatial = {layer.name for layer in session.layers if layer.spatial}
-    found = np.full(len(neurons), np.nan)
-    places = {neuron: row for row, neuron in enumerate(neurons)}
-    for block in blocks([neuron for neuron in neurons if neuron.layer in spatial]):
-        for layer in dict.fromkeys(neuron.layer for neuron in block):
-            wanted = [
-                (index, neuron)
-                for neuron in block
-                if neuron.layer == layer
-                for index in _images_of(exemplars[neuron])
-            ]
-            indices = sorted({index for index, _ in wanted})
-            shown = [session.probe.images[index] for index in indices]
-            pairs = [(indices.index(index), neuron.unit) for index, neuron in wanted]
-            by_neuron: dict[Neuron, list[float]] = {}
-            maps = session.target.maps(shown, layer, pairs)
-            for (_, neuron), of_image in zip(wanted, maps, strict=True):
-                by_neuron.setdefault(neuron, []).append(empty_share(of_image))
-            for neuron, shares in by_neuron.items():
-                found[places[neuron]] = np.mean(shares)
-    return found
+    found = dict.fromkeys(neurons, np.nan)
+    for layer in (layer.name for layer in session.layers if layer.spatial):
+        for block in blocks([neuron for neuron in neurons if neuron.layer == layer]):
+            wanted = [(neuron, index) for neuron in block for index in _images_of(exemplars[neuron])]
+            indices = sorted({index for _, index in wanted})
+            place = {index: position for position, index in enumerate(indices)}
+            pairs = [(place[index], neuron.unit) for neuron, index in wanted]
+            maps = session.target.maps(picked(session.probe.images, indices), layer, pairs)
+            shares: dict[Neuron, list[float]] = {neuron: [] for neuron in block}
+            for (neuron, _), of_image in zip(wanted, maps, strict=True):
+                shares[neuron].append(empty_share(of_image))
+            found |= {neuron: float(np.mean(of_one)) for neuron, of_one in shares.items()}
+    return np.asarray([found[neuron] for neuron in neurons])
 
 
 def empty_share(of_image: Float[np.ndarray, "height width"]) -> float:

@@ -15,7 +15,7 @@ from dnr_bench.infra.errors import UsageError
 class NoCorruption:
     """Leaves images as they are."""
 
-    name = None
+    name: str | None = None
 
     def apply(self, image: Image, seed: int) -> Image:
         """The image."""

@@ -23,8 +23,6 @@ MODELS = {
     "bert": "bert",
     "sentences": "sentences",
 }
-#: Module and function of models that have no module of their own.
-FUNCTIONS = {"target512": ("target", "train_512")}
 
 
 def main() -> None:
@@ -40,8 +38,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     given = {"steps": arguments.steps, "start": arguments.start}
     options = {name: value for name, value in given.items() if value is not None}
-    module, function = FUNCTIONS.get(arguments.model, (arguments.model, "train"))
-    train = getattr(import_module(f"dnr_bench.shapes.train.{module}"), function)
+    train = import_module(f"dnr_bench.shapes.train.{arguments.model}").train
     train(arguments.out / MODELS[arguments.model], arguments.work, **options)
     state = arguments.work / f"{arguments.model}.pt"
     state.replace(state.with_suffix(".done.pt"))  # so that the next training starts anew

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dnr_bench.shapes.network import ShapesResNet
-from dnr_bench.shapes.planted import PlantedUnit, planted_units, planted_units_512
+from dnr_bench.shapes.planted import PlantedUnit, planted_units
 from dnr_bench.shapes.render import SIZE, Scene
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.loop import fit, half_weights
@@ -31,20 +31,7 @@ def train(
 ) -> None:
     """Train and write `model.safetensors` (float16), `config.json` and `planted.json`: 64 planted units."""
     data = draw_scenes("train", n_images, SEEN_SHAPES, zoomed_share=0.2)
-    _train(planted_units(), (32, 64, 128, 128), data, directory, work / "target.pt", steps, start)
-
-
-def train_512(
-    directory: Path, work: Path, *, n_images: int = 80_000, steps: int = 4_000, start: Path | None = None
-) -> None:
-    """The same with 512 planted units.
-
-    Half of the images show the concept of some unit, since uniform ones show the rarest about 50 times only.
-    """
-    units = planted_units_512()
-    concepts = [unit.truth for unit in units if unit.concept]
-    data = draw_scenes("train", n_images, SEEN_SHAPES, zoomed_share=0.2, asked_for=concepts)
-    _train(units, (32, 64, 128, 256), data, directory, work / "target512.pt", steps, start)
+    train_units(planted_units(), (32, 64, 128, 128), data, directory, work / "target.pt", steps, start)
 
 
 def responses(units: Sequence[PlantedUnit], scenes: Sequence[Scene]) -> Float[np.ndarray, "scenes units"]:
@@ -60,7 +47,7 @@ def responses(units: Sequence[PlantedUnit], scenes: Sequence[Scene]) -> Float[np
     return table
 
 
-def _train(
+def train_units(
     units: Sequence[PlantedUnit],
     widths: tuple[int, int, int, int],
     data: Scenes,
@@ -69,6 +56,7 @@ def _train(
     steps: int,
     start: Path | None,
 ) -> None:
+    """Train a network whose `concepts` layer has these units, and write its checkpoint directory."""
     torch.manual_seed(0)
     labels = torch.tensor([class_index(scene) for scene in data.scenes])
     wanted = torch.from_numpy(responses(units, data.scenes))
