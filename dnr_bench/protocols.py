@@ -15,7 +15,7 @@ from jaxtyping import Float
 from dnr_bench.data.captions import Captions
 from dnr_bench.data.chat import Answer, Question, Usage
 from dnr_bench.data.evidence import Evidence, Need
-from dnr_bench.data.images import Image, ProbeSet, View
+from dnr_bench.data.images import Image, ProbeSet, VectorsOf, View
 from dnr_bench.data.neuron import Layer, Neuron, Pruning
 
 
@@ -49,6 +49,24 @@ class Target(Protocol):
 
     def unit_names(self, layer: str) -> Sequence[str] | None:
         """The true names of a layer's units, where they are known (classes of the last layer)."""
+
+
+@runtime_checkable
+class Steerable(Target, Protocol):
+    """A network whose units can be moved while it computes."""
+
+    def moved(
+        self,
+        images: Sequence[Image],
+        layer: str,
+        units: Sequence[int],
+        shifts: Float[np.ndarray, "images units"],
+        read: str,
+    ) -> Iterator[Float[np.ndarray, "units batch outputs"]]:
+        """Of each batch the pooled output of the layer `read` when one unit after the other is moved.
+
+        shifts: by how much each unit's activation rises on each image, at every place of its map alike.
+        """
 
 
 @runtime_checkable
@@ -217,6 +235,27 @@ class Proposals(Protocol):
         """The concepts of each of the neurons that has some, best first.
 
         Raises `UsageError` for units that the layers of the target do not have.
+        """
+
+
+@runtime_checkable
+class Presence(Protocol):
+    """Tells how far images show concepts: 0 not at all, 1 for sure."""
+
+    fingerprint: str
+
+    def concepts(self, images: ProbeSet) -> Sequence[str]:
+        """The distinct concepts that it knows for these images.
+
+        Raises `UsageError` for images of which it can tell nothing.
+        """
+
+    def chunks(
+        self, images: ProbeSet, vectors: VectorsOf, concepts: Sequence[str]
+    ) -> Iterator[Float[np.ndarray, "images_of_chunk concepts"]]:
+        """The presence of any concepts in all images, in order, some images at a time.
+
+        vectors: gives the images' CLIP vectors, if they are needed.
         """
 
 

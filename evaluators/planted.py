@@ -152,8 +152,12 @@ class Planted(Evaluator):
 
 
 def label_concept(explanation: Explanation, truth: Truth) -> Concept:
-    """The concept of a neuron's label; for units with alternatives, of all labels together."""
-    labels = explanation.labels
+    """The concept of a neuron's label; for units with alternatives, of all labels together.
+
+    Of a weighted sum the concepts that raise the activation count.
+    """
+    weights = explanation.weights or [1.0] * len(explanation.labels)
+    labels = [label for label, weight in zip(explanation.labels, weights, strict=True) if weight > 0]
     several = len(truth.concept.alternatives) > 1
     return union([parse(label) for label in (labels if several else labels[:1])])
 

@@ -260,6 +260,8 @@ def _neuron_results(
             unscored=e.unscored,
             refinement=e.refinement,
             values=values.get(str(e.neuron), {}),
+            weights=e.weights,
+            group=tuple(map(str, e.group)),
         )
         for e in explanations
     ]

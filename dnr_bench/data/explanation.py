@@ -14,6 +14,7 @@ from dnr_bench.data.stages import StageCount
 
 #: Why a neuron has no label where the method gives none to any.
 NO_LABELS_WANTED = "method=none gives no labels"
+NO_CAPTION = "its highest exemplar has no caption"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Explanation:
 
     labels: the words of the best candidate, and of further ones where several labels were asked for.
     exemplars: None for methods that look at no image. captions: one per exemplar, empty for methods without
-    a captioner. refinement: None where nothing was refined.
+    a captioner. refinement: None where nothing was refined. weights: one per label, where the labels together
+    say what drives the neuron: by how many of its standard deviations the presence of each raises it. group:
+    other neurons that were explained together with it.
     """
 
     neuron: Neuron
@@ -61,6 +64,8 @@ class Explanation:
     exemplars: Exemplars | None = None
     captions: tuple[str, ...] = ()
     refinement: RefinementRecord | None = None
+    weights: tuple[float, ...] = ()
+    group: tuple[Neuron, ...] = ()
 
     @property
     def cluster(self) -> str:
@@ -72,9 +77,9 @@ class Explanation:
         """The caption of the highest exemplar as the label, as if somebody had just copied it."""
         caption = next((text.strip() for text in self.captions[:1] if text.strip()), None)
         if caption is None:
-            return replace(self, candidates=(), labels=(), unscored="its highest exemplar has no caption")
+            return replace(self, candidates=(), labels=(), weights=(), unscored=NO_CAPTION)
         found = (ScoredCandidate(caption, "method", 0.0),)
-        return replace(self, candidates=found, labels=(caption,), unscored=None, refinement=None)
+        return replace(self, candidates=found, labels=(caption,), weights=(), unscored=None, refinement=None)
 
     @property
     def best(self) -> ScoredCandidate | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 #: One image: height, width, RGB bytes.
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -16,6 +16,10 @@ Image = UInt8[np.ndarray, "_ _ 3"]
 
 #: True on the foreground of an image.
 Mask = Bool[np.ndarray, "_ _"]
+
+
+#: Gives the CLIP unit vectors of a set's images when they are asked for.
+VectorsOf = Callable[[], Float[np.ndarray, "images dim"]]
 
 
 #: Left, top, right, bottom in pixels of the original image; right and bottom are exclusive.

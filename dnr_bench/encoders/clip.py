@@ -89,6 +89,17 @@ class ClipEncoder:
         """For each text whether it has a word that the model does not know."""
         return self.vocabulary.unknown(texts)
 
+    def sigmoid(self) -> tuple[float, float] | None:
+        """a and b of sigmoid(a (cosine + b)), the chance that text and image match, of a model trained for it.
+
+        Only SigLIP models are; None for the others.
+        """
+        model = self._clip().model
+        if getattr(model, "logit_bias", None) is None:
+            return None
+        a = float(model.logit_scale.exp())
+        return a, float(model.logit_bias) / a
+
     def _images(self, pixels: Tensor) -> Tensor:
         import open_clip
         import torch

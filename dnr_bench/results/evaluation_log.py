@@ -74,7 +74,7 @@ def _score(name: str, metric: MetricResult) -> Row:
 
 
 def _sample(neuron: NeuronResult, model: str) -> Row:
-    label = "; ".join(neuron.labels)
+    label = neuron.answer
     answer = {"role": "assistant", "content": label}
     return {
         "id": neuron.name,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas
 
 #: Raise it whenever a field is added, removed or read in another way.
-SCHEMA: Literal[3] = 3
+SCHEMA: Literal[4] = 4
 
 _NAME = "result.json"
 #: A hundred years.
@@ -73,7 +73,8 @@ class NeuronResult:
     """One neuron: its labels or the reason why it has none, its candidates, and its value of each metric.
 
     truth: what it is known to detect; "(nothing)" where it is known to detect nothing, None where nothing is
-    known. captions: one per exemplar, or none.
+    known. captions: one per exemplar, or none. weights: one per label where labels are a weighted sum. group:
+    the names of other neurons that were explained together with it.
     """
 
     layer: str
@@ -87,11 +88,23 @@ class NeuronResult:
     unscored: str | None
     refinement: RefinementRecord | None
     values: Mapping[str, float]
+    weights: tuple[float, ...] = ()
+    group: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """layer:unit."""
         return f"{self.layer}:{self.unit}"
+
+    @property
+    def answer(self) -> str:
+        """The labels in one line: one after another, or as a sum with their weights; "" where there is none."""
+        if self.weights:
+            said = " + ".join(f"{w:.2f} {label}" for w, label in zip(self.weights, self.labels, strict=True))
+            said = said.replace("+ -", "\N{MINUS SIGN} ")
+        else:
+            said = "; ".join(self.labels)
+        return f"{said} (together with {', '.join(self.group)})" if self.group and said else said
 
     @property
     def runners_up(self) -> str:
@@ -165,7 +178,7 @@ class RunResult:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     seconds: float
-    schema: Literal[3] = SCHEMA
+    schema: Literal[4] = SCHEMA
     calls: tuple[CallRecord, ...] = ()
 
     @classmethod
@@ -259,7 +272,7 @@ class RunResult:
                 {
                     "layer": neuron.layer,
                     "unit": neuron.unit,
-                    "label": "; ".join(neuron.labels) or None,
+                    "label": neuron.answer or None,
                     "score": neuron.score,
                     "runners_up": neuron.runners_up,
                     "truth": neuron.truth,

@@ -59,6 +59,11 @@ class HeldOutImages:
         for first in range(0, len(of_images), _CHUNK):
             yield of_images[first : first + _CHUNK] @ of_texts.T
 
+    def vectors(self, images: ProbeSet) -> Float[np.ndarray, "images dim"]:
+        """CLIP unit vectors of all images, mapped from their file."""
+        dim = embed_texts(self.store, self.encoder, ["image"]).shape[1]
+        return probe_embeddings(self.store, self.encoder, self._checked(images), dim=dim)
+
     def check(self, images: ProbeSet) -> None:
         """Raises `UsageError` for a set that has an image in common with those that explain neurons."""
         self._checked(images)

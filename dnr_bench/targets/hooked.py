@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -128,6 +128,36 @@ class HookedTarget:
                     result[position] = found
         return result
 
+    def moved(
+        self,
+        images: Sequence[Image],
+        layer: str,
+        units: Sequence[int],
+        shifts: Float[np.ndarray, "images units"],
+        read: str,
+    ) -> Iterator[Float[np.ndarray, "units batch outputs"]]:
+        """Of each batch the pooled output of the layer `read` when one unit after the other is moved."""
+        first = 0
+
+        def work(seen: Tensor) -> np.ndarray:
+            nonlocal first
+            inputs, rows = self._inputs(seen), slice(first, first + len(seen))
+            first += len(seen)
+            steps = torch.from_numpy(shifts[rows]).to(inputs)
+            return np.stack([moved_by(inputs, unit, steps[:, place]) for place, unit in enumerate(units)])
+
+        def moved_by(inputs: Tensor, unit: int, step: Tensor) -> np.ndarray:
+            patches = self.tokens == "patches"
+            tokens = slice(self.prefix_tokens, None) if patches else slice(1)
+            move = partial(_moved, unit=unit, step=step, tokens=tokens)
+            hook = dict(self.model.named_modules())[layer].register_forward_hook(move)
+            try:
+                return self._forward(inputs, [read], {}, self._pooled)[read].cpu().numpy()
+            finally:
+                hook.remove()
+
+        return self.batches.over_prepared(images, self.preprocessing.seen, self._collated, work)
+
     @cached_property
     def _layers(self) -> dict[str, Layer]:
         """Found by running the network once on noise, with a hook on every module."""
@@ -200,15 +230,19 @@ class HookedTarget:
                 handle.remove()
 
     def _pooled(self, output: Tensor) -> Tensor:
-        """One value per unit, in float32 whatever the network computes in."""
-        if output.ndim == 4 and self.pool == "mean":
-            return output.mean(dim=(2, 3), dtype=torch.float32)
-        if output.ndim == 4:
-            return output.amax(dim=(2, 3)).float()
-        if output.ndim == 3 and self.tokens == "patches":
-            return output[:, self.prefix_tokens :].mean(dim=1, dtype=torch.float32)
-        found = output[:, 0] if output.ndim == 3 else output
-        return found.to(torch.float32, copy=True)
+        return _one_per_unit(output, self.pool, self.prefix_tokens if self.tokens == "patches" else None)
+
+
+def _one_per_unit(output: Tensor, pool: Literal["mean", "max"], first_patch: int | None) -> Tensor:
+    """One value per unit, in float32 whatever the network computes in; None: of tokens the class token's."""
+    if output.ndim == 4 and pool == "mean":
+        return output.mean(dim=(2, 3), dtype=torch.float32)
+    if output.ndim == 4:
+        return output.amax(dim=(2, 3)).float()
+    if output.ndim == 3 and first_patch is not None:
+        return output[:, first_patch:].mean(dim=1, dtype=torch.float32)
+    found = output[:, 0] if output.ndim == 3 else output
+    return found.to(torch.float32, copy=True)
 
 
 def _check_finite(layer: str, output: Tensor) -> None:
@@ -224,6 +258,19 @@ def untrain(model: nn.Module, seed: int) -> None:
             reset = getattr(module, "reset_parameters", None)
             if reset is not None:
                 reset()
+
+
+def _moved(
+    _module: nn.Module, _inputs: object, output: Tensor, *, unit: int, step: Tensor, tokens: slice
+) -> Tensor:
+    """A layer's output with one unit higher by a step of each image, at all places or tokens that count."""
+    found = output.clone()
+    at = found.movedim(_units_at(output), 0)[unit]
+    if output.ndim == 3:
+        at[:, tokens] += step[:, None]
+    else:
+        at += step.reshape(-1, *[1] * (at.ndim - 1))
+    return found
 
 
 def _without(output: Tensor, units: Sequence[int]) -> Tensor:

@@ -59,9 +59,14 @@ class NotedTarget:
         self._checked = OnDemand(self._loaded)
 
     @property
+    def hooked(self) -> HookedTarget:
+        """The target itself, loaded now."""
+        return self._checked()
+
+    @property
     def model(self) -> Any:
         """The network itself."""
-        return self._checked().model
+        return self.hooked.model
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -96,6 +101,17 @@ class NotedTarget:
     ) -> list[Float[np.ndarray, "map_height map_width"]]:
         """The map of each (image index, unit)."""
         return self._checked().maps(images, layer, pairs)
+
+    def moved(
+        self,
+        images: Sequence[Image],
+        layer: str,
+        units: Sequence[int],
+        shifts: Float[np.ndarray, "images units"],
+        read: str,
+    ) -> Iterator[Float[np.ndarray, "units batch outputs"]]:
+        """Of each batch the pooled output of the layer `read` when one unit after the other is moved."""
+        return self._checked().moved(images, layer, units, shifts, read)
 
     def _noted(self) -> dict[str, Any]:
         hooked = self._hooked()

@@ -342,7 +342,7 @@ def _results(run: Path) -> Iterator[FileTry]:
         b"[]",
         b"null",
         b"[" * 100_000,
-        b'{"schema": 3}',
+        b'{"schema": 4}',
         b"\xff\xfe",
         b"9" * 5000,
         b'{"schema": "3"}',

@@ -115,7 +115,7 @@ def neuron_row(neuron: NeuronResult) -> dict[str, object]:
     record = neuron.refinement
     return {
         "neuron": neuron.name,
-        "label": "; ".join(neuron.labels),
+        "label": neuron.answer,
         "truth": neuron.truth,
         "score": neuron.score,
         "origin": best.origin if best else None,

@@ -37,7 +37,7 @@ def write_card(side: Side, neuron: str, path: Path) -> Path:
         told = f"it has {len(known)}, from {known[0]} to {known[-1]}" if known else "it has none"
         raise UsageError(f"the run has no neuron {neuron}: {told}")
     rows = list(_rows(found, side.pictures))
-    label = "; ".join(found.labels) or found.unscored or ""
+    label = found.answer or found.unscored or ""
     return write_page(
         path,
         "card.svg.j2",

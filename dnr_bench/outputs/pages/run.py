@@ -195,7 +195,7 @@ def _shown_neuron(
 
 
 def _answer(neuron: NeuronResult | None, side: Side) -> dict[str, object]:
-    labels = "; ".join(neuron.labels) if neuron else ""
+    labels = neuron.answer if neuron else ""
     reason = (neuron.unscored if neuron else "not in this run") or ""
     return {"label": labels, "reason": reason, "state": side.state(neuron)}
 

@@ -156,7 +156,7 @@ def _neuron_table(result: RunResult, shown: Sequence[NeuronResult], with_runners
             escaped(neuron.name),
             f"[dim]{escaped(neuron.unscored)}[/dim]"
             if neuron.unscored
-            else f"[bold]{escaped('; '.join(neuron.labels))}[/bold]",
+            else f"[bold]{escaped(neuron.answer)}[/bold]",
             cell(neuron.score),
             *([escaped(neuron.truth or "")] if has_truth else []),
             *([f"[dim]{escaped(runners_up)}[/dim]"] if with_runners_up else []),

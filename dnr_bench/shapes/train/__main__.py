@@ -14,6 +14,7 @@ from dnr_bench.infra.shipped import CHECKPOINTS
 MODELS = {
     "target": "target",
     "target512": "target512",
+    "sae": "sae",
     "clip": "clip",
     "captioner": "captioner",
     "autoencoder": "generator/vae",

@@ -1,0 +1,1 @@
+"""Ways to tell which images show a concept: CLIP, captions, classes or masks."""

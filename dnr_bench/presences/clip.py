@@ -1,0 +1,139 @@
+"""Presence as CLIP sees it: a sigmoid of the cosine of image and concept (Linear Explanations, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import expit
+
+from dnr_bench.captioners.clip_concepts import in_template, read_concepts
+from dnr_bench.data.images import ProbeSet, VectorsOf
+from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.source import code_of
+from dnr_bench.infra.store import Store
+from dnr_bench.presences.captions import says
+from dnr_bench.protocols import ImageTextEncoder, Probe
+from dnr_bench.stages.caption_contrast import CaptionContrast
+from dnr_bench.stages.embeddings import embed_texts, probe_embeddings
+
+_CHUNK = 4096
+#: So many pairs of an image and a concept are looked at to fit two numbers.
+_MOST_PAIRS = 1_000_000
+
+
+class ClipPresence:
+    """sigmoid(a (cosine + b)).
+
+    Args:
+        encoder: the CLIP.
+        concepts: a file of one concept per line, or an embedded one.
+        template: the phrase in which CLIP reads a concept.
+        a, b: steepness and shift; None: those that a SigLIP was trained with, and for any other CLIP those
+            that tell best which of `images` have the words of a concept in their captions.
+        images: what a and b are fitted on: neither the network nor an evaluator looks at these here.
+        contrast: tells which words of captions count.
+        seed: of `images`.
+        store: keeps vectors, and a and b.
+
+    Raises:
+        UsageError: one of a and b is given without the other.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageTextEncoder,
+        concepts: str,
+        template: str,
+        a: float | None,
+        b: float | None,
+        images: Probe,
+        contrast: CaptionContrast,
+        seed: int,
+        store: Store,
+    ) -> None:
+        if (a is None) != (b is None):
+            raise UsageError(f"a={a} and b={b}: give both, or neither, and they are fitted")
+        if a is not None and a <= 0:
+            raise UsageError(f"a={a} must be above 0: a higher cosine means that a concept is there")
+        self.encoder, self.template, self.store = encoder, template, store
+        self.known = read_concepts(concepts)
+        in_template(self.known[:1], template)
+        self.given = None if a is None or b is None else (float(a), float(b))
+        self.images, self.contrast, self.seed = images, contrast, seed
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names all that presence depends on; loads the images' list where a and b are fitted on them."""
+        fitted = self.given or {"images": self._set.digest, "contrast": self.contrast.fingerprint}
+        settings = {"encoder": self.encoder.fingerprint, "concepts": self.known, "template": self.template}
+        return fingerprint_of("clip_presence", {**settings, "sigmoid": fitted})
+
+    def concepts(self, images: ProbeSet) -> Sequence[str]:
+        """Those of the file."""
+        return self.known
+
+    def chunks(
+        self, images: ProbeSet, vectors: VectorsOf, concepts: Sequence[str]
+    ) -> Iterator[Float[np.ndarray, "images_of_chunk concepts"]]:
+        """The presence of each concept, a few thousand images at a time."""
+        a, b = self.sigmoid
+        texts, found = self._texts(concepts), vectors()
+        for first in range(0, len(found), _CHUNK):
+            yield expit(a * (found[first : first + _CHUNK] @ texts.T + b))
+
+    @cached_property
+    def sigmoid(self) -> tuple[float, float]:
+        """a and b."""
+        if self.given:
+            return self.given
+        key = {"code": code_of(__name__, self.encoder), "of": self.fingerprint}
+        (found,) = self.store.fill("presence", [key], lambda _: [list(self._learned() or self._fitted())])
+        return float(found[0]), float(found[1])
+
+    @cached_property
+    def _set(self) -> ProbeSet:
+        return self.images.load(self.seed)
+
+    def _texts(self, concepts: Sequence[str]) -> Float[np.ndarray, "concepts dim"]:
+        return embed_texts(self.store, self.encoder, in_template(concepts, self.template))
+
+    def _learned(self) -> tuple[float, float] | None:
+        learned = getattr(self.encoder, "sigmoid", None)
+        found: tuple[float, float] | None = learned() if learned is not None else None
+        return found
+
+    def _fitted(self) -> tuple[float, float]:
+        images = self._set
+        if images.words is None:
+            raise UsageError(
+                f"presence.a and presence.b of this CLIP are unknown, and {images.name} has neither captions"
+                " nor classes to fit them on: give both, choose a SigLIP (encoder=open_clip), which brings its"
+                " own, or presence=masks"
+            )
+        step = max(len(images.images) * len(self.known) // _MOST_PAIRS, 1)
+        present = says(images.words[::step], self.known, self.contrast.wording)
+        named = present.any(axis=0)
+        if not named.any():
+            raise UsageError(
+                f"presence.a and presence.b cannot be fitted: no concept of the file is named by what"
+                f" {images.name} says of its images; give both"
+            )
+        texts = self._texts([c for c, there in zip(self.known, named, strict=True) if there])
+        vectors = probe_embeddings(self.store, self.encoder, images, dim=texts.shape[1])[::step]
+        return fit_sigmoid(vectors @ texts.T, present[:, named])
+
+
+def fit_sigmoid(
+    cosines: Float[np.ndarray, "images concepts"], present: Bool[np.ndarray, "images concepts"]
+) -> tuple[float, float]:
+    """a and b of the sigmoid that is likeliest to have given this presence."""
+    from sklearn.linear_model import LogisticRegression
+
+    found = LogisticRegression(C=1e6, max_iter=1000).fit(cosines.reshape(-1, 1) * 10, present.ravel())
+    a = float(found.coef_[0, 0]) * 10
+    return a, float(found.intercept_[0]) / a
+

@@ -1,0 +1,92 @@
+"""What the latents of the embedded autoencoder detect, found by matching them with the world's concepts.
+
+Nobody planted them. A latent's truth is the concept that its code follows best over training images; where none
+is followed well, nothing is known of the latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dnr_bench.shapes.concepts import FACETS, Concept
+from dnr_bench.shapes.planted import planted_units_512
+from dnr_bench.shapes.render import Scene
+from dnr_bench.shapes.target import hooked_network
+from dnr_bench.shapes.train.data import draw_scenes
+from dnr_bench.shapes.world import SEEN_SHAPES
+from dnr_bench.statistics.detection import correlation
+from dnr_bench.targets.latents import Latents, read_sae, with_latents
+
+#: A latent detects a concept that its mean code correlates with at least so well.
+LEAST = 0.6
+#: A longer concept must fit better by so much.
+_LONGER = 0.02
+_FILE, _LAYER, _K = "sae.safetensors", "layer4", 12
+
+
+def latent_codes(directory: Path, images: Sequence[np.ndarray]) -> Float[np.ndarray, "images latents"]:
+    """The mean code of each latent on each image."""
+    base = hooked_network("embedded:target512", batch_size=256)
+    units = next(layer.units for layer in base.layers() if layer.name == _LAYER)
+    latents = Latents(read_sae(directory / _FILE, units, "topk"), "topk", _K, subtract_bias=True)
+    return with_latents(base, _LAYER, latents).run(images, ["sae"])["sae"]
+
+
+def matched_latents(directory: Path, n_images: int = 16_000, seed: int = 1) -> list[dict[str, object]]:
+    """The entries of planted.json: latents that follow a concept, and dead ones.
+
+    Half of the images show the concept of some unit of the target, so that rare concepts occur.
+    """
+    asked_for = [unit.truth for unit in planted_units_512() if unit.concept]
+    data = draw_scenes("train", n_images, SEEN_SHAPES, seed=seed, asked_for=asked_for)
+    codes = latent_codes(directory, list(data.images))
+    concepts = known_concepts()
+    rs = correlation(codes, shown(concepts, data.scenes).astype(float))
+    return [entry for latent in range(codes.shape[1]) if (entry := _entry(latent, codes, rs, concepts))]
+
+
+def known_concepts() -> list[Concept]:
+    """Attributes, pairs and triples across facets, alternatives within one, and what units detect."""
+    facets = {**FACETS, "shape": SEEN_SHAPES}
+    conjunctions = [
+        Concept.of(attributes)
+        for size in (1, 2, 3)
+        for chosen in combinations(facets.values(), size)
+        for attributes in product(*chosen)
+        if not any(f"{attribute} background" in attributes for attribute in attributes)
+    ]
+    alternatives = [
+        Concept.of([one], [other]) for values in facets.values() for one, other in combinations(values, 2)
+    ]
+    planted = [unit.truth for unit in planted_units_512() if unit.concept]
+    return list(dict.fromkeys([*conjunctions, *alternatives, *planted]))
+
+
+def shown(concepts: Sequence[Concept], scenes: Sequence[Scene]) -> Bool[np.ndarray, "scenes concepts"]:
+    """Which scenes show which concepts."""
+    kinds = list(dict.fromkeys(scene.attributes for scene in scenes))
+    place = {attributes: row for row, attributes in enumerate(kinds)}
+    table = np.asarray([[concept.matches(attributes) for concept in concepts] for attributes in kinds])
+    found: np.ndarray = table[[place[scene.attributes] for scene in scenes]]
+    return found
+
+
+def _entry(
+    latent: int, codes: np.ndarray, rs: Float[np.ndarray, "latents concepts"], concepts: Sequence[Concept]
+) -> dict[str, object] | None:
+    named = {"layer": "sae", "unit": latent}
+    if not codes[:, latent].any():
+        return {**named, "kind": "dead", "concept": ""}
+    fit = np.nan_to_num(rs[latent]) - _LONGER * np.asarray([len(concept.attributes) for concept in concepts])
+    best = int(np.argmax(fit))
+    if not rs[latent, best] >= LEAST:
+        return None
+    kind = "or" if len(concepts[best].alternatives) > 1 else ("single", "pair", "triple", "rare")[
+        len(concepts[best].attributes) - 1
+    ]  # fmt: skip
+    return {**named, "kind": kind, "concept": str(concepts[best]), "fit": round(float(rs[latent, best]), 3)}
