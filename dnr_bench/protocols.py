@@ -98,6 +98,26 @@ class Captioner(Protocol):
 
 
 @runtime_checkable
+class Describer(Protocol):
+    """Describes several images at once, and says how likely it finds that."""
+
+    fingerprint: str
+
+    def likeliest(self, regions: Sequence[View], n: int) -> list[tuple[str, float]]:
+        """At most `n` distinct descriptions of some images together, each with log p(description | images)."""
+
+
+@runtime_checkable
+class TextPrior(Protocol):
+    """Says how likely texts are when nothing is seen."""
+
+    fingerprint: str
+
+    def log_priors(self, texts: Sequence[str]) -> list[float]:
+        """The log probability of each text."""
+
+
+@runtime_checkable
 class Quoting(Captioner, Protocol):
     """A captioner that repeats what a data set says of its images, and has nothing to say of other ones."""
 

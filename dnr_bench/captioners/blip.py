@@ -57,8 +57,8 @@ class BlipCaptioner:
         self.device, self.dtype, self.batches = checked_device(device), dtype, Batches(batch_size, device)
         self.prompt, self.max_new_tokens, self.world = prompt, max_new_tokens, world_of(checkpoint)
         path, weights = model_directory(checkpoint)
-        _check_family(path, family, checkpoint)
-        self._blip = OnDemand(lambda: _loaded(path, family, dtype, checkpoint))
+        check_family(path, family, checkpoint)
+        self._blip = OnDemand(lambda: load_blip(path, family, dtype, checkpoint))
         self.fingerprint = digest(
             {
                 "weights": weights,
@@ -113,14 +113,15 @@ class BlipCaptioner:
         return [" ".join(caption.split()) for caption in captions]
 
 
-def _check_family(path: Path, family: Family, checkpoint: str) -> None:
+def check_family(path: Path, family: Family, checkpoint: str) -> None:
     """Raises `UsageError`, before anything is loaded, for a folder of another kind of model."""
     kind = config_value(path, "model_type", str, f"checkpoint={checkpoint!r} is no captioner")
     if kind != family:
         raise UsageError(f"checkpoint={checkpoint!r} is a model of type {kind!r}, not {family!r}")
 
 
-def _loaded(path: Path, family: Family, dtype: Dtype, checkpoint: str) -> Blip:
+def load_blip(path: Path, family: Family, dtype: Dtype, checkpoint: str) -> Blip:
+    """The model in a folder; anything else there raises `UsageError`."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # of loading weights, which is quick

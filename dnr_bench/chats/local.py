@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -45,8 +45,8 @@ class LocalChat:
         check_range(1, 65536, max_tokens=max_tokens)
         self.device, self.batches = checked_device(device), Batches(batch_size, device)
         self.name, self.max_tokens = short_name(checkpoint), max_tokens
-        path, options, weights = _located(checkpoint)
-        self._loaded = OnDemand(lambda: _loaded(path, options, dtype, checkpoint))
+        path, options, weights = located(checkpoint)
+        self._loaded = OnDemand(lambda: load_language_model(path, options, dtype, checkpoint))
         self.fingerprint = digest(
             {
                 "weights": weights,
@@ -124,7 +124,10 @@ class LocalChat:
         return found
 
 
-def _loaded(path: Path, options: dict[str, Any], dtype: Dtype, checkpoint: str) -> LanguageModel:
+def load_language_model(
+    path: Path, options: Mapping[str, Any], dtype: Dtype, checkpoint: str
+) -> LanguageModel:
+    """The model in a folder; anything else there raises `UsageError`."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # of loading
@@ -139,7 +142,7 @@ def _loaded(path: Path, options: dict[str, Any], dtype: Dtype, checkpoint: str) 
     return LanguageModel(model.eval(), tokenizer)
 
 
-def _located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
+def located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
     """A model's folder, what transformers must be told to find it there, and what identifies its weights."""
     file = Path(checkpoint)
     if file.suffix != ".gguf":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dnr_bench.shapes.concepts import FACETS, Concept
+from dnr_bench.shapes.concepts import FACETS, NOT, Concept
 from dnr_bench.shapes.planted import planted_units_512
 from dnr_bench.shapes.render import Scene
 from dnr_bench.shapes.target import hooked_network
@@ -23,7 +23,7 @@ from dnr_bench.statistics.detection import correlation
 from dnr_bench.targets.latents import Latents, read_sae, with_latents
 
 #: A latent detects a concept that its mean code correlates with at least so well.
-LEAST = 0.6
+LEAST = 0.8
 #: A longer concept must fit better by so much.
 _LONGER = 0.02
 _FILE, _LAYER, _K = "sae.safetensors", "layer4", 12
@@ -86,7 +86,14 @@ def _entry(
     best = int(np.argmax(fit))
     if not rs[latent, best] >= LEAST:
         return None
-    kind = "or" if len(concepts[best].alternatives) > 1 else ("single", "pair", "triple", "rare")[
-        len(concepts[best].attributes) - 1
-    ]  # fmt: skip
+    kind = _kind(concepts[best])
     return {**named, "kind": kind, "concept": str(concepts[best]), "fit": round(float(rs[latent, best]), 3)}
+
+
+def _kind(concept: Concept) -> str:
+    """As of planted units."""
+    if len(concept.alternatives) > 1:
+        return "or"
+    if any(attribute.startswith(NOT) for attribute in concept.attributes):
+        return "exception"
+    return ("single", "pair", "triple", "rare")[len(concept.attributes) - 1]

@@ -84,6 +84,11 @@ def train(
     weights = {name: value for name, value in model.state_dict().items() if name != "silent"}
     weights["b_dec"], weights["b_enc"] = weights["b_dec"] * scale, weights["b_enc"] * scale
     save_file({name: value.half().contiguous() for name, value in weights.items()}, directory / "sae.safetensors")
+    write_truth(directory)
+
+
+def write_truth(directory: Path) -> None:
+    """What the trained latents detect."""
     lines = ",\n ".join(json.dumps(latent) for latent in matched_latents(directory))
     (directory / "planted.json").write_text(f"[\n {lines}\n]\n")
 
