@@ -25,6 +25,8 @@ from dnr_bench.statistics.detection import (
     METRICS,
     average_precision,
     correlation,
+    cosy_auc,
+    cosy_mad,
     f1,
     iou,
     is_high,
@@ -190,27 +192,6 @@ class _LayerView:
             "f1": f1(active, self.present),
             "iou": iou(active, self.present),
         }
-
-
-def cosy_auc(
-    drawn: Float[np.ndarray, "drawn units"], control: Float[np.ndarray, "images units"]
-) -> Float[np.ndarray, " units"]:
-    """The share of pairs in which the drawn image activates a unit more than the control image, ties half."""
-    below, upto = (
-        np.stack([np.searchsorted(np.sort(c), d, side) for d, c in zip(drawn.T, control.T, strict=True)])
-        for side in ("left", "right")
-    )
-    return np.asarray((below + upto).mean(axis=1) / 2 / len(control))
-
-
-def cosy_mad(
-    drawn: Float[np.ndarray, "drawn units"], control: Float[np.ndarray, "images units"]
-) -> Float[np.ndarray, " units"]:
-    """By how many standard deviations of the control images the drawn ones activate a unit more."""
-    spread = control.std(axis=0)
-    gain = drawn.mean(axis=0) - control.mean(axis=0)
-    found: np.ndarray = np.divide(gain, spread, out=np.full(len(gain), np.nan), where=spread > 1e-12)
-    return found
 
 
 def _sanity_rows(

@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 from dnr_bench.app.run import RunResult
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.shapes.planted import planted_units
-from evaluators.held_out import cosy_auc, cosy_mad
+from dnr_bench.statistics.detection import cosy_auc, cosy_mad
 
 PLANTED = {unit.unit: unit.concept for unit in planted_units() if unit.concept}
 SMALL = ("evaluator=[planted,held_out]", "held_out.n_images=400")

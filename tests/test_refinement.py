@@ -11,7 +11,7 @@ from dnr_bench.methods.describe_and_dissect.refinement import (
     LAST_ITERATION,
     NO_NEW_CONCEPT,
     NO_PROGRESS,
-    RefinementSettings,
+    IterativeRefinement,
     highest_images,
     progress,
 )
@@ -67,7 +67,7 @@ def test_what_was_there_before_is_no_progress(old: list[float], m: int) -> None:
 def test_every_course_ends_for_a_reason_that_is_true(
     steps: list[list[float]], patience: int, threshold: float
 ) -> None:
-    refinement = RefinementSettings(
+    refinement = IterativeRefinement(
         max_iterations=len(steps), threshold=threshold, patience=patience, top_m=2, as_printed=False
     )
     scores, course = [0.0], RefinementRecord()
@@ -95,7 +95,7 @@ def course_of(refinement: Refinement, steps: list[list[float]]) -> Course:
 
 
 def test_refinement_stops_for_a_reason() -> None:
-    refinement = RefinementSettings(max_iterations=3, threshold=0.1, patience=0, top_m=1, as_printed=False)
+    refinement = IterativeRefinement(max_iterations=3, threshold=0.1, patience=0, top_m=1, as_printed=False)
     assert course_of(refinement, [[2.0], []]).stopped == NO_NEW_CONCEPT
     assert course_of(refinement, [[2.0], [0.5]]).stopped == NO_PROGRESS
     assert course_of(refinement, [[2.0], [3.0]]).stopped is None
@@ -106,7 +106,7 @@ def test_refinement_stops_for_a_reason() -> None:
 
 
 def test_as_printed_the_means_of_two_rankings_are_compared() -> None:
-    printed = RefinementSettings(max_iterations=9, threshold=0.5, patience=0, top_m=2, as_printed=True)
+    printed = IterativeRefinement(max_iterations=9, threshold=0.5, patience=0, top_m=2, as_printed=True)
     course = RefinementRecord()
     # the old concepts scored 2 and 4 in their own ranking, and score 1 and 2 in the new one
     course = printed.after(course, np.array([1.0, 2.0, 6.0]), np.array([2.0, 4.0]))
@@ -118,14 +118,14 @@ def test_as_printed_the_means_of_two_rankings_are_compared() -> None:
 
 
 def test_patience_tolerates_steps_without_progress_in_a_row() -> None:
-    patient = RefinementSettings(max_iterations=9, threshold=0.1, patience=1, top_m=1, as_printed=False)
+    patient = IterativeRefinement(max_iterations=9, threshold=0.1, patience=1, top_m=1, as_printed=False)
     assert course_of(patient, [[0.5]]).stopped is None
     assert course_of(patient, [[0.5], [3.0], [0.5]]).stopped is None
     assert course_of(patient, [[0.5], [3.0], [0.5], [0.5]]).stopped == NO_PROGRESS
 
 
 def test_a_threshold_of_zero_stops_only_at_the_end_or_without_concepts() -> None:
-    refinement = RefinementSettings(max_iterations=2, threshold=0.0, patience=0, top_m=1, as_printed=False)
+    refinement = IterativeRefinement(max_iterations=2, threshold=0.0, patience=0, top_m=1, as_printed=False)
     assert course_of(refinement, [[0.5], [0.2]]).stopped == LAST_ITERATION
 
 
@@ -139,7 +139,7 @@ def test_a_threshold_of_zero_stops_only_at_the_end_or_without_concepts() -> None
 )
 def test_wrong_settings_are_named(values: tuple[int, float, int, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        RefinementSettings(*values, as_printed=False)
+        IterativeRefinement(*values, as_printed=False)
 
 
 def test_highest_images_are_taken_over_all_concepts() -> None:

@@ -50,6 +50,27 @@ def auc(
     return _ratio(ranks - n * (n + 1) / 2, np.broadcast_to(n * (len(present) - n), ranks.shape))
 
 
+def cosy_auc(
+    drawn: Float[np.ndarray, "drawn units"], control: Float[np.ndarray, "images units"]
+) -> Float[np.ndarray, " units"]:
+    """The share of pairs in which the drawn image activates a unit more than the control image, ties half."""
+    below, upto = (
+        np.stack([np.searchsorted(np.sort(c), d, side) for d, c in zip(drawn.T, control.T, strict=True)])
+        for side in ("left", "right")
+    )
+    return np.asarray((below + upto).mean(axis=1) / 2 / len(control))
+
+
+def cosy_mad(
+    drawn: Float[np.ndarray, "drawn units"], control: Float[np.ndarray, "images units"]
+) -> Float[np.ndarray, " units"]:
+    """By how many standard deviations of the control images the drawn ones activate a unit more."""
+    spread = control.std(axis=0)
+    gain = drawn.mean(axis=0) - control.mean(axis=0)
+    found: np.ndarray = np.divide(gain, spread, out=np.full(len(gain), np.nan), where=spread > 1e-12)
+    return found
+
+
 def mean_difference(
     values: Float[np.ndarray, "images units"], present: Bool[np.ndarray, "images concepts"]
 ) -> Float[np.ndarray, "units concepts"]:

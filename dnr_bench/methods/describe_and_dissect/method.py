@@ -25,7 +25,7 @@ from dnr_bench.methods.describe_and_dissect.candidates import (
     texts_of,
 )
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
-from dnr_bench.methods.describe_and_dissect.refinement import RefinementSettings, refine
+from dnr_bench.methods.describe_and_dissect.refinement import Refinement
 from dnr_bench.methods.labeling import DEAD, LabelSettings, labeled
 from dnr_bench.protocols import Captioner, Proposals, Proposer, Quoting, Scorer, Summarizer
 from dnr_bench.session import Session
@@ -62,7 +62,7 @@ class DescribeAndDissect:
         captioner: Captioner,
         summarizer: Summarizer | Proposer,
         scorer: Scorer,
-        refinement: RefinementSettings,
+        refinement: Refinement,
         labels: LabelSettings,
         abstain_margin: float | None,
         proposals: Proposals,
@@ -71,7 +71,7 @@ class DescribeAndDissect:
         n_candidates: int,
     ) -> None:
         is_asked = not isinstance(summarizer, Proposer)
-        if refinement.max_iterations and is_asked and isinstance(captioner, Quoting):
+        if refinement.captions_drawings and is_asked and isinstance(captioner, Quoting):
             raise UsageError(
                 f"refine=iterative captions generated images, of which {captioner.quotes} says nothing: it"
                 " needs a captioner that is a model (captioner=blip, clip_concepts)"
@@ -99,8 +99,8 @@ class DescribeAndDissect:
 
         pool = rated(self._pool(views, captions, session))  # step 2B
         scores = session.scores(texts_of(pool), self.scorer, priors=priors_of(pool))  # step 3
-        records = refine(
-            pool, scores, self.refinement, self.concepts, self.scorer, session, rated
+        records = self.refinement.refine(
+            pool, scores, self.concepts, self.scorer, session, rated
         )  # DnR 3.2.2
         in_order = {n: ranked(pool[n], scores[n], partial(session.shown, n)) for n in pool}
         found = self._labeled(in_order, captions, records, session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,9 +28,32 @@ NO_PROGRESS = "progress below the threshold"
 LAST_ITERATION = "last iteration"
 
 
+@runtime_checkable
+class Refinement(Protocol):
+    """A loop that adds concepts to those that captions gave."""
+
+    @property
+    def captions_drawings(self) -> bool:
+        """Whether the captioner is asked about drawn images."""
+
+    def refine(
+        self,
+        pool: dict[Neuron, list[Candidate]],
+        scores: dict[Neuron, Float[np.ndarray, " _"]],
+        concepts: ConceptProposer,
+        scorer: Scorer,
+        session: Session,
+        rated: Callable[[Pool], dict[Neuron, list[Candidate]]],
+    ) -> dict[Neuron, RefinementRecord]:
+        """Let each neuron's pool and scores grow in place; the records of the neurons that were refined.
+
+        `rated` gives candidates what the scorer needs to know of them.
+        """
+
+
 @dataclass(frozen=True)
-class RefinementSettings:
-    """How long to refine: at most `max_iterations` times (0: never, which is DnD).
+class IterativeRefinement:
+    """Captions of the best drawings become concepts: at most `max_iterations` times (0: never, which is DnD).
 
     A neuron is done when its progress stays below `threshold` for more than `patience` iterations in a row.
     `top_m`: how many of the best concepts progress looks at. `as_printed`: progress is what DnR 3.2.2 says,
@@ -47,6 +71,11 @@ class RefinementSettings:
         check_range(0, 1000, max_iterations=self.max_iterations, patience=self.patience)
         check_range(0, 1_000_000, threshold=self.threshold)
         check_range(1, 1000, top_m=self.top_m)
+
+    @property
+    def captions_drawings(self) -> bool:
+        """Whether the captioner is asked about drawn images."""
+        return self.max_iterations > 0
 
     def after(
         self,
@@ -74,44 +103,43 @@ class RefinementSettings:
             stopped = LAST_ITERATION
         return replace(record, progress=curve, stopped=stopped)
 
+    def refine(
+        self,
+        pool: dict[Neuron, list[Candidate]],
+        scores: dict[Neuron, Float[np.ndarray, " _"]],
+        concepts: ConceptProposer,
+        scorer: Scorer,
+        session: Session,
+        rated: Callable[[Pool], dict[Neuron, list[Candidate]]],
+    ) -> dict[Neuron, RefinementRecord]:
+        """Add to each neuron's pool what captions of its best generated images say, and score it anew as a whole.
 
-def refine(
-    pool: dict[Neuron, list[Candidate]],
-    scores: dict[Neuron, Float[np.ndarray, " _"]],
-    settings: RefinementSettings,
-    concepts: ConceptProposer,
-    scorer: Scorer,
-    session: Session,
-    rated: Callable[[Pool], dict[Neuron, list[Candidate]]],
-) -> dict[Neuron, RefinementRecord]:
-    """Add to each neuron's pool what captions of its best generated images say, and score it anew as a whole.
-
-    All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the records
-    of the neurons that were refined are returned. `rated` gives candidates what the scorer needs to know of
-    them.
-    """
-    records = {
-        neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))
-        for neuron in pool
-        if settings.max_iterations and not np.isnan(scores[neuron]).all()
-    }
-    for iteration in range(1, settings.max_iterations + 1):
-        active = [neuron for neuron, record in records.items() if record.stopped is None]
-        found: dict[Neuron, list[str]] = {}
-        for block in blocks(active):
-            views = _best_drawings({neuron: pool[neuron] for neuron in block}, session)
-            found |= concepts.propose(views, concepts.captions(views, session), session)
-        earlier = {neuron: scores[neuron] for neuron in active}
-        for neuron, texts in found.items():
-            pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
-        grown = rated({neuron: pool[neuron] for neuron in active})
-        pool |= grown
-        scores |= session.scores(texts_of(grown), scorer, priors=priors_of(grown))
-        for neuron in active:
-            record = settings.after(records[neuron], scores[neuron], earlier[neuron])
-            answers = (*record.answers, _answer(pool[neuron], scores[neuron]))
-            records[neuron] = replace(record, answers=answers)
-    return records
+        All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the records
+        of the neurons that were refined are returned. `rated` gives candidates what the scorer needs to know of
+        them.
+        """
+        records = {
+            neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))
+            for neuron in pool
+            if self.max_iterations and not np.isnan(scores[neuron]).all()
+        }
+        for iteration in range(1, self.max_iterations + 1):
+            active = [neuron for neuron, record in records.items() if record.stopped is None]
+            found: dict[Neuron, list[str]] = {}
+            for block in blocks(active):
+                views = _best_drawings({neuron: pool[neuron] for neuron in block}, session)
+                found |= concepts.propose(views, concepts.captions(views, session), session)
+            earlier = {neuron: scores[neuron] for neuron in active}
+            for neuron, texts in found.items():
+                pool[neuron] = joined(pool[neuron], [Candidate(t, "refined", iteration) for t in texts])
+            grown = rated({neuron: pool[neuron] for neuron in active})
+            pool |= grown
+            scores |= session.scores(texts_of(grown), scorer, priors=priors_of(grown))
+            for neuron in active:
+                record = self.after(records[neuron], scores[neuron], earlier[neuron])
+                answers = (*record.answers, _answer(pool[neuron], scores[neuron]))
+                records[neuron] = replace(record, answers=answers)
+        return records
 
 
 def progress(
