@@ -16,6 +16,7 @@ from dnr_bench.app.run import run
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
 from dnr_bench.outputs.pages.run import write_report
+from dnr_bench.app.vectors import keep_vectors
 from dnr_bench.outputs.pictures import take_pictures
 from dnr_bench.protocols import (
     Captioner,
@@ -54,6 +55,7 @@ class LiveResult(RunResult):
         assert self.session is not None
         folder = Path(path)
         self.write(folder)
+        keep_vectors(self, self.session, folder)
         return write_report(self, take_pictures(self, self.session, folder), folder)
 
 

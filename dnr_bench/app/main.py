@@ -23,6 +23,7 @@ COMMANDS = {
     "leaderboard": "rank the settings of all runs in a folder",
     "log": "send finished runs to MLflow that it has not got",
     "report": "write a run's page with pictures anew, or two runs side by side",
+    "search": "find the units that a text describes",
     "status": "how far are the jobs of a multirun?",
     "store": "how much is stored, and make room",
     "trust": "which metric orders settings as the truth does?",

@@ -73,6 +73,7 @@ class _Job:
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
+        from dnr_bench.app.vectors import keep_vectors
         from dnr_bench.infra.store_contents import noting_references
         from dnr_bench.outputs.pages.page import without_page
         from dnr_bench.outputs.pages.run import write_report
@@ -102,6 +103,7 @@ class _Job:
             Outcome(self.overrides, self.choices).write(folder)
             if config.report:
                 with without_page("report.html"):
+                    keep_vectors(result, session, folder)
                     write_report(result, take_pictures(result, session, folder), folder)
         if self.parent is None:
             print_result(result, folder, self.choices, out, config.verbose)
