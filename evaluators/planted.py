@@ -23,6 +23,8 @@ from dnr_bench.statistics.matching import attribute_scores, mid_rank
 #: Concepts in the pool of `reciprocal_rank`, the truth included.
 POOL_SIZE = 10
 _NOTHING = Concept(frozenset())
+#: A concept is an exception to another one if it takes back at least this share of what that adds.
+TAKEN_BACK = 0.5
 #: Of metrics that are no shares of units.
 _UNITS = {
     "exact": "correct",
@@ -154,12 +156,32 @@ class Planted(Evaluator):
 def label_concept(explanation: Explanation, truth: Truth) -> Concept:
     """The concept of a neuron's label; for units with alternatives, of all labels together.
 
-    Of a weighted sum the concepts that raise the activation count.
+    Of a weighted sum the concepts that raise the activation count. One that takes back most of what another
+    adds is an exception: "3.2 green - 3.1 green cross" is green but not cross.
     """
-    weights = explanation.weights or [1.0] * len(explanation.labels)
-    labels = [label for label, weight in zip(explanation.labels, weights, strict=True) if weight > 0]
+    labels: Sequence[str] = explanation.labels
+    if explanation.weights:
+        labels = raising(labels, explanation.weights)
     several = len(truth.concept.alternatives) > 1
     return union([parse(label) for label in (labels if several else labels[:1])])
+
+
+def raising(labels: Sequence[str], weights: Sequence[float]) -> list[str]:
+    """The concepts of a weighted sum that raise the activation, with their exceptions, in order."""
+    parsed = [parse(label) for label in labels]
+    found = []
+    for label, concept, weight in zip(labels, parsed, weights, strict=True):
+        if weight <= 0:
+            continue
+        excepted = [
+            attribute
+            for other, less in zip(parsed, weights, strict=True)
+            if less <= -TAKEN_BACK * weight and other.implies(concept) and len(concept.alternatives) == 1
+            for attribute in sorted(other.attributes - concept.attributes)
+            if len(other.attributes - concept.attributes) == 1 and not attribute.startswith(NOT)
+        ]
+        found.append(" but ".join([label, *(NOT + attribute for attribute in excepted)]))
+    return found
 
 
 def exact(label: Concept, truth: Concept) -> float:

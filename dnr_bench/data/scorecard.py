@@ -16,14 +16,21 @@ from dnr_bench.data.explanation import Explanation
 class Plot:
     """How a table is drawn: `y` over `x`, a line for each combination of values of the columns `series`.
 
-    kind: lines, or a bar for each row, the highest first, colored by `series`; of many rows the highest.
+    kind: lines, or a bar for each row, the highest first, colored by `series`; of many rows the highest; or
+    frontier, a point for each row, named by `series`, of a cost x and a quality y: the best for each cost are
+    joined.
     """
 
     x: str
     y: str
     series: tuple[str, ...]
     title: str
-    kind: Literal["lines", "bars"] = "lines"
+    kind: Literal["lines", "bars", "frontier"] = "lines"
+
+    @property
+    def name(self) -> str:
+        """For files: what is drawn, and over what where that is no setting."""
+        return f"{self.y} over {self.x}" if self.kind == "frontier" else self.y
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,11 @@ class Falcon:
         return list(dict.fromkeys(text for text in session.probe.words if text.strip()))
 
     def _explained(
-        self, neuron: Neuron, captions: Sequence[str], texts: Float[np.ndarray, "captions dim"], session: Session
+        self,
+        neuron: Neuron,
+        captions: Sequence[str],
+        texts: Float[np.ndarray, "captions dim"],
+        session: Session,
     ) -> _Found:
         activations = session.activations(neuron.layer)
         exemplars = session.exemplars([neuron])[neuron]
@@ -162,7 +166,9 @@ class Falcon:
         ranked = [(words[i], float(scores[i])) for i in order]
         return _Found(tuple(self._with_joined(ranked, spoken)), tuple(partners))
 
-    def _with_joined(self, ranked: Sequence[tuple[str, float]], captions: Sequence[str]) -> list[tuple[str, float]]:
+    def _with_joined(
+        self, ranked: Sequence[tuple[str, float]], captions: Sequence[str]
+    ) -> list[tuple[str, float]]:
         """The words, before them those that are nearly as good as the best one as one text."""
         near = [(text, score) for text, score in ranked if score >= self.joined * ranked[0][1]]
         if len(near) < 2:

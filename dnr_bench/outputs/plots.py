@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from dnr_bench.data.scorecard import Plot
 from dnr_bench.results.comparison import is_number
@@ -28,6 +29,8 @@ def draw(rows: Sequence[Mapping[str, Any]], plot: Plot) -> Figure:
     names = [", ".join(_drawable(row.get(column)) for column in plot.series) for row in shown]
     if plot.kind == "bars":
         return _bars(shown, names, plot)
+    if plot.kind == "frontier":
+        return _frontier(shown, names, plot)
     to_scale = all(is_number(row[plot.x]) for row in shown)
     figure = _figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -83,6 +86,38 @@ def _bars(rows: Sequence[Mapping[str, Any]], of_rows: Sequence[str], plot: Plot)
         axes.legend(title=", ".join(plot.series), fontsize="small")
     axes.grid(alpha=0.3, axis="y")
     return figure
+
+
+def _frontier(rows: Sequence[Mapping[str, Any]], names: Sequence[str], plot: Plot) -> Figure:
+    """A point per row with its name and interval; those that nothing cheaper reaches are joined."""
+    figure = _figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    costs = np.asarray([float(row[plot.x]) for row in rows])
+    values = np.asarray([float(row[plot.y]) for row in rows])
+    known = [(row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")) for row in rows]
+    for x, y, (low, high) in zip(costs, values, known, strict=True):
+        if low is not None and high is not None:
+            axes.plot([x, x], [float(low), float(high)], color="C0", alpha=0.35)
+    best = on_frontier(costs, values)
+    axes.plot(costs[best], values[best], drawstyle="steps-post", color="C1", alpha=0.8, zorder=0)
+    axes.scatter(costs, values, color=["C1" if place in best else "C0" for place in range(len(rows))])
+    for x, y, name in zip(costs, values, names, strict=True):
+        axes.annotate(_drawable(name), (x, y), xytext=(5, 3), textcoords="offset points", fontsize="small")
+    if len(costs) and costs.min() > 0:
+        axes.set_xscale("log")
+    axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
+    axes.margins(x=0.15)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def on_frontier(costs: Float[np.ndarray, " rows"], values: Float[np.ndarray, " rows"]) -> list[int]:
+    """The rows that none is better than at the same cost or a lower one, the cheapest first."""
+    found: list[int] = []
+    for place in np.lexsort((-values, costs)):
+        if not found or values[place] > values[found[-1]]:
+            found.append(int(place))
+    return found
 
 
 def _draw_series(

@@ -136,4 +136,3 @@ def fit_sigmoid(
     found = LogisticRegression(C=1e6, max_iter=1000).fit(cosines.reshape(-1, 1) * 10, present.ravel())
     a = float(found.coef_[0, 0]) * 10
     return a, float(found.intercept_[0]) / a
-

@@ -137,6 +137,7 @@ class ComparisonRow:
     """Jobs that differ in nothing but the seed: their metrics over all neurons of all seeds.
 
     choices: the members of config groups. headlines: the names of the metrics for short tables and plots.
+    costs: those of metrics in seconds.
     differences: of this row to the first one,
     paired over neurons and seeds; `label_change` is the share of neurons with another first label than there.
     p_holm: of each difference, adjusted for the rows.
@@ -150,6 +151,7 @@ class ComparisonRow:
     seconds: float | None
     choices: Mapping[str, str] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
     differences: Mapping[str, Difference] = field(default_factory=dict)
     p_holm: Mapping[str, float] = field(default_factory=dict)
 
@@ -233,7 +235,8 @@ def axis_of(rows: Sequence[ComparisonRow]) -> tuple[str, tuple[str, ...]] | None
 def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
     """Label quality and label change over what varies: over its numbers where it has some (blur).
 
-    A line for each combination of what else varies. None where nothing varies, or no job has a metric.
+    A line for each combination of what else varies. Where the cost was measured, also the first headline over
+    it. None where nothing varies, or no job has a metric.
     """
     axis = axis_of(rows)
     if axis is None:
@@ -243,7 +246,13 @@ def comparison_plots(rows: Sequence[ComparisonRow]) -> list[Plot]:
         Plot(over, name, series, f"{name}, mean over neurons and 95% interval") for name in headlines_of(rows)
     ]
     title = "Neurons with another first label than in the first job, 95% interval"
-    return [*plots, Plot(over, f"{LABEL_CHANGE}.difference", series, title)]
+    plots.append(Plot(over, f"{LABEL_CHANGE}.difference", series, title))
+    costs = dict.fromkeys(name for row in rows for name in row.costs)
+    return plots + [
+        Plot(cost, quality, (over, *series), f"{quality} and its cost", "frontier")
+        for quality in headlines_of(rows)[:1]
+        for cost in costs
+    ]
 
 
 def headlines_of(rows: Sequence[ComparisonRow]) -> list[str]:
@@ -311,6 +320,7 @@ def pooled(jobs: Sequence[Job]) -> ComparisonRow:
         sum(result.seconds for result in results),
         next(job.choices for job in jobs if job.result is not None),
         tuple(name for name in names if first_metric(name, results).headline),
+        tuple(name for name in names if first_metric(name, results).unit == "seconds"),
     )
 
 

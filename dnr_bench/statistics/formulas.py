@@ -25,9 +25,7 @@ class Formula:
 
     alternatives: tuple[tuple[Literal, ...], ...]
 
-    def holds(
-        self, present: Bool[np.ndarray, "images concepts"]
-    ) -> Bool[np.ndarray, " images"]:
+    def holds(self, present: Bool[np.ndarray, "images concepts"]) -> Bool[np.ndarray, " images"]:
         """The images for which it is true."""
         found = np.zeros(len(present), bool)
         for alternative in self.alternatives:
@@ -185,7 +183,10 @@ class _State:
         aucs[:, used] = -np.inf
         return [
             Detected(
-                found.formula.grown(bool(kind < 2), (int(c), bool(kind % 2))), auc, int(counts[kind, c]), length
+                found.formula.grown(bool(kind < 2), (int(c), bool(kind % 2))),
+                auc,
+                int(counts[kind, c]),
+                length,
             )
             for auc, (kind, c) in self._best(aucs)
         ]

@@ -71,9 +71,7 @@ class Moments:
         return _divided(self.with_units, np.outer(self.concept_deviations, self.unit_deviations))
 
 
-def elastic_net(
-    moments: Moments, penalty: float, lasso_share: float
-) -> Float[np.ndarray, "concepts units"]:
+def elastic_net(moments: Moments, penalty: float, lasso_share: float) -> Float[np.ndarray, "concepts units"]:
     """The weights of the elastic net of each unit on all concepts, both standardized.
 
     scikit-learn minimizes it on as many rows as there are concepts: their products are those of the images,

@@ -62,7 +62,9 @@ def main(words: Sequence[str]) -> int:
     """Search the runs that the command line names."""
     parser = CommandParser("search", __doc__)
     parser.add_argument("text", help="what to look for, in words")
-    parser.add_argument("words", nargs="+", metavar="FOLDER or key=value", help="runs, and settings of the CLIP")
+    parser.add_argument(
+        "words", nargs="+", metavar="FOLDER or key=value", help="runs, and settings of the CLIP"
+    )
     parser.add_argument("--top", type=int, default=10, help="how many units are shown (default: 10)")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder with further configs")
     arguments = parser.parse_args(words)
@@ -100,7 +102,9 @@ def _print(hits: Sequence[Hit], text: str, n: int, *, several: bool) -> None:
         table.add_row(*run, linked, escaped(hit.label), f"{hit.similarity:.3f}", chance)
     out = console()
     out.print(table)
-    out.print("chance: the share of pairs of a unit and another unit's label that are as similar", style="dim")
+    out.print(
+        "chance: the share of pairs of a unit and another unit's label that are as similar", style="dim"
+    )
     for page in dict.fromkeys(hit.folder / "report.html" for hit in hits):
         if page.is_file():
             out.print(f"pictures: {escaped(str(page))}#{escaped(quote(hits[0].neuron))}", style="dim")

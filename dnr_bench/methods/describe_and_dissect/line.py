@@ -136,7 +136,9 @@ class Line:
     ) -> dict[Neuron, Float[np.ndarray, " concepts"]]:
         """The measure of each neuron's concepts; NaN where a concept has no image."""
         return {
-            neuron: own for block in blocks(list(texts)) for neuron, own in self._of(block, texts, controls, session)
+            neuron: own
+            for block in blocks(list(texts))
+            for neuron, own in self._of(block, texts, controls, session)
         }
 
     def _of(

@@ -191,7 +191,7 @@ class Tracker:
             if page is not None:
                 self.client.log_artifact(run_id, str(page))
             for plot in comparison_plots(rows):
-                self.client.log_figure(run_id, draw(flat, plot), f"comparison/{plot.y}.png")
+                self.client.log_figure(run_id, draw(flat, plot), f"comparison/{plot.name}.png")
             if axis := axis_of(rows):
                 view = view_of_jobs(run_id, *axis, [section(name) for name in headlines_of(rows)])
                 self.client.set_experiment_tag(self.experiment_id, f"{TAG}{run_id}", view)

@@ -55,7 +55,7 @@ def write_comparison(rows: Sequence[ComparisonRow], jobs: Sequence[Job], folder:
         values=[(name, values_of(rows, name)) for name in names],
         names=names,
         rows=rows,
-        plots=[(plot.y, _svg(draw(flat, plot))) for plot in comparison_plots(rows)],
+        plots=[(plot.name, _svg(draw(flat, plot))) for plot in comparison_plots(rows)],
         headlines=[_table_of(rows, names, name, better) for name in headlines],
         details=[_table_of(rows, names, name, better) for name in others_of],
         failures=[row.status for row in rows if row.status != "finished"],

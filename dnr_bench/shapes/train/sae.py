@@ -83,7 +83,9 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     weights = {name: value for name, value in model.state_dict().items() if name != "silent"}
     weights["b_dec"], weights["b_enc"] = weights["b_dec"] * scale, weights["b_enc"] * scale
-    save_file({name: value.half().contiguous() for name, value in weights.items()}, directory / "sae.safetensors")
+    save_file(
+        {name: value.half().contiguous() for name, value in weights.items()}, directory / "sae.safetensors"
+    )
     write_truth(directory)
 
 
