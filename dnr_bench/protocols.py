@@ -104,7 +104,7 @@ class Describer(Protocol):
     fingerprint: str
 
     def likeliest(self, regions: Sequence[View], n: int) -> list[tuple[str, float]]:
-        """At most `n` distinct descriptions of some images together, each with log p(description | images)."""
+        """At most `n` distinct descriptions of all images together, each with log p(description | images)."""
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """Explanations as simulations: do they predict the activation on images that explained nothing?
 
-Linear Explanations (Oikarinen and Weng 2024, section 4): the correlation of the simulated with the true activation
-of held-out images, and what it does to the classes when the simulation takes the neuron's place.
+Linear Explanations (Oikarinen and Weng 2024, section 4): the correlation of the simulated with the true
+activation of held-out images, and what it does to the classes when the simulation takes the neuron's place.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Sum = tuple[tuple[str, ...], tuple[float, ...]]
 class Simulation(Evaluator):
     """correlation and ablation of each labeled neuron.
 
-    The simulated activation is the weighted sum of the presence of concepts; of a method that gives no weights
-    the presence of the (first) label. "A or B" is present as far as either is, "A and B" as far as both, "A but
-    not B" as far as A is and B is not.
+    The simulated activation is the weighted sum of the presence of concepts; of a method that gives no
+    weights the presence of the (first) label. "A or B" is present as far as either is, "A and B" as far as
+    both, "A but not B" as far as A is and B is not.
 
-    correlation: Pearson's r over held-out images. ablation: on `ablation_images` of them the simulation, scaled
-    to the neuron by probing images, takes the place of its activation; 1 minus how far the network's last layer
-    moves, as a share of how far it moves when the mean activation takes that place. 1: nobody notices; 0: no
-    better than the mean; -1, the least: twice as far. Neurons of the last layer, and those whose mean changes
-    nothing, have none.
+    correlation: Pearson's r over held-out images. ablation: on `ablation_images` of them the simulation,
+    scaled to the neuron by probing images, takes the place of its activation; 1 minus how far the network's
+    last layer moves, as a share of how far it moves when the mean activation takes that place. 1: nobody
+    notices; 0: no better than the mean; -1, the least: twice as far. Neurons of the last layer, and those
+    whose mean changes nothing, have none.
 
     chance: explanations of other neurons. oracle: the presence of the true label.
     """

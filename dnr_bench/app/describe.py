@@ -13,10 +13,10 @@ from torch import nn
 from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.run import run
+from dnr_bench.app.vectors import keep_vectors
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
 from dnr_bench.outputs.pages.run import write_report
-from dnr_bench.app.vectors import keep_vectors
 from dnr_bench.outputs.pictures import take_pictures
 from dnr_bench.protocols import (
     Captioner,

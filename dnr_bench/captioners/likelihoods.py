@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class BlipLikelihoods:
     """Descriptions of a neuron's regions together, and their log likelihood, by one BLIP.
 
-    log p(d | regions) is the mean over regions of log p(d | region): the likeliest description is the one that
-    fits all of them, so it does not name what only one of them shows.
+    log p(d | regions) is the mean over regions of log p(d | region): the likeliest description is the one
+    that fits all of them, so it does not name what only one of them shows.
 
     checkpoint: a directory or a name on the hub. max_new_tokens: of a description. batch_size: rows that the
     decoder computes at a time; each neuron needs one for each of its regions and descriptions.

@@ -17,5 +17,6 @@ class Together(LogitsProcessor):  # type: ignore[misc]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """scores [images * beams, tokens]: log probabilities of the next token."""
-        by_image = scores.unflatten(0, (self.n_images, -1))
-        return by_image.mean(dim=0, keepdim=True).expand_as(by_image).flatten(0, 1)
+        by_image = scores.reshape(self.n_images, -1, scores.shape[1])
+        together: Tensor = by_image.mean(dim=0).repeat(self.n_images, 1)
+        return together

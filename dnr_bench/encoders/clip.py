@@ -90,7 +90,7 @@ class ClipEncoder:
         return self.vocabulary.unknown(texts)
 
     def sigmoid(self) -> tuple[float, float] | None:
-        """a and b of sigmoid(a (cosine + b)), the chance that text and image match, of a model trained for it.
+        """a and b of sigmoid(a (cosine + b)), the chance that text and image match, where it is trained.
 
         Only SigLIP models are; None for the others.
         """

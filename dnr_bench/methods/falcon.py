@@ -32,8 +32,8 @@ class Falcon:
     Look-alikes are the probing images that CLIP takes for the exemplars, and that activate the neuron little.
     Captions come from a file, or from what the probing set says of its images: for each exemplar the nearest
     ones in CLIP's eyes. Their words are scored by their mean cosine with the exemplars less that with the
-    look-alikes, and dropped where that is not above 0. Words that score nearly as high as the best one make one
-    label with it.
+    look-alikes, and dropped where that is not above 0. Words that score nearly as high as the best one make
+    one label with it.
 
     Args:
         captions: a file of one caption per line; None: those of the probing set, or names of its classes.
@@ -133,8 +133,8 @@ class Falcon:
             return self.captions
         if session.probe.words is None:
             raise UsageError(
-                f"method=falcon takes words from captions, and {session.probe.name} has none: give"
-                " method.captions=FILE (one caption per line), or probe.captions=FILE, or probe.labels=folders"
+                f"method=falcon takes words from captions, and {session.probe.name} has none:"
+                " give method.captions=FILE (a caption per line), probe.captions=FILE or probe.labels=folders"
             )
         return list(dict.fromkeys(text for text in session.probe.words if text.strip()))
 

@@ -191,8 +191,8 @@ def greedy_sum(
 ) -> tuple[list[int], Float[np.ndarray, " chosen"]]:
     """The concepts and least-squares weights of the best sum for one neuron.
 
-    Each step adds the concept with which the sum, fitted on training images, correlates most with the neuron on
-    validation images; it ends where that gains less than `min_gain`.
+    Each step adds the concept with which the sum, fitted on training images, correlates most with the neuron
+    on validation images; it ends where that gains less than `min_gain`.
 
     Args:
         train, validation: moments of all concepts and neurons.

@@ -95,7 +95,7 @@ def _frontier(rows: Sequence[Mapping[str, Any]], names: Sequence[str], plot: Plo
     costs = np.asarray([float(row[plot.x]) for row in rows])
     values = np.asarray([float(row[plot.y]) for row in rows])
     known = [(row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")) for row in rows]
-    for x, y, (low, high) in zip(costs, values, known, strict=True):
+    for x, (low, high) in zip(costs, known, strict=True):
         if low is not None and high is not None:
             axes.plot([x, x], [float(low), float(high)], color="C0", alpha=0.35)
     best = on_frontier(costs, values)

@@ -111,8 +111,8 @@ class ClipPresence:
         if images.words is None:
             raise UsageError(
                 f"presence.a and presence.b of this CLIP are unknown, and {images.name} has neither captions"
-                " nor classes to fit them on: give both, choose a SigLIP (encoder=open_clip), which brings its"
-                " own, or presence=masks"
+                " nor classes to fit them on: give both, choose a SigLIP, which brings its own, or"
+                " presence=masks"
             )
         step = max(len(images.images) * len(self.known) // _MOST_PAIRS, 1)
         present = says(images.words[::step], self.known, self.contrast.wording)
@@ -122,7 +122,7 @@ class ClipPresence:
                 f"presence.a and presence.b cannot be fitted: no concept of the file is named by what"
                 f" {images.name} says of its images; give both"
             )
-        texts = self._texts([c for c, there in zip(self.known, named, strict=True) if there])
+        texts = self._texts([self.known[place] for place in np.flatnonzero(named)])
         vectors = probe_embeddings(self.store, self.encoder, images, dim=texts.shape[1])[::step]
         return fit_sigmoid(vectors @ texts.T, present[:, named])
 

@@ -98,7 +98,7 @@ class NeuronResult:
 
     @property
     def answer(self) -> str:
-        """The labels in one line: one after another, or as a sum with their weights; "" where there is none."""
+        """The labels in one line: one after another, or a sum with weights; "" where there is none."""
         if self.weights:
             said = " + ".join(f"{w:.2f} {label}" for w, label in zip(self.weights, self.labels, strict=True))
             said = said.replace("+ -", "\N{MINUS SIGN} ")

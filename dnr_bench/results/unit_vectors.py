@@ -21,8 +21,8 @@ _NAME = "vectors.npz"
 class UnitVectors:
     """The mean CLIP vector of each neuron's exemplars, and the vector of its label.
 
-    neurons: their names. labels: unit vectors of labels; NaN where a neuron has none. encoder: the name of the
-    CLIP, and its fingerprint: texts of another one cannot be compared.
+    neurons: their names. labels: unit vectors of labels; NaN where a neuron has none. encoder: the name of
+    the CLIP, and its fingerprint: texts of another one cannot be compared.
     """
 
     neurons: tuple[str, ...]

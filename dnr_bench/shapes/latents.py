@@ -1,7 +1,7 @@
 """What the latents of the embedded autoencoder detect, found by matching them with the world's concepts.
 
-Nobody planted them. A latent's truth is the concept that its code follows best over training images; where none
-is followed well, nothing is known of the latent.
+Nobody planted them. A latent's truth is the concept that its code follows best over training images; where
+none is followed well, nothing is known of the latent.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 #: Gives the presence of all concepts anew, some images at a time, in order.
 ConceptChunks = Callable[[], Iterator[Bool[np.ndarray, "images_of_chunk concepts"]]]
@@ -55,9 +55,12 @@ class Detected:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """length: literals at most. beam: formulas that are kept at each length. least, most: shares of images that
-    a formula may be true for. min_gain: of two formulas the longer one is better only if its AUROC is higher by
-    more than this."""
+    """How far to search, and for what.
+
+    length: literals at most. beam: formulas that are kept of each length. least, most: shares of images that
+    a formula may be true for. min_gain: of two formulas the longer one is better only if its AUROC is higher
+    by more than this.
+    """
 
     length: int
     beam: int
@@ -74,8 +77,7 @@ def search(
     Sums of ranks of every longer formula follow from those of its conjunctions: one pass per length for all
     units.
     """
-    state = _State(values, settings)
-    state.start(chunks)
+    state = _State(chunks, values, settings)
     found = [list(beam) for beam in state.beams]
     for length in range(2, settings.length + 1):
         state.grow(chunks, length)
@@ -112,29 +114,25 @@ def _literals(side: str) -> Iterator[tuple[str, bool]]:
 class _State:
     """Ranks of the activations, sums over single concepts, and the beams of all units."""
 
-    def __init__(self, values: Float[np.ndarray, "images units"], settings: SearchSettings) -> None:
+    def __init__(
+        self, chunks: ConceptChunks, values: Float[np.ndarray, "images units"], settings: SearchSettings
+    ) -> None:
         self.settings, self.n_images = settings, len(values)
-        self.ranks = scipy.stats.rankdata(values, axis=0)
-        self.beams: list[list[Detected]] = [[] for _ in range(values.shape[1])]
-
-    def start(self, chunks: ConceptChunks) -> None:
-        """Formulas of one literal."""
-        sums, counts, first = None, None, 0
-        for present in chunks():
-            rows = slice(first, first + len(present))
-            first += len(present)
-            of_chunk = self.ranks[rows].T @ present
-            n = present.sum(axis=0)
-            sums, counts = (of_chunk, n) if sums is None else (sums + of_chunk, counts + n)
-        assert sums is not None
-        self.sums, self.counts = sums, counts
         self.total = self.n_images * (self.n_images + 1) / 2
-        for unit, beam in enumerate(self.beams):
-            aucs = self._aucs(np.stack([sums[unit], self.total - sums[unit]]), self._both(counts))
-            beam += [
-                Detected(Formula((((int(c), bool(negated)),),)), auc, int(self._both(counts)[negated, c]), 1)
-                for auc, (negated, c) in self._best(aucs)
-            ]
+        self.ranks = scipy.stats.rankdata(values, axis=0)
+        found = [(self.ranks[rows].T @ present, present.sum(axis=0)) for rows, present in _placed(chunks)]
+        self.sums = np.sum([sums for sums, _ in found], axis=0)
+        self.counts = np.sum([counts for _, counts in found], axis=0)
+        self.beams = [self._singles(unit) for unit in range(values.shape[1])]
+
+    def _singles(self, unit: int) -> list[Detected]:
+        """The best formulas of one literal."""
+        sums, counts = self.sums[unit], np.stack([self.counts, self.n_images - self.counts])
+        aucs = self._aucs(np.stack([sums, self.total - sums]), counts)
+        return [
+            Detected(Formula((((c, bool(negated)),),)), auc, int(counts[negated, c]), 1)
+            for auc, (negated, c) in self._best(aucs)
+        ]
 
     def grow(self, chunks: ConceptChunks, length: int) -> None:
         """Formulas with one literal more than those in the beams."""
@@ -144,10 +142,8 @@ class _State:
             return
         shape = len(formulas), len(self.counts)
         both_n, both_sums = np.zeros(shape), np.zeros(shape)
-        own_sums, first = np.zeros(len(formulas)), 0
-        for present in chunks():
-            rows = slice(first, first + len(present))
-            first += len(present)
+        own_sums = np.zeros(len(formulas))
+        for rows, present in _placed(chunks):
             holds = np.stack([formula.holds(present) for formula in formulas]).astype(np.float64)
             ranked = holds * self.ranks[rows].T[owners]
             there = present.astype(np.float64)
@@ -191,9 +187,6 @@ class _State:
             for auc, (kind, c) in self._best(aucs)
         ]
 
-    def _both(self, counts: Int[np.ndarray, " concepts"]) -> Int[np.ndarray, "2 concepts"]:
-        return np.stack([counts, self.n_images - counts])
-
     def _aucs(
         self, sums: Float[np.ndarray, "kinds concepts"], counts: Float[np.ndarray, "kinds concepts"]
     ) -> Float[np.ndarray, "kinds concepts"]:
@@ -203,13 +196,21 @@ class _State:
             sums - counts * (counts + 1) / 2, pairs, out=np.full(sums.shape, -np.inf), where=pairs > 0
         )
         share = counts / self.n_images
-        aucs[(share < self.settings.least) | (share > self.settings.most)] = -np.inf
-        return aucs
+        allowed = (share >= self.settings.least) & (share <= self.settings.most)
+        return np.where(allowed, aucs, -np.inf)
 
     def _best(self, aucs: Float[np.ndarray, "kinds concepts"]) -> list[tuple[float, tuple[int, int]]]:
         order = np.argsort(-aucs, axis=None, kind="stable")[: self.settings.beam]
         places = [divmod(int(place), aucs.shape[1]) for place in order]
         return [(float(aucs[place]), place) for place in places if np.isfinite(aucs[place])]
+
+
+def _placed(chunks: ConceptChunks) -> Iterator[tuple[slice, Bool[np.ndarray, "images_of_chunk concepts"]]]:
+    """Each chunk with the rows of its images."""
+    first = 0
+    for present in chunks():
+        yield slice(first, first + len(present)), present
+        first += len(present)
 
 
 def _in_order(found: Sequence[Detected], settings: SearchSettings) -> list[Detected]:

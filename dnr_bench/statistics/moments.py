@@ -53,12 +53,12 @@ class Moments:
     @cached_property
     def concept_deviations(self) -> Float[np.ndarray, " concepts"]:
         """Standard deviations."""
-        return np.sqrt(np.maximum(np.diagonal(self.covariance), 0))
+        return np.asarray(np.sqrt(np.maximum(np.diagonal(self.covariance), 0)))
 
     @cached_property
     def unit_deviations(self) -> Float[np.ndarray, " units"]:
         """Standard deviations."""
-        return np.sqrt(np.maximum(self._yy / self.n - (self._y / self.n) ** 2, 0))
+        return np.asarray(np.sqrt(np.maximum(self._yy / self.n - (self._y / self.n) ** 2, 0)))
 
     @cached_property
     def correlations(self) -> Float[np.ndarray, "concepts concepts"]:

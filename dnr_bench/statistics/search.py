@@ -13,10 +13,12 @@ def similarities(
 ) -> Float[np.ndarray, "units texts"]:
     """Cosines of units and texts, each as it differs from the mean of its kind.
 
-    Vectors of images and of texts lie in different parts of CLIP's space: what all units share, and all texts,
-    says nothing of any one of them. Of fewer than two units or `background` texts nothing is taken away.
+    Vectors of images and of texts lie in different parts of CLIP's space: what all units share, and all
+    texts, says nothing of any one of them. Of fewer than two units or `background` texts nothing is taken
+    away.
     """
-    return _from_mean(units, units) @ _from_mean(texts, background).T
+    found: np.ndarray = _from_mean(units, units) @ _from_mean(texts, background).T
+    return found
 
 
 def chance_of(

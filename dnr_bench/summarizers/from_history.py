@@ -80,7 +80,7 @@ class WordConsensus:
 
 
 class ChatProposer:
-    """Shows `chat` the history, the best `shown` concepts with their scores, and asks for a concept per sample.
+    """Shows `chat` the best `shown` concepts with their scores, and asks for a concept per sample.
 
     prompt: with the fields {history} and {tried}. The other settings are those of `LanguageModelSummarizer`.
     """

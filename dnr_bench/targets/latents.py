@@ -20,8 +20,8 @@ Activation = Literal["relu", "topk", "jumprelu"]
 
 #: The layer of latents.
 SAE = "sae"
-#: What files of weights call the same thing, and whether it stands there transposed. The first names are those
-#: of SAELens, then of dictionary_learning, and of OpenAI's autoencoders.
+#: What files of weights call the same thing, and whether it stands there transposed. The first names are
+#: those of SAELens, then of dictionary_learning, and of OpenAI's autoencoders.
 _NAMES: Mapping[str, Mapping[str, bool]] = {
     "W_enc": {"W_enc": False, "encoder.weight": True},
     "b_enc": {"b_enc": False, "encoder.bias": False, "latent_bias": False},
@@ -34,10 +34,16 @@ _NAMES: Mapping[str, Mapping[str, bool]] = {
 class Latents(nn.Module):
     """The autoencoder's weights; as a module it hands on codes, so that hooks read them or set some to 0.
 
-    weights: W_enc [inputs, latents], b_enc [latents], W_dec [latents, inputs], b_dec [inputs], and for jumprelu
-    threshold [latents]. k: of topk, how many codes of a vector are not 0. subtract_bias: encode what is left
-    of a vector without b_dec.
+    weights: W_enc [inputs, latents], b_enc [latents], W_dec [latents, inputs], b_dec [inputs], and for
+    jumprelu threshold [latents]. k: of topk, how many codes of a vector are not 0. subtract_bias: encode what
+    is left of a vector without b_dec.
     """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    threshold: Tensor
 
     def __init__(
         self, weights: Mapping[str, Tensor], activation: Activation, k: int, subtract_bias: bool
@@ -72,8 +78,8 @@ class Latents(nn.Module):
 def with_latents(base: HookedTarget, layer: str, latents: Latents) -> HookedTarget:
     """A copy of a network that has the latents of one of its layers as the layer `sae`.
 
-    Where nothing is pruned, the network goes on as it would without them. Of a pruned latent the network loses
-    what it adds to the vectors; what the autoencoder does not explain of them stays.
+    Where nothing is pruned, the network goes on as it would without them. Of a pruned latent the network
+    loses what it adds to the vectors; what the autoencoder does not explain of them stays.
     """
     model = deepcopy(base.model).float()
     model.add_module(SAE, latents)
@@ -140,8 +146,8 @@ def read_sae(path: Path, units: int, activation: Activation) -> dict[str, Tensor
     for name, shape in shapes.items():
         if name in needed and tuple(weights[name].shape) != shape:
             raise UsageError(
-                f"checkpoint={str(path)!r}: {name} is {list(weights[name].shape)}, and a layer of {units} units"
-                f" with {latents} latents needs {list(shape)}"
+                f"checkpoint={str(path)!r}: {name} is {list(weights[name].shape)}, and a layer of {units}"
+                f" units with {latents} latents needs {list(shape)}"
             )
     return {name: weights[name] for name in sorted(needed)}
 

@@ -1,7 +1,7 @@
 """Latents of a sparse autoencoder on a layer of any network, as neurons (Bricken et al. 2023).
 
-An autoencoder learned to write each activation vector of a layer (each place of a map, each token) as a sparse
-sum of directions. Its codes stand beside the network's own layers as the layer `sae`.
+An autoencoder learned to write each activation vector of a layer (each place of a map, each token) as a
+sparse sum of directions. Its codes stand beside the network's own layers as the layer `sae`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def sae_target(
 
     Args:
         base: a network that is loaded when it is to run; pooling, device and batches are its own.
-        checkpoint: a .safetensors file, a folder with sae.safetensors, or an embedded one. Arrays are named as
+        checkpoint: a .safetensors file, a folder with sae.safetensors, or an embedded one. Arrays are named
+        as
             in SAELens (W_enc, b_enc, W_dec, b_dec, threshold), dictionary_learning (encoder.weight,
             encoder.bias, decoder.weight, bias) or OpenAI's code (latent_bias, pre_bias).
         layer: the layer whose vectors it was trained on.

@@ -2,9 +2,9 @@
 
     dnr-bench search "striped things" mlruns/runs/<time>
 
-Units are known by the mean CLIP vector of their exemplars, which every run with a report leaves in its folder;
-no image is looked at. The text is read by the CLIP of your settings: of runs with another one give the same
-encoder=... again. Several folders are searched together.
+Units are known by the mean CLIP vector of their exemplars, which every run with a report leaves in its
+folder; no image is looked at. The text is read by the CLIP of your settings: of runs with another one give
+the same encoder=... again. Several folders are searched together.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def search(text: str, folders: Sequence[Path], encoder: ImageTextEncoder) -> lis
         units = UnitVectors.read(folder)
         if units.encoder[1] != encoder.fingerprint:
             raise UsageError(
-                f"the units of {folder} were seen by another CLIP ({units.encoder[0]}) than that of your settings"
-                f" ({encoder.name}): give its settings, encoder=... and encoder.name=..."
+                f"the units of {folder} were seen by {units.encoder[0]}, and your CLIP is {encoder.name}:"
+                " give the settings of that run, encoder=... and encoder.name=..."
             )
         query = encoder.embed_texts([text]) if query is None else query
         labels = {neuron.name: neuron.answer or neuron.unscored for neuron in RunResult.read(folder).neurons}

@@ -37,13 +37,14 @@ class HistoryProposer(Protocol):
 
 
 class Line:
-    """The answer is the concept of the whole history whose images stand out most from those of control concepts.
+    """The answer is the concept of the history whose images stand out most from those of control concepts.
 
     Args:
         proposer: is told all concepts of a neuron with their scores, and says which to try next.
         iterations: how often it is asked.
         per_iteration: concepts that are tried each time.
-        measure: auc, the share of pairs in which an image of the concept activates the neuron more than one of a
+        measure: auc, the share of pairs in which an image of the concept activates the neuron more than one
+        of a
             control concept; or mad, by how many standard deviations of the latter.
         controls: a file of concepts, one per line, or an embedded one.
         n_controls: so many of them are drawn, by the seed; the same for all neurons.

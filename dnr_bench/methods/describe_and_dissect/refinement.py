@@ -112,11 +112,11 @@ class IterativeRefinement:
         session: Session,
         rated: Callable[[Pool], dict[Neuron, list[Candidate]]],
     ) -> dict[Neuron, RefinementRecord]:
-        """Add to each neuron's pool what captions of its best generated images say, and score it anew as a whole.
+        """Add to each neuron's pool what captions of its best generated images say, and score it all anew.
 
-        All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the records
-        of the neurons that were refined are returned. `rated` gives candidates what the scorer needs to know of
-        them.
+        All neurons that go on share the batches of an iteration. `pool` and `scores` grow in place; the
+        records of the neurons that were refined are returned. `rated` gives candidates what the scorer needs
+        to know of them.
         """
         records = {
             neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))

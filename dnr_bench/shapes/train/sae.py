@@ -29,6 +29,8 @@ _DEAD_AFTER = 200
 class TopK(nn.Module):
     """W_enc, b_enc, W_dec, b_dec; the directions of W_dec have length 1."""
 
+    silent: Tensor
+
     def __init__(self, inputs: int, latents: int, mean: Tensor) -> None:
         super().__init__()
         directions = nn.functional.normalize(torch.randn(latents, inputs), dim=1)
@@ -63,6 +65,7 @@ def train(
     model = TopK(vectors.shape[1], LATENTS, vectors.float().mean(dim=0) / scale)
 
     def loss_of(indices: np.ndarray) -> Tensor:
+        loss: Tensor
         with torch.autocast("cpu", enabled=False):
             batch = vectors[torch.from_numpy(indices)].float() / scale
             found, before = model(batch)
@@ -75,7 +78,7 @@ def train(
             if dead.any():
                 rest = _highest(before * dead, 2 * K) @ model.W_dec
                 loss = loss + (error.detach() - rest).square().sum(dim=1).mean() / 32
-            return loss
+        return loss
 
     fit(model, loss_of, len(vectors), work / "sae.pt", steps=steps, batch_size=2048, learning_rate=2e-3,
         weight_decay=0.0, after_step=model.tidy, average=0.99, start=start)  # fmt: skip
