@@ -19,7 +19,7 @@ from tests.helpers import type_checks  # noqa: F401  (imported before the hook t
 #: time than it finds.
 _CHECKED = (
     "data", "statistics", "stages", "session", "protocols", "targets", "captioners", "summarizers",
-    "generators", "encoders", "scorers", "methods",
+    "generators", "encoders", "scorers", "methods", "presences",
 )  # fmt: skip
 # tests check types and shapes while they run; what users import does not
 install_import_hook(

@@ -142,7 +142,7 @@ def load_language_model(
     return LanguageModel(model.eval(), tokenizer)
 
 
-def located(checkpoint: str) -> tuple[Path, dict[str, Any], str]:
+def located(checkpoint: str) -> tuple[Path, Mapping[str, str], str]:
     """A model's folder, what transformers must be told to find it there, and what identifies its weights."""
     file = Path(checkpoint)
     if file.suffix != ".gguf":

@@ -198,7 +198,7 @@ class Falcon:
     ) -> Float[np.ndarray, "look_alikes dim"]:
         """For each exemplar the nearest image that activates the neuron little, each image once."""
         vectors = session.probe_vectors()
-        is_low = np.argsort(np.argsort(values, kind="stable"), kind="stable") < self.low * len(values)
+        is_low = values <= np.quantile(values, self.low)
         is_low[list(images)] = False
         cosines = np.concatenate(
             [vectors[first : first + _CHUNK] @ high.T for first in range(0, len(vectors), _CHUNK)], axis=0

@@ -46,7 +46,7 @@ def _classes(images: ProbeSet) -> Sequence[str]:
     if images.classes is None:
         raise UsageError(
             f"presence=classes needs the classes of images, and {images.name} has none: give"
-            " probe.labels=folders (probe.classes=[texture,shape] for probe=shapes), or choose presence=clip"
+            " probe.labels=folders (+probe.classes=[texture,shape] for probe=shapes), or choose presence=clip"
         )
     return images.classes
 

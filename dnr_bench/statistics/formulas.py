@@ -93,7 +93,8 @@ def n_searched(n_concepts: int, settings: SearchSettings) -> int:
 
 def p_value(values: Float[np.ndarray, " images"], holds: Bool[np.ndarray, " images"], n_tests: int) -> float:
     """Of the Mann-Whitney test that a unit is more active where a formula is true, times the tests made."""
-    found = scipy.stats.mannwhitneyu(values[holds], values[~holds], alternative="greater").pvalue
+    exact = values.astype(np.float64)  # of float32 small P would be 0
+    found = scipy.stats.mannwhitneyu(exact[holds], exact[~holds], alternative="greater").pvalue
     return float(min(found * n_tests, 1.0))
 
 
@@ -122,7 +123,7 @@ class _State:
         self.ranks = scipy.stats.rankdata(values, axis=0)
         found = [(self.ranks[rows].T @ present, present.sum(axis=0)) for rows, present in _placed(chunks)]
         self.sums = np.sum([sums for sums, _ in found], axis=0)
-        self.counts = np.sum([counts for _, counts in found], axis=0)
+        self.counts = np.sum([counts for _, counts in found], axis=0).astype(float)
         self.beams = [self._singles(unit) for unit in range(values.shape[1])]
 
     def _singles(self, unit: int) -> list[Detected]:

@@ -117,7 +117,7 @@ class HookedTarget:
             in_order,
             lambda image: self.preprocessing.seen(images[image]),
             self._collated,
-            lambda seen: self._forward(self._inputs(seen), [layer], {}, torch.Tensor.clone)[layer],
+            lambda seen: self.forward(self._inputs(seen), [layer], {}, torch.Tensor.clone)[layer],
         )
         rest = iter(in_order)
         for output in outputs:
@@ -144,17 +144,7 @@ class HookedTarget:
             inputs, rows = self._inputs(seen), slice(first, first + len(seen))
             first += len(seen)
             steps = torch.from_numpy(shifts[rows]).to(inputs)
-            return np.stack([moved_by(inputs, unit, steps[:, place]) for place, unit in enumerate(units)])
-
-        def moved_by(inputs: Tensor, unit: int, step: Tensor) -> np.ndarray:
-            patches = self.tokens == "patches"
-            tokens = slice(self.prefix_tokens, None) if patches else slice(1)
-            move = partial(_moved, unit=unit, step=step, tokens=tokens)
-            hook = dict(self.model.named_modules())[layer].register_forward_hook(move)
-            try:
-                return self._forward(inputs, [read], {}, self._pooled)[read].cpu().numpy()
-            finally:
-                hook.remove()
+            return moved_outputs(self, inputs, layer, units, steps, read)
 
         return self.batches.over_prepared(images, self.preprocessing.seen, self._collated, work)
 
@@ -166,7 +156,7 @@ class HookedTarget:
         found = {}
         inputs = self._inputs(self._collated([self.preprocessing.seen(image) for image in noise]))
         names = [name for name, _ in self.model.named_modules() if name]
-        outputs = self._forward(inputs, names, {}, lambda output: output)
+        outputs = self.forward(inputs, names, {}, lambda output: output)
         for name, output in outputs.items():
             if output.ndim in (2, 3, 4) and len(output) == len(noise):
                 units = output.shape[1] if output.ndim != 3 else output.shape[2]
@@ -183,13 +173,13 @@ class HookedTarget:
     def _pooled_outputs(
         self, inputs: Tensor, layers: Sequence[str], pruned: Pruning
     ) -> dict[str, np.ndarray]:
-        outputs = self._forward(inputs, layers, pruned, self._pooled)
+        outputs = self.forward(inputs, layers, pruned, self.pooled)
         for name, output in outputs.items():
             _check_finite(name, output)
         return {layer: output.cpu().numpy() for layer, output in outputs.items()}
 
     @torch.inference_mode()
-    def _forward(
+    def forward(
         self, inputs: Tensor, layers: Sequence[str], pruned: Pruning, read: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
         """What is read of each layer's output for one batch; feature maps have their units first."""
@@ -229,7 +219,8 @@ class HookedTarget:
             for handle in handles:
                 handle.remove()
 
-    def _pooled(self, output: Tensor) -> Tensor:
+    def pooled(self, output: Tensor) -> Tensor:
+        """One value per unit, in float32 whatever the network computes in."""
         return _one_per_unit(output, self.pool, self.prefix_tokens if self.tokens == "patches" else None)
 
 
@@ -260,16 +251,53 @@ def untrain(model: nn.Module, seed: int) -> None:
                 reset()
 
 
+def moved_outputs(
+    target: HookedTarget, inputs: Tensor, layer: str, units: Sequence[int], steps: Tensor, read: str
+) -> Float[np.ndarray, "units batch outputs"]:
+    """The pooled outputs of a batch when units are moved by `steps` [images, units].
+
+    What comes after the layer sees a copy of the batch for each of several units. A network with a connection
+    around the layer cannot go on with such a batch, and is run once for each unit.
+    """
+    found: list[np.ndarray] = []
+    at_once = max(target.batches.size // len(inputs), 1)
+    while len(found) < len(units):
+        places = list(range(len(found), min(len(found) + at_once, len(units))))
+        tokens = slice(target.prefix_tokens, None) if target.tokens == "patches" else slice(1)
+        move = partial(_moved, units=[units[i] for i in places], steps=steps[:, places], tokens=tokens)
+        hook = dict(target.model.named_modules())[layer].register_forward_hook(move)
+        try:
+            outputs = target.forward(inputs, [read], {}, target.pooled)[read].cpu().numpy()
+        except RuntimeError:
+            if at_once == 1:
+                raise
+            at_once = 1
+            continue
+        finally:
+            hook.remove()
+        found += list(outputs.reshape(len(places), len(inputs), -1))
+    return np.stack(found)
+
+
 def _moved(
-    _module: nn.Module, _inputs: object, output: Tensor, *, unit: int, step: Tensor, tokens: slice
+    _module: nn.Module,
+    _inputs: object,
+    output: Tensor,
+    *,
+    units: Sequence[int],
+    steps: Tensor,
+    tokens: slice,
 ) -> Tensor:
-    """A layer's output with one unit higher by a step of each image, at all places or tokens that count."""
-    found = output.clone()
-    at = found.movedim(_units_at(output), 0)[unit]
-    if output.ndim == 3:
-        at[:, tokens] += step[:, None]
-    else:
-        at += step.reshape(-1, *[1] * (at.ndim - 1))
+    """A copy of a layer's output for each unit, in which it is higher by its step at all places that count."""
+    found = output.repeat(len(units), *[1] * (output.ndim - 1))
+    first = found.movedim(_units_at(output), 1)
+    by_unit = first.view(len(units), len(output), *first.shape[1:])
+    for copy, unit, step in zip(by_unit, units, steps.T, strict=True):
+        at = copy[:, unit]
+        if output.ndim == 3:
+            at[:, tokens] += step[:, None]
+        else:
+            at += step.reshape(-1, *[1] * (at.ndim - 1))
     return found
 
 

@@ -205,6 +205,8 @@ def answer(body: dict[str, Any]) -> str:
         said = re.findall(r"^- (.+)$", content, re.MULTILINE)
         fitting = [name for name in kinds[1].split(", ") if any(name in text for text in said)]
         return f"{said[0].upper()} ({(fitting or ['somewhere else'])[0]})."
+    if tried := re.findall(r"^Already tried: (.+)$", content, re.MULTILINE):
+        return f"{tried[-1].split()[0].strip(',')} things"
     listed = content.rpartition("Captions:")[2]
     captions = re.findall(r"^- (.+)$", listed, re.MULTILINE)
     if not captions:  # a single caption to shorten: without its articles

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dnr_bench.app.run import RunConfig
     from dnr_bench.data.shard import Shard
     from dnr_bench.outputs.mlflow.tracker import Status
+    from dnr_bench.session import Session
 
 
 #: Of the jobs that this process has run.
@@ -73,11 +74,7 @@ class _Job:
         from dnr_bench.app.configuration import build_run
         from dnr_bench.app.plan import Ledger, plan_of, print_plan
         from dnr_bench.app.run import check_images, run
-        from dnr_bench.app.vectors import keep_vectors
         from dnr_bench.infra.store_contents import noting_references
-        from dnr_bench.outputs.pages.page import without_page
-        from dnr_bench.outputs.pages.run import write_report
-        from dnr_bench.outputs.pictures import take_pictures
         from dnr_bench.outputs.terminal.console import print_link, print_page
         from dnr_bench.outputs.terminal.multirun import print_job
         from dnr_bench.outputs.terminal.run import print_next_run, print_result
@@ -102,9 +99,7 @@ class _Job:
             result.write(folder)  # on disk before the tracking database is told
             Outcome(self.overrides, self.choices).write(folder)
             if config.report:
-                with without_page("report.html"):
-                    keep_vectors(result, session, folder)
-                    write_report(result, take_pictures(result, session, folder), folder)
+                _write_page(result, session, folder)
         if self.parent is None:
             print_result(result, folder, self.choices, out, config.verbose)
         else:
@@ -169,6 +164,18 @@ class _Job:
             record.fail(str(failure), self.folder, status)
         except Exception as error:  # of the failure itself people have been told
             print(f"warning: the failure could not be noted: {error}", file=sys.stderr)
+
+
+def _write_page(result: RunResult, session: Session, folder: Path) -> None:
+    """report.html with its pictures, and the vectors that `dnr-bench search` reads."""
+    from dnr_bench.app.vectors import keep_vectors
+    from dnr_bench.outputs.pages.page import without_page
+    from dnr_bench.outputs.pages.run import write_report
+    from dnr_bench.outputs.pictures import take_pictures
+
+    with without_page("report.html"):
+        keep_vectors(result, session, folder)
+        write_report(result, take_pictures(result, session, folder), folder)
 
 
 def _failure_of(error: Exception) -> DnrError:
