@@ -60,7 +60,8 @@ class WordConsensus:
                 yield self._in_order([*best, word])
         for size in (2, 3, 1):
             yield self._in_order(good[:size])
-        apart = next((t for t, _ in history if not set(self.wording.words(t)) & set(best)), None)
+        terms = set(self.wording.terms(history[0][0]))
+        apart = next((text for text, _ in history if not terms & set(self.wording.terms(text))), None)
         if apart is not None:
             yield f"{history[0][0]} or {apart}"
 

@@ -288,7 +288,7 @@ def _moved(
     steps: Tensor,
     tokens: slice,
 ) -> Tensor:
-    """A copy of a layer's output for each unit, in which it is higher by its step at all places that count."""
+    """A copy of a layer's output for each unit, in which it is higher by its step wherever that counts."""
     found = output.repeat(len(units), *[1] * (output.ndim - 1))
     first = found.movedim(_units_at(output), 1)
     by_unit = first.view(len(units), len(output), *first.shape[1:])
