@@ -24,8 +24,8 @@ from tests.helpers.small_models import SmallModels
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 OURS = (
-    "all_evaluators", "baselines_table", "clear_blur", "dnr_ablation", "evaluator_table", "gate",
-    "gate512", "generator_table", "methods512", "over_specific", "rivals", "rivals60", "rivals_cost",
+    "all_evaluators", "baselines_table", "clear_blur", "dnr_ablation", "evaluator_table", "gate", "gate512",
+    "generator_table", "le_simulation", "methods512", "over_specific", "rivals", "rivals60", "rivals_cost",
     "rivals_sae", "sae_units", "scorer_table", "trust",
 )  # fmt: skip
 OF_PAPERS = [name for name in EXPERIMENTS if name not in OURS]

@@ -1,4 +1,4 @@
-"""What every method must do: labels above chance, in any order, resumed, in shards, in report, MLflow and gate."""
+"""What every method must do: labels above chance, in any order, resumed, in report, comparison and gate."""
 
 from __future__ import annotations
 

@@ -24,6 +24,8 @@ from dnr_bench.data.images import Image, View
 from dnr_bench.encoders.bert_score import BertScore
 from dnr_bench.encoders.clip import local_clip
 from dnr_bench.encoders.sentences import SentenceEncoder
+from dnr_bench.infra.planted import read_planted
+from dnr_bench.infra.shipped import embedded_path
 from dnr_bench.protocols import Generator
 from dnr_bench.shapes.attribute_classifier import AttributeClassifier
 from dnr_bench.shapes.concepts import BACKGROUNDS, FACET_OF, FACETS, SHAPES, UNSEEN_SHAPE, Concept, parse
@@ -36,6 +38,7 @@ from dnr_bench.shapes.fidelity import (
     judged,
     paint,
 )
+from dnr_bench.shapes.latents import explained, latent_codes, shown
 from dnr_bench.shapes.phrases import partial_concept, phrase
 from dnr_bench.shapes.planted import HALF, planted_units, planted_units_512
 from dnr_bench.shapes.render import sample_scene
@@ -113,6 +116,29 @@ def check_target_512(checkpoint: str, n: int = 12_000) -> list[Figure]:
     dead = [unit.unit for unit in units if unit.kind == "dead"]
     figures.append(Figure("share of dead units that never fire", float((found[:, dead] == 0).mean()), 1.0, n))
     return figures
+
+
+def check_sae(checkpoint: str, n: int = 6000) -> list[Figure]:
+    """How much the autoencoder explains, and whether its latents detect what planted.json says of them.
+
+    Half of the images show the concept of some unit of the target, as in training.
+    """
+    folder, truths = embedded_path(checkpoint), read_planted(checkpoint)
+    asked_for = [unit.truth for unit in planted_units_512() if unit.concept]
+    data = draw_scenes("evaluation", n, SEEN_SHAPES, asked_for=asked_for)
+    codes = latent_codes(folder, list(data.images))
+    named = [parse(truth.concept) for truth in truths]
+    present, mine = shown(named, data.scenes), [truth.neuron.unit for truth in truths]
+    aurocs = [_auroc(present[:, place], codes[:, unit]) for place, unit in enumerate(mine)]
+    rs = [pearsonr(present[:, place], codes[:, unit]).statistic for place, unit in enumerate(mine)]
+    return [
+        Figure("share of the vectors' variance that is explained", explained(folder, data), 0.8, n),
+        Figure("latents that follow a concept", float(len(truths)), 150, codes.shape[1]),
+        Figure("latents that never fire", float((codes.max(axis=0) == 0).sum()), None, codes.shape[1]),
+        Figure("mean correlation of code and concept", float(np.mean(rs)), 0.8, len(rs)),
+        Figure("mean AUROC of code and concept", float(np.mean(aurocs)), 0.97, len(aurocs)),
+        Figure("lowest AUROC of nine in ten", float(np.quantile(aurocs, 0.1)), 0.9, len(aurocs)),
+    ]
 
 
 def _graded_figures(wanted: np.ndarray, found: np.ndarray) -> list[Figure]:
@@ -301,6 +327,7 @@ def _held_out_phrases(n: int) -> tuple[list[Concept], list[str]]:
 CHECKS: dict[str, Callable[[str], list[Figure]]] = {
     "target": check_target,
     "target512": check_target_512,
+    "sae": check_sae,
     "clip": check_clip,
     "captioner": check_captioner,
     "judge": check_judge,

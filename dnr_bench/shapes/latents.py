@@ -11,16 +11,20 @@ from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
+from dnr_bench.infra.fingerprints import checkpoint_path
 from dnr_bench.shapes.concepts import FACETS, NOT, Concept
+from dnr_bench.shapes.network import load_network
 from dnr_bench.shapes.planted import planted_units_512
 from dnr_bench.shapes.render import Scene
 from dnr_bench.shapes.target import hooked_network
-from dnr_bench.shapes.train.data import draw_scenes
+from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.world import SEEN_SHAPES
 from dnr_bench.statistics.detection import correlation
-from dnr_bench.targets.latents import Latents, read_sae, with_latents
+from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.latents import SAE, Latents, read_sae, with_latents
 
 #: A latent detects a concept that its mean code correlates with at least so well.
 LEAST = 0.8
@@ -32,9 +36,23 @@ _FILE, _LAYER, _K = "sae.safetensors", "layer4", 12
 def latent_codes(directory: Path, images: Sequence[np.ndarray]) -> Float[np.ndarray, "images latents"]:
     """The mean code of each latent on each image."""
     base = hooked_network("embedded:target512", batch_size=256)
+    return with_latents(base, _LAYER, _latents(directory, base)).run(images, [SAE])[SAE]
+
+
+def explained(directory: Path, data: Scenes) -> float:
+    """The share of the variance of the layer's vectors that the codes account for."""
+    base = hooked_network("embedded:target512", batch_size=256)
+    latents, (_, images) = _latents(directory, base), data.batch(range(min(512, len(data.scenes))))
+    with torch.inference_mode():
+        model, _ = load_network(checkpoint_path("embedded:target512"))
+        vectors = model.eval().features((images - 0.5) / 0.25).movedim(1, -1).flatten(0, 2)
+        left = vectors - latents.decode(latents.encode(vectors))
+    return float(1 - left.square().sum() / (vectors - vectors.mean(dim=0)).square().sum())
+
+
+def _latents(directory: Path, base: HookedTarget) -> Latents:
     units = next(layer.units for layer in base.layers() if layer.name == _LAYER)
-    latents = Latents(read_sae(directory / _FILE, units, "topk"), "topk", _K, subtract_bias=True)
-    return with_latents(base, _LAYER, latents).run(images, ["sae"])["sae"]
+    return Latents(read_sae(directory / _FILE, units, "topk"), "topk", _K, subtract_bias=True)
 
 
 def matched_latents(directory: Path, n_images: int = 16_000, seed: int = 1) -> list[dict[str, object]]:
