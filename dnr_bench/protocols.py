@@ -17,6 +17,7 @@ from dnr_bench.data.chat import Answer, Question, Usage
 from dnr_bench.data.evidence import Evidence, Need
 from dnr_bench.data.images import Image, ProbeSet, VectorsOf, View
 from dnr_bench.data.neuron import Layer, Neuron, Pruning
+from dnr_bench.infra.digests import Key
 
 
 @runtime_checkable
@@ -260,15 +261,18 @@ class Proposals(Protocol):
 
 @runtime_checkable
 class Presence(Protocol):
-    """Tells how far images show concepts: 0 not at all, 1 for sure."""
+    """Tells how far images show concepts: 0 not at all, 1 for sure. `judge` tells people who says so."""
 
-    fingerprint: str
+    judge: str
+
+    def check(self, images: ProbeSet) -> None:
+        """Raises `UsageError`, before any work, for images of which it can tell nothing."""
+
+    def key(self, images: ProbeSet) -> Key:
+        """Names all that presence in these images depends on, beside the code: also what is said of them."""
 
     def concepts(self, images: ProbeSet) -> Sequence[str]:
-        """The distinct concepts that it knows for these images.
-
-        Raises `UsageError` for images of which it can tell nothing.
-        """
+        """The distinct concepts that it knows for these images."""
 
     def chunks(
         self, images: ProbeSet, vectors: VectorsOf, concepts: Sequence[str]

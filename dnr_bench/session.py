@@ -259,6 +259,14 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class ChecksImages(Protocol):
+    """A method that asks something of the probing set."""
+
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError`, before any work, for images that lack what the method looks at."""
+
+
+@runtime_checkable
 class Evaluator(Protocol):
     """Judges a run's labels; derive from it to take over what need not be said."""
 

@@ -146,7 +146,7 @@ class Planted(Evaluator):
             cards.append(_reciprocal_rank(named, self.scorer, session))
         if refined := [unit for unit in named if unit.answers and not unit.explanation.unscored]:
             cards += _gain_cards(refined)
-        if several := [unit for unit in named if len(unit.explanation.labels) > 1]:
+        if several := [unit for unit in named if len(said_labels(unit.explanation)) > 1]:
             cards.append(_further_labels(several))
         if nothing:
             cards += _abstention(nothing, found)
@@ -159,11 +159,15 @@ def label_concept(explanation: Explanation, truth: Truth) -> Concept:
     Of a weighted sum the concepts that raise the activation count. One that takes back most of what another
     adds is an exception: "3.2 green - 3.1 green cross" is green but not cross.
     """
-    labels: Sequence[str] = explanation.labels
-    if explanation.weights:
-        labels = raising(labels, explanation.weights)
-    several = len(truth.concept.alternatives) > 1
+    labels, several = said_labels(explanation), len(truth.concept.alternatives) > 1
     return union([parse(label) for label in (labels if several else labels[:1])])
+
+
+def said_labels(explanation: Explanation) -> Sequence[str]:
+    """The labels; of a weighted sum what raises the activation."""
+    if explanation.weights:
+        return raising(explanation.labels, explanation.weights)
+    return explanation.labels
 
 
 def raising(labels: Sequence[str], weights: Sequence[float]) -> list[str]:
@@ -340,7 +344,8 @@ def _gain_cards(units: Sequence[_Unit]) -> list[Scorecard]:
 def _further_labels(units: Sequence[_Unit]) -> Scorecard:
     """The share of a unit's labels after the first that are wrong."""
     values = [
-        np.mean([wrong(parse(label), u.truth.concept) for label in u.explanation.labels[1:]]) for u in units
+        np.mean([wrong(parse(label), u.truth.concept) for label in said_labels(u.explanation)[1:]])
+        for u in units
     ]
     return _card("further_wrong", units, np.asarray(values), None, higher_is_better=False, oracle=0.0)
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dnr_bench.data.explanation import Description, Explanation
 from dnr_bench.data.images import ProbeSet, VectorsOf
+from dnr_bench.data.neuron import Neuron
 from dnr_bench.data.scorecard import Scorecard
+from dnr_bench.infra.digests import Key
 from dnr_bench.infra.ranges import check_range
+from dnr_bench.infra.source import code_of
 from dnr_bench.presences.clip import ClipPresence
+from dnr_bench.probes.subset import subset
 from dnr_bench.protocols import Presence, Probe, Steerable
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.statistics.controls import shuffled_mean
@@ -25,6 +30,8 @@ from dnr_bench.statistics.formulas import read_formula
 from evaluators.label_tables import mean_known
 from evaluators.text_agreement import able
 
+#: Neurons that are moved before others may be claimed by another process.
+_NEURONS = 256
 #: A sum of concepts: texts and weights.
 Sum = tuple[tuple[str, ...], tuple[float, ...]]
 
@@ -42,7 +49,7 @@ class Simulation(Evaluator):
     notices; 0: no better than the mean; -1, the least: twice as far. Neurons of the last layer, and those
     whose mean changes nothing, have none.
 
-    chance: explanations of other neurons. oracle: the presence of the true label.
+    Of the correlation, chance: explanations of other neurons; oracle: the presence of the true label.
     """
 
     def __init__(self, images: Probe, presence: Presence, ablation_images: int) -> None:
@@ -50,8 +57,12 @@ class Simulation(Evaluator):
         self.images, self.presence, self.ablation_images = images, presence, ablation_images
 
     def check_images(self, session: Session) -> None:
-        """Its images must not be the run's own."""
-        session.held_out.check(self.images.load(session.seed))
+        """Its images must not be the run's own, and it must be known what they and the run's show."""
+        images = self.images.load(session.seed)
+        session.held_out.check(images)
+        self.presence.check(images)
+        if self.ablation_images and session.probe.images:
+            self.presence.check(session.probe)
 
     def judged(self, description: Description, session: Session) -> list[Scorecard]:
         """The correlation."""
@@ -66,8 +77,11 @@ class Simulation(Evaluator):
         cards = [found.correlation_card(description)]
         last = session.target.layers()[-1].name
         movable = [e for e in found.explanations if e.neuron.layer != last]
-        if self.ablation_images and movable and isinstance(session.target, Steerable):
-            values = found.ablation(self.ablation_images, last, session, session.target)
+        steered = isinstance(session.target, Steerable) and session.probe.images
+        if self.ablation_images and movable and steered:
+            own = [sum_of(e) for e in found.explanations]
+            fitting = self._predicted(session.probe, session.probe_vectors, list(dict.fromkeys(own)))
+            values = found.ablation(fitting, self.ablation_images, last, session)
             cards.append(found.card("ablation", values, description, unit="share", chance=None, oracle=1.0))
         return cards
 
@@ -85,12 +99,11 @@ class Simulation(Evaluator):
         }
         sums = list(dict.fromkeys([*map(sum_of, labeled), *true.values()]))
         predicted = self._predicted(images, lambda: session.held_out.vectors(images), sums)
-        fitting = self._predicted(session.probe, session.probe_vectors, sums)
         activations = session.held_out.activations(images)
         values = np.stack(
             [np.asarray(activations[e.neuron.layer].values[:, e.neuron.unit], float) for e in labeled], axis=1
         )
-        return _Simulated(labeled, true, sums, images, values, predicted, fitting)
+        return _Simulated(labeled, true, sums, images, values, predicted, self.presence.judge)
 
     def _predicted(
         self, images: ProbeSet, vectors: VectorsOf, sums: Sequence[Sum]
@@ -120,12 +133,17 @@ class _Simulated:
     images: ProbeSet
     values: Float[np.ndarray, "images neurons"]
     predicted: Float[np.ndarray, "images sums"]
-    fitting: Float[np.ndarray, "probing_images sums"]
+    judge: str
 
-    @property
+    @cached_property
+    def places(self) -> dict[Sum, int]:
+        """The column of each sum."""
+        return {found: column for column, found in enumerate(self.sums)}
+
+    @cached_property
     def own(self) -> list[int]:
-        """The place of each neuron's sum."""
-        return [self.sums.index(sum_of(e)) for e in self.explanations]
+        """The column of each neuron's sum."""
+        return [self.places[sum_of(e)] for e in self.explanations]
 
     def correlation_card(self, description: Description) -> Scorecard:
         """Correlations of each neuron with its own explanation, with others', and with the truth."""
@@ -134,7 +152,7 @@ class _Simulated:
         table[constant] = np.nan
         own = self.own
         known = [
-            table[row, self.sums.index(self.true[str(e.neuron)])]
+            table[row, self.places[self.true[str(e.neuron)]]]
             for row, e in enumerate(self.explanations)
             if str(e.neuron) in self.true
         ]
@@ -168,45 +186,51 @@ class _Simulated:
             headline=True,
             chance=chance,
             oracle=oracle,
+            judge=self.judge,
             unscored=[e for e in description.explanations if not e.labels],
         )
 
     def ablation(
-        self, n_images: int, last: str, session: Session, target: Steerable
+        self,
+        fitting: Float[np.ndarray, "probing_images sums"],
+        n_images: int,
+        last: str,
+        session: Session,
     ) -> Float[np.ndarray, " neurons"]:
-        """The ablation score of each neuron, NaN where it has none."""
-        rows = list(range(min(n_images, len(self.images.images))))
-        images = [self.images.images[row] for row in rows]
-        (untouched,) = target.run(images, [last]).values()
+        """The ablation score of each neuron, NaN where it has none.
+
+        fitting: what the neurons' own distinct sums predict of probing images.
+        """
+        rows = subset(len(self.images.images), min(n_images, len(self.images.images)), session.seed)
+        members = [i for i, e in enumerate(self.explanations) if e.neuron.layer != last]
+        simulated, means = self._stand_ins(members, fitting, session)
+        actual = self.values[rows][:, members]
+        neurons = [self.explanations[i].neuron for i in members]
+        moved = [
+            _distances(neurons, (stand_in - actual).astype(np.float32), self.images, rows, last, session)
+            for stand_in in (simulated[rows], np.broadcast_to(means, actual.shape))
+        ]
+        shares = np.divide(moved[0], moved[1], out=np.full(len(members), np.nan), where=moved[1] > 1e-9)
         found = np.full(len(self.explanations), np.nan)
-        for layer in dict.fromkeys(e.neuron.layer for e in self.explanations if e.neuron.layer != last):
-            members = [i for i, e in enumerate(self.explanations) if e.neuron.layer == layer]
-            units = [self.explanations[i].neuron.unit for i in members]
-            actual = self.values[rows][:, members]
-            simulated, mean = self._stand_ins(members, session)
-            moved = [
-                _distances(target.moved(images, layer, units, stand_in - actual, last), untouched)
-                for stand_in in (simulated[rows], np.broadcast_to(mean, actual.shape))
-            ]
-            shares = np.divide(moved[0], moved[1], out=np.full(len(members), np.nan), where=moved[1] > 1e-9)
-            found[members] = np.maximum(1 - shares, -1)
+        found[members] = np.maximum(1 - shares, -1)
         return found
 
     def _stand_ins(
-        self, members: Sequence[int], session: Session
+        self, members: Sequence[int], fitting: Float[np.ndarray, "probing_images sums"], session: Session
     ) -> tuple[Float[np.ndarray, "images members"], Float[np.ndarray, " members"]]:
         """What each neuron's explanation makes of held-out images, in units of its activation, and its mean.
 
         The factor and the shift are the least-squares ones on probing images.
         """
+        column = {found: place for place, found in enumerate(dict.fromkeys(map(sum_of, self.explanations)))}
         simulated, means = [], []
         for i in members:
-            neuron, column = self.explanations[i].neuron, self.own[i]
+            neuron = self.explanations[i].neuron
             activation = np.asarray(session.activations(neuron.layer).values[:, neuron.unit], float)
-            x = self.fitting[:, column]
+            x = fitting[:, column[sum_of(self.explanations[i])]]
             spread = x.var()
             slope = float(np.mean((x - x.mean()) * activation) / spread) if spread > 1e-15 else 0.0
-            simulated.append(activation.mean() + slope * (self.predicted[:, column] - x.mean()))
+            simulated.append(activation.mean() + slope * (self.predicted[:, self.own[i]] - x.mean()))
             means.append(activation.mean())
         return np.stack(simulated, axis=1), np.asarray(means)
 
@@ -236,10 +260,45 @@ def _words(labels: Sequence[str]) -> list[str]:
 
 
 def _distances(
-    batches: Iterator[Float[np.ndarray, "units batch outputs"]],
-    untouched: Float[np.ndarray, "images outputs"],
-) -> Float[np.ndarray, " units"]:
-    """How far the outputs of each moved unit lie from the untouched ones: Euclidean, the mean over images."""
-    moved = np.concatenate(list(batches), axis=1)
-    found: np.ndarray = np.linalg.norm(moved - untouched, axis=2).mean(axis=1)
-    return found
+    neurons: Sequence[Neuron],
+    shifts: Float[np.ndarray, "images neurons"],
+    images: ProbeSet,
+    rows: Int[np.ndarray, " images"],
+    last: str,
+    session: Session,
+) -> Float[np.ndarray, " neurons"]:
+    """How far outputs lie from untouched ones when a neuron is moved: Euclidean, the mean over images.
+
+    Stored for each neuron, since the network runs once for each of them and each image.
+    """
+    target = session.target
+    assert isinstance(target, Steerable)
+    code, chosen = code_of(__name__, target, images.images), [images.ids[int(row)] for row in rows]
+    keys: list[Key] = [
+        {
+            "code": code,
+            "target": target.fingerprint,
+            "images": chosen,
+            "neuron": str(neuron),
+            "read": last,
+            "shifts": shifts[:, place].tolist(),
+        }
+        for place, neuron in enumerate(neurons)
+    ]
+
+    def compute(missing: list[int]) -> Iterator[float]:
+        pixels = [images.images[int(row)] for row in rows]
+        untouched = target.run(pixels, [last])[last]
+        layers = list(dict.fromkeys(neurons[i].layer for i in missing))
+        found: dict[int, float] = {}
+        for layer in layers:
+            mine = [i for i in missing if neurons[i].layer == layer]
+            units, first, total = [neurons[i].unit for i in mine], 0, np.zeros(len(mine))
+            for moved in target.moved(pixels, layer, units, shifts[:, mine], last):
+                own = untouched[first : first + moved.shape[1]]
+                total += np.linalg.norm(moved - own, axis=2).sum(axis=1)
+                first += moved.shape[1]
+            found |= dict(zip(mine, (total / len(rows)).tolist(), strict=True))
+        return (found[i] for i in missing)
+
+    return np.asarray(session.store.fill("ablation", keys, compute, batch=_NEURONS), float)

@@ -12,7 +12,7 @@ from dnr_bench.app.run import RunConfig, run
 from dnr_bench.data.exemplars import Activations
 from dnr_bench.data.neuron import Layer
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.methods.falcon import Falcon, layer_moments, shared_highest
+from dnr_bench.methods.falcon import layer_moments, look_alikes, shared_highest
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.probe import ShapesProbe
 
@@ -32,12 +32,11 @@ def test_labels_name_what_sets_exemplars_apart(small_run: BuildRun) -> None:
 
 def test_look_alikes_are_near_and_activate_the_neuron_little(small_run: BuildRun) -> None:
     config = small_run(*WORDS)
-    session, method = config.session(), config.method
-    assert isinstance(method, Falcon)
+    session = config.session()
     values = session.activations("concepts").values[:, 0]
     images = np.argsort(-values)[:10].tolist()
-    vectors = session.probe_vectors()
-    found = method._look_alikes(vectors[images], values, images, session)
+    vectors = np.asarray(session.probe_vectors())
+    found = look_alikes(vectors[images], values, images, vectors, 0.5)
     places = [int(np.argmax(vectors @ vector)) for vector in found]
     assert len(set(places)) == len(places) == 10
     scenes = ShapesProbe(600)

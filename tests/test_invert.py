@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,13 @@ def test_formulas_are_true_where_they_should_be_and_say_so() -> None:
     either = Formula((((0, False),),)).grown(False, (2, False)).grown(True, (3, True))
     assert either.said(WORDS) == "red but not square or blue but not square"
     assert either.holds(present).tolist() == ((red | blue) & ~square).tolist()
+
+
+def test_a_formula_is_the_same_in_any_order() -> None:
+    a, b = Formula((((0, False),),)), Formula((((1, True),),))
+    assert a.grown(True, (1, True)) == b.grown(True, (0, False))
+    assert a.grown(False, (1, True)) == b.grown(False, (0, False))
+    assert a.grown(False, (0, False)) == a
 
 
 def test_what_a_formula_says_is_read_back() -> None:
@@ -124,6 +132,23 @@ def test_planted_units_get_formulas_and_noise_gets_none(small_run: BuildRun) -> 
     assert random.candidates
     with pytest.raises(UsageError, match=r"least=0.6 must be below most=0.5"):
         small_run(*words, "method.least=0.6")
+
+
+def test_concepts_that_would_make_formulas_unreadable_are_left_out(
+    small_run: BuildRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "concepts.txt").write_text("red or blue\nred\nnot a ring\n")
+    words = (
+        "method=invert",
+        f"presence.concepts={tmp_path / 'concepts.txt'}",
+        "evaluator=[]",
+        "neurons.units=[0]",
+    )
+    config = small_run(*words)
+    session = config.session()
+    (found,) = config.method.explain(config.neurons, session)
+    assert {c.text for c in found.candidates} <= {"red", "not red"}
+    assert "leaves out 2 concepts" in caplog.text
 
 
 @pytest.mark.parametrize("presence", ["captions", "masks", "classes"])

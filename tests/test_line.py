@@ -68,6 +68,15 @@ def test_the_answer_is_the_best_of_the_history_against_the_controls(small_run: B
     assert max(n.score for n in spread.neurons if n.score is not None) > 1.5  # standard deviations
 
 
+def test_units_that_are_constant_on_all_controls_have_no_deviation(small_run: BuildRun) -> None:
+    words = ("target=sae", "neurons.layers=[sae]", "neurons.units=0-11", "refine=line", "evaluator=[]")
+    config = small_run(*words, "refine.measure=mad", "refine.n_controls=2", "refine.iterations=1")
+    found = config.method.explain(config.neurons, config.session())
+    assert any(e.unscored == "no candidate could be scored" for e in found)
+    with pytest.raises(UsageError, match="n_controls=999"):
+        small_run(*words, "refine.n_controls=999")
+
+
 def test_captions_of_the_data_set_will_do(small_run: BuildRun) -> None:
     result = run(small_run(*WORDS, "captioner=dataset"))
     assert result.neurons[0].labels

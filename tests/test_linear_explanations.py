@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from sklearn.linear_model import ElasticNet, LinearRegression
 
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.methods.linear_explanations import NO_CONCEPT, LinearExplanations, greedy_sum
+from dnr_bench.methods.linear_explanations import (
+    NO_CONCEPT,
+    LinearExplanations,
+    greedy_sum,
+    validation_places,
+)
 from dnr_bench.presences.captions import CaptionPresence
 from dnr_bench.statistics.moments import Moments, elastic_net, fitted, moment_correlation
 from evaluators.planted import raising
@@ -100,6 +106,35 @@ def test_concepts_that_are_nowhere_clear_are_left_out(small_run: BuildRun) -> No
     result = run(config)
     assert {n.unscored for n in result.neurons if not n.labels} >= {NO_CONCEPT}
     assert not any(n.labels for n in result.neurons)
+
+
+def test_the_split_is_neither_empty_nor_everything() -> None:
+    for n in (2, 3, 5, 1000):
+        for share in (0.01, 0.2, 0.99):
+            chosen = validation_places(n, share, seed=0)
+            assert 0 < chosen.sum() < n
+    assert validation_places(1000, 0.2, 0).sum() == 200
+    assert (validation_places(1000, 0.2, 0) != validation_places(1000, 0.2, 1)).any()
+
+
+def test_few_images_are_no_reason_to_fail(small_run: BuildRun) -> None:
+    config = small_run("method=linear_explanations", "probe.n_images=3", "evaluator=[]")
+    assert len(config.method.explain(config.neurons, config.session())) == len(config.neurons)
+
+
+def test_a_neuron_that_concepts_only_hold_down_has_no_label(small_run: BuildRun) -> None:
+    config = small_run("method=linear_explanations", "evaluator=[planted]")
+    session = config.session()
+    session._activations["concepts"] = replace(
+        session.activations("concepts"),
+        values=-np.asarray(session.activations("concepts").values),
+        digest="turned",
+    )
+    found = {e.neuron.unit: e for e in config.method.explain(config.neurons, session)}
+    assert found[0].labels == found[0].weights == ()
+    assert found[0].unscored == NO_CONCEPT
+    assert found[0].candidates[0].text == "red"
+    assert found[0].candidates[0].score < 0
 
 
 def test_a_concept_that_takes_another_one_back_is_an_exception() -> None:

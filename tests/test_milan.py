@@ -106,6 +106,11 @@ def test_descriptions_name_what_all_exemplars_show(small_run: BuildRun, small: S
     assert [n.score for n in another.neurons] != [n.score for n in result.neurons]
 
 
+def test_one_beam_is_none(small_run: BuildRun) -> None:
+    with pytest.raises(UsageError, match=r"method\.beam=1"):
+        small_run("method=milan", "method.beam=1", "evaluator=[]")
+
+
 def test_other_models_are_refused(small: SmallModels) -> None:
     with pytest.raises(UsageError, match="not 'blip'"):
         BlipLikelihoods(small.llama, 20, "cpu", "float32", 64)

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from dnr_bench.app.run import RunConfig
+from dnr_bench.app.run import RunConfig, check_images
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.presences.captions import says
 from dnr_bench.presences.classes import ClassPresence
@@ -63,7 +63,8 @@ def test_any_order_and_choice_of_concepts_gives_the_same(name: str, small_run: B
         whole(presence, session, concepts)[:, [7, 2]], abs=1e-6
     )
     again, _ = built(name, small_run)
-    assert again.fingerprint == presence.fingerprint
+    assert again.key(session.probe) == presence.key(session.probe)
+    assert presence.judge
 
 
 def test_the_sigmoid_is_fitted_on_words_or_given_or_the_models_own(small_run: BuildRun) -> None:
@@ -75,7 +76,7 @@ def test_the_sigmoid_is_fitted_on_words_or_given_or_the_models_own(small_run: Bu
     given, _ = built("clip", small_run, "presence.a=20", "presence.b=-0.5")
     assert isinstance(given, ClipPresence)
     assert given.sigmoid == (20.0, -0.5)
-    assert given.fingerprint != presence.fingerprint
+    assert given.key(session.probe) != presence.key(session.probe)
     for words in (["presence.a=20"], ["presence.a=-3", "presence.b=0"]):
         with pytest.raises(UsageError, match=r"presence\.a"):
             built("clip", small_run, *words)
@@ -129,3 +130,35 @@ def test_images_that_nothing_is_known_of_are_refused(small_run: BuildRun) -> Non
     ):
         with pytest.raises(UsageError, match=reason):
             list(presence.chunks(bare, session.probe_vectors, ["red"]))
+        with pytest.raises(UsageError, match=reason):
+            presence.check(bare)
+
+
+def test_what_is_said_of_the_same_images_is_part_of_the_key(small_run: BuildRun) -> None:
+    words = ("method=invert", "presence=classes", "evaluator=[]", "neurons.units=[9]")
+    found = []
+    for classes in ("[texture,shape]", "[texture]"):
+        config = small_run(*words, f"+probe.classes={classes}", store="own")
+        (explained,) = config.method.explain(config.neurons, config.session())
+        found.append(explained.labels)
+    assert found[0] != found[1] == ("striped",)
+
+
+def test_a_sigmoid_that_nothing_can_tell_is_asked_for(small_run: BuildRun, tmp_path: Path) -> None:
+    (tmp_path / "zebra.txt").write_text("zebra\n")
+    presence, session = built("clip", small_run, f"presence.concepts={tmp_path / 'zebra.txt'}")
+    with pytest.raises(UsageError, match=r"presence\.a and presence\.b cannot be fitted"):
+        presence.key(session.probe)
+    (tmp_path / "not.txt").write_text("circle but not red\n")
+    with pytest.raises(UsageError, match="rules something out"):
+        built("captions", small_run, f"presence.concepts={tmp_path / 'not.txt'}")
+
+
+def test_images_without_words_are_refused_before_any_work(small_run: BuildRun) -> None:
+    for words in (["method=invert", "presence=classes"], ["method=linear_explanations", "presence=classes"]):
+        config = small_run(*words, "evaluator=[]", store="empty")
+        with pytest.raises(UsageError, match="classes of images"):
+            check_images(config, config.session())
+    judged = small_run("method=clip_dissect", "presence=classes", "evaluator=[simulation]", store="empty")
+    with pytest.raises(UsageError, match="classes of images"):
+        check_images(judged, judged.session())

@@ -124,6 +124,28 @@ def test_tokens_have_latents_too_and_the_network_goes_on_as_before() -> None:
         assert own[SAE].shape == (6, 12)
 
 
+class UnitsLast(nn.Module):
+    """Maps with their units last, as Swin has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.block, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.head(self.block(self.embed(images).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+        return found
+
+
+def test_maps_with_their_units_last_have_latents_too() -> None:
+    base = HookedTarget(UnitsLast(), Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+    found = with_latents(base, "block", Latents(weights(8, 12), "relu", 1, subtract_bias=True))
+    own = found.run(images, [SAE, "head"])
+    assert own[SAE].shape == (5, 12)
+    assert own["head"] == pytest.approx(base.run(images, ["head"])["head"], abs=1e-6)
+
+
 def test_a_pruned_latent_takes_its_direction_from_the_network() -> None:
     base = hooked_network("embedded:target512", batch_size=16)
     sae = read_sae(CHECKPOINTS / "sae" / "sae.safetensors", 256, "topk")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_vectors_come_back_as_they_were_written_and_others_are_refused(tmp_path:
     assert np.isnan(found.labels[1]).all()
     with pytest.raises(UsageError, match=r"has no vectors\.npz"):
         UnitVectors.read(tmp_path / "elsewhere")
+    whole = (tmp_path / "vectors.npz").read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "vectors.npz").write_bytes(damaged)
+        with suppress(UsageError):  # or the change does not matter
+            UnitVectors.read(tmp_path)
     for content in (b"", b"PK\x03\x04 broken", b"\x93NUMPY"):
         (tmp_path / "vectors.npz").write_bytes(content)
         with pytest.raises(UsageError, match="holds no vectors of neurons"):

@@ -21,7 +21,6 @@ from dnr_bench.data.scorecard import Scorecard, Table
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.store import Store
-from dnr_bench.methods.describe_and_dissect.method import DescribeAndDissect
 from dnr_bench.protocols import Generator, ImageTextEncoder, Metered, Probe, Target
 from dnr_bench.results.schema import (
     CallRecord,
@@ -32,7 +31,7 @@ from dnr_bench.results.schema import (
     RunResult,
     finite,
 )
-from dnr_bench.session import Evaluator, Method, Repeating, Session
+from dnr_bench.session import ChecksImages, Evaluator, Method, Repeating, Session
 from dnr_bench.stages.concept_images import DrawingSettings
 from dnr_bench.stages.exemplars import ExemplarSettings
 from dnr_bench.statistics.controls import normalized
@@ -145,8 +144,8 @@ def share(config: RunConfig, session: Session) -> None:
 
 def check_images(config: RunConfig, session: Session) -> None:
     """Raises `UsageError`, before any work, for images that lack what somebody will ask of them."""
-    if isinstance(config.method, DescribeAndDissect):
-        config.method.concepts.check(session)
+    if isinstance(config.method, ChecksImages):
+        config.method.check_images(session)
     for evaluator in config.evaluators.values():
         evaluator.check_images(session)
 

@@ -28,8 +28,8 @@ class BlipLikelihoods:
     log p(d | regions) is the mean over regions of log p(d | region): the likeliest description is the one
     that fits all of them, so it does not name what only one of them shows.
 
-    checkpoint: a directory or a name on the hub. max_new_tokens: of a description. batch_size: rows that the
-    decoder computes at a time; each neuron needs one for each of its regions and descriptions.
+    checkpoint: a directory or a name on the hub. max_new_tokens: of a description. batch_size: texts whose
+    prior is computed at a time; the search takes a row of the decoder for each region and beam of a neuron.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from dnr_bench.captioners.clip_concepts import in_template, read_concepts
 from dnr_bench.data.exemplars import Activations
 from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Layer, Neuron
-from dnr_bench.infra.digests import Key
+from dnr_bench.infra.digests import Key, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
@@ -22,6 +22,9 @@ from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.embeddings import embed_views
 from dnr_bench.stages.exemplars import probe_view
 
+NO_WORD = "no word fits its exemplars better than images that activate it little"
+#: Neurons that are looked at before others may be claimed by another process.
+_NEURONS = 256
 #: Probing images that are compared at a time.
 _CHUNK = 8192
 
@@ -73,10 +76,15 @@ class Falcon:
         self.captions = read_concepts(captions) if captions is not None else None
         self.per_image, self.low, self.template = captions_per_image, low, template
         self.group_size, self.group_threshold, self.joined = group_size, group_threshold, joined
+        self._moments: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
         self.wording, self.contrast, self.top, self.labels = contrast.wording, contrast, top, labels
 
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
+
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError` where there are no captions."""
+        self._captions(session)
 
     def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
         """One explanation per neuron, in order; scores are differences of cosines."""
@@ -85,7 +93,7 @@ class Falcon:
 
         def words_of(neuron: Neuron) -> tuple[list[ScoredCandidate], str | None]:
             kept = [ScoredCandidate(text, "method", score) for text, score in found[neuron].words]
-            return kept, None if kept else "every word fits images that activate it little as well"
+            return kept, None if kept else NO_WORD
 
         explained = label_each(neurons, words_of, self.labels, session)
         return [
@@ -98,15 +106,19 @@ class Falcon:
     def _found(self, neurons: Sequence[Neuron], session: Session) -> list[_Found]:
         captions = self._captions(session)
         probe = session.probe
+        code, said = (
+            code_of(__name__, session.encoder, probe.images),
+            fingerprint_of("captions", {"said": captions}),
+        )
         keys: list[Key] = [
             {
-                "code": code_of(__name__, session.encoder, probe.images),
+                "code": code,
                 "encoder": session.encoder.fingerprint,
                 "images": probe.digest,
                 "exemplars": [view.name for view in session.views(of_neuron)],
                 "activations": session.activations(neuron.layer).digest,
                 "unit": neuron.unit,
-                "captions": captions,
+                "captions": said,
                 "contrast": self.contrast.fingerprint,
                 "settings": [
                     self.per_image, self.low, self.group_size, self.group_threshold, self.joined,
@@ -117,12 +129,12 @@ class Falcon:
         ]  # fmt: skip
 
         def compute(missing: list[int]) -> Iterator[list[object]]:
-            texts = session.embed_texts(captions)
+            seen = _Seen(captions, session.embed_texts(captions), session.probe_vectors())
             for place in missing:
-                found = self._explained(neurons[place], captions, texts, session)
+                found = self._explained(neurons[place], seen, session)
                 yield [[list(word) for word in found.words], list(found.partners)]
 
-        stored = session.store.fill("falcon", keys, compute)
+        stored = session.store.fill("falcon", keys, compute, batch=_NEURONS)
         return [
             _Found(tuple((text, float(score)) for text, score in words), tuple(partners))
             for words, partners in stored
@@ -136,15 +148,14 @@ class Falcon:
                 f"method=falcon takes words from captions, and {session.probe.name} has none:"
                 " give method.captions=FILE (a caption per line), probe.captions=FILE or probe.labels=folders"
             )
-        return list(dict.fromkeys(text for text in session.probe.words if text.strip()))
+        found = list(dict.fromkeys(text for text in session.probe.words if text.strip()))
+        if not found:
+            raise UsageError(
+                f"method=falcon takes words from captions, and those of {session.probe.name} are empty"
+            )
+        return found
 
-    def _explained(
-        self,
-        neuron: Neuron,
-        captions: Sequence[str],
-        texts: Float[np.ndarray, "captions dim"],
-        session: Session,
-    ) -> _Found:
+    def _explained(self, neuron: Neuron, seen: _Seen, session: Session) -> _Found:
         activations = session.activations(neuron.layer)
         exemplars = session.exemplars([neuron])[neuron]
         views = session.views(exemplars)
@@ -154,11 +165,11 @@ class Falcon:
             images = shared_highest(activations, [neuron.unit, *partners], session.exemplar_settings.n)
             views = [probe_view(session.probe, place) for place in images]
         (high,) = embed_views(session.store, session.encoder, [views])
-        low = self._look_alikes(high, activations.values[:, neuron.unit], images, session)
-        nearest = np.argsort(-(high @ texts.T), axis=1, kind="stable")[:, : self.per_image]
-        spoken = [captions[i] for i in dict.fromkeys(nearest.ravel().tolist())]
+        low = look_alikes(high, activations.values[:, neuron.unit], images, seen.images, self.low)
+        nearest = np.argsort(-(high @ seen.texts.T), axis=1, kind="stable")[:, : self.per_image]
+        spoken = [seen.captions[i] for i in dict.fromkeys(nearest.ravel().tolist())]
         words = self._words(spoken)
-        if not words:
+        if not words or not len(low):
             return _Found((), tuple(partners))
         vectors = session.embed_texts(in_template(words, self.template))
         scores = (high @ vectors.T).mean(axis=0) - (low @ vectors.T).mean(axis=0)
@@ -183,33 +194,17 @@ class Falcon:
         """Other units that fire on the same images, the highest first."""
         if self.group_size == 1:
             return []
-        mean, deviation = layer_moments(activations.values)
+        mean, deviation = self._of_layer(activations)
         heights = (activations.values[list(images)].mean(axis=0) - mean) / deviation
         heights[unit] = -np.inf
         order = np.argsort(-heights, kind="stable")[: self.group_size - 1]
         return [int(other) for other in order if heights[other] >= self.group_threshold]
 
-    def _look_alikes(
-        self,
-        high: Float[np.ndarray, "exemplars dim"],
-        values: Float[np.ndarray, " images"],
-        images: Sequence[int],
-        session: Session,
-    ) -> Float[np.ndarray, "look_alikes dim"]:
-        """For each exemplar the nearest image that activates the neuron little, each image once."""
-        vectors = session.probe_vectors()
-        is_low = values <= np.quantile(values, self.low)
-        is_low[list(images)] = False
-        cosines = np.concatenate(
-            [vectors[first : first + _CHUNK] @ high.T for first in range(0, len(vectors), _CHUNK)], axis=0
-        )
-        cosines[~is_low] = -np.inf
-        chosen: list[int] = []
-        for column in cosines.T:
-            order = np.argsort(-column, kind="stable")[: len(chosen) + 1]
-            chosen += [int(place) for place in order if place not in chosen and is_low[place]][:1]
-        found: np.ndarray = np.asarray(vectors[chosen])
-        return found
+    def _of_layer(self, activations: Activations) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of all units of a layer, once for all of its neurons."""
+        if self._moments is None or self._moments[0] != activations.digest:
+            self._moments = activations.digest, layer_moments(activations.values)
+        return self._moments[1]
 
     def _words(self, captions: Sequence[str]) -> list[str]:
         """The distinct words of captions; of several forms of a word the first."""
@@ -221,9 +216,49 @@ class Falcon:
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """What all neurons share: captions with their vectors, and those of the probing images."""
+
+    captions: Sequence[str]
+    texts: Float[np.ndarray, "captions dim"]
+    images: Float[np.ndarray, "images dim"]
+
+
+@dataclass(frozen=True)
 class _Found:
     words: tuple[tuple[str, float], ...]
     partners: tuple[int, ...]
+
+
+def look_alikes(
+    high: Float[np.ndarray, "exemplars dim"],
+    values: Float[np.ndarray, " images"],
+    images: Sequence[int],
+    vectors: Float[np.ndarray, "images dim"],
+    low: float,
+) -> Float[np.ndarray, "look_alikes dim"]:
+    """For each exemplar the vector of the nearest image that activates the neuron little, each image once.
+
+    Args:
+        high: unit vectors of the exemplars.
+        values: the neuron's activation on each probing image.
+        images: the places of the exemplars' images, which are none.
+        vectors: unit vectors of the probing images.
+        low: only images in this share with the lowest activation are looked at; images of equal activation
+        alike.
+    """
+    is_low = values <= np.quantile(values, low)
+    is_low[list(images)] = False
+    cosines = np.concatenate(
+        [vectors[first : first + _CHUNK] @ high.T for first in range(0, len(vectors), _CHUNK)], axis=0
+    )
+    cosines[~is_low] = -np.inf
+    chosen: list[int] = []
+    for column in cosines.T:
+        order = np.argsort(-column, kind="stable")[: len(chosen) + 1]
+        chosen += [int(place) for place in order if place not in chosen and is_low[place]][:1]
+    found: np.ndarray = np.asarray(vectors[chosen])
+    return found
 
 
 def shared_highest(activations: Activations, units: Sequence[int], n: int) -> list[int]:

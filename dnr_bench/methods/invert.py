@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Layer, Neuron
 from dnr_bench.infra.digests import Key
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.on_demand import OnDemand
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.source import code_of
 from dnr_bench.methods.labeling import LabelSettings, label_each
@@ -18,6 +20,8 @@ from dnr_bench.protocols import Presence
 from dnr_bench.session import Session
 from dnr_bench.statistics.formulas import ConceptChunks, Detected, SearchSettings, n_searched, p_value, search
 
+#: What formulas are put together with.
+_COMBINES = re.compile(r"\b(?:and|or|but|not)\b", re.IGNORECASE)
 #: Units that are searched for together: their ranks are in memory.
 _UNITS = 256
 
@@ -63,6 +67,10 @@ class Invert:
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
 
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError` for images of which nothing tells what they show."""
+        self.presence.check(session.probe)
+
     def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
         """One explanation per neuron, in order; scores are AUROCs."""
         found = dict(zip(neurons, self._found(neurons, session), strict=True))
@@ -81,33 +89,33 @@ class Invert:
         self, neurons: Sequence[Neuron], session: Session
     ) -> list[tuple[list[tuple[str, float]], float]]:
         """The best formulas of each neuron with their AUROCs, and the corrected P of the first."""
-        probe, settings = session.probe, self.settings
+        code, shown = code_of(__name__, self.presence, session.probe.images), self.presence.key(session.probe)
         keys: list[Key] = [
             {
-                "code": code_of(__name__, self.presence, probe.images),
-                "presence": self.presence.fingerprint,
-                "images": probe.digest,
+                **shown,
+                "code": code,
+                "images": session.probe.digest,
                 "activations": session.activations(neuron.layer).digest,
                 "unit": neuron.unit,
-                "settings": [*vars(settings).values(), self.top],
+                "settings": [*vars(self.settings).values(), self.top],
             }
             for neuron in neurons
         ]
+        present = OnDemand(lambda: self._present(session))  # for all blocks of neurons
 
         def compute(missing: list[int]) -> Iterator[list[object]]:
-            concepts, packed = self._present(session)
+            concepts, packed = present()
 
             def chunks() -> Iterator[Bool[np.ndarray, "images concepts"]]:
                 for part in packed:
                     yield np.unpackbits(part, axis=1, count=len(concepts)).astype(bool)
 
-            for start in range(0, len(missing), _UNITS):
-                block = [neurons[i] for i in missing[start : start + _UNITS]]
-                values = np.stack([session.activations(n.layer).values[:, n.unit] for n in block], axis=1)
-                for column, formulas in enumerate(search(chunks, values, settings)):
-                    yield self._entry(formulas, values[:, column], concepts, chunks)
+            block = [neurons[i] for i in missing]
+            values = np.stack([session.activations(n.layer).values[:, n.unit] for n in block], axis=1)
+            for column, formulas in enumerate(search(chunks, values, self.settings)):
+                yield self._entry(formulas, values[:, column], concepts, chunks)
 
-        stored = session.store.fill("invert", keys, compute)
+        stored = session.store.fill("invert", keys, compute, batch=_UNITS)
         return [([(text, float(auc)) for text, auc in formulas], float(p)) for formulas, p in stored]
 
     def _entry(
@@ -122,6 +130,12 @@ class Invert:
 
     def _present(self, session: Session) -> tuple[list[str], list[np.ndarray]]:
         """The concepts, and which images show them: eight to a byte, so that many fit in memory."""
-        concepts = list(self.presence.concepts(session.probe))
+        known = list(self.presence.concepts(session.probe))
+        concepts = [concept for concept in known if not _COMBINES.search(concept)]
+        if len(concepts) < len(known):
+            session.notices.warn(
+                f"method=invert leaves out {len(known) - len(concepts)} concepts: they hold and, or, but or"
+                " not, with which formulas put concepts together"
+            )
         chunks = self.presence.chunks(session.probe, session.probe_vectors, concepts)
         return concepts, [np.packbits(chunk >= 0.5, axis=1) for chunk in chunks]

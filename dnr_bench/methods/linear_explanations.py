@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dnr_bench.data.explanation import Explanation, ScoredCandidate
 from dnr_bench.data.neuron import Layer, Neuron
@@ -23,7 +23,7 @@ from dnr_bench.protocols import Presence
 from dnr_bench.session import Session
 from dnr_bench.statistics.moments import Moments, elastic_net, fitted, moment_correlation
 
-NO_CONCEPT = "no concept follows its activation on validation images"
+NO_CONCEPT = "no concept raises its activation on validation images"
 #: A concept is rated by its presence in so many images that show it most.
 _TOP = 5
 
@@ -71,6 +71,14 @@ class LinearExplanations:
     def check(self, neurons: Sequence[Neuron], layers: Sequence[Layer]) -> None:
         """Every neuron can be described."""
 
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError` for images of which nothing tells what they show, or fewer than two."""
+        self.presence.check(session.probe)
+        if len(session.probe.images) < 2:
+            raise UsageError(
+                "method=linear_explanations fits on some probing images and checks on others: two at least"
+            )
+
     def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
         """One explanation per neuron, in order; scores are weights: standard deviations per presence."""
         sums = self._sums(neurons, session)
@@ -78,13 +86,14 @@ class LinearExplanations:
         found = []
         for neuron in neurons:
             concepts, weights = sums[neuron]
-            reason = DEAD if neuron not in exemplars else None if concepts else NO_CONCEPT
+            raised = any(weight > 0 for weight in weights)
+            reason = DEAD if neuron not in exemplars else None if raised else NO_CONCEPT
             found.append(
                 Explanation(
                     neuron,
                     tuple(ScoredCandidate(c, "method", w) for c, w in zip(concepts, weights, strict=True)),
-                    labels=concepts,
-                    weights=weights,
+                    labels=concepts if raised else (),
+                    weights=weights if raised else (),
                     unscored=reason,
                     exemplars=exemplars.get(neuron),
                 )
@@ -95,27 +104,30 @@ class LinearExplanations:
         self, neurons: Sequence[Neuron], session: Session
     ) -> dict[Neuron, tuple[tuple[str, ...], tuple[float, ...]]]:
         """The concepts and weights of each neuron's sum; of each layer all neurons are fitted together."""
-        presence, images = self.presence, session.probe
+        code = code_of(__name__, self.presence, session.probe.images)
+        settings = [
+            self.min_presence, self.min_deviation, self.penalty, self.lasso_share, self.min_gain,
+            self.max_concepts, self.validation, session.seed,
+        ]  # fmt: skip
+        shown = self.presence.key(session.probe)
         keys: list[Key] = [
             {
-                "code": code_of(__name__, presence, images.images),
-                "presence": presence.fingerprint,
-                "images": images.digest,
+                **shown,
+                "code": code,
+                "images": session.probe.digest,
                 "activations": session.activations(neuron.layer).digest,
                 "unit": neuron.unit,
-                "settings": [
-                    self.min_presence, self.min_deviation, self.penalty, self.lasso_share, self.min_gain,
-                    self.max_concepts, self.validation, session.seed,
-                ],
+                "settings": settings,
             }
             for neuron in neurons
-        ]  # fmt: skip
+        ]
 
         def compute(missing: list[int]) -> Iterator[list[list[object]]]:
             found = self._fitted([neurons[i] for i in missing], session)
             return ([list(concepts), list(weights)] for concepts, weights in found)
 
-        stored = session.store.fill("linear_explanations", keys, compute)
+        # all at once: each call takes two passes over the images
+        stored = session.store.fill("linear_explanations", keys, compute, batch=max(len(keys), 1))
         return {
             neuron: (tuple(concepts), tuple(float(w) for w in weights))
             for neuron, (concepts, weights) in zip(neurons, stored, strict=True)
@@ -155,8 +167,7 @@ class LinearExplanations:
         self, concepts: Sequence[str], neurons: Sequence[Neuron], session: Session
     ) -> tuple[Moments, Moments]:
         """Of training and of validation images."""
-        rng = np.random.default_rng([session.seed, 61])
-        is_validation = rng.random(len(session.probe.images)) < self.validation
+        is_validation = validation_places(len(session.probe.images), self.validation, session.seed)
         layers = list(dict.fromkeys(neuron.layer for neuron in neurons))
         columns = {layer: [n.unit for n in neurons if n.layer == layer] for layer in layers}
         order = [n for layer in layers for n in neurons if n.layer == layer]
@@ -172,6 +183,14 @@ class LinearExplanations:
             for moments, chosen in zip(both, (~is_validation[rows], is_validation[rows]), strict=True):
                 moments.add(chunk[chosen], values[chosen])
         return both
+
+
+def validation_places(n: int, share: float, seed: int) -> Bool[np.ndarray, " images"]:
+    """Which of `n` images are for validation: the nearest number to the share, but some, and not all."""
+    chosen = min(max(round(share * n), 1), n - 1)
+    found = np.zeros(n, bool)
+    found[np.random.default_rng([seed, 61]).permutation(n)[:chosen]] = True
+    return found
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Milan:
         labels: LabelSettings,
     ) -> None:
         check_range(0, 100, prior_weight=prior_weight)
-        check_range(1, 1000, beam=beam, top=top)
+        check_range(2, 1000, beam=beam)
+        check_range(1, 1000, top=top)
         self.describer, self.prior, self.prior_weight = describer, prior, prior_weight
         self.beam, self.top, self.labels = beam, top, labels
 
@@ -64,9 +65,10 @@ class Milan:
         self, regions: Sequence[Sequence[View]], session: Session
     ) -> list[list[tuple[str, float]]]:
         """The best descriptions of each neuron's regions with their scores."""
+        code = code_of(__name__, self.describer, self.prior)
         keys: list[Key] = [
             {
-                "code": code_of(__name__, self.describer, self.prior),
+                "code": code,
                 "describer": self.describer.fingerprint,
                 "prior": self.prior.fingerprint,
                 "regions": [view.name for view in of_neuron],

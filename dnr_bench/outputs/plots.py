@@ -115,6 +115,8 @@ def on_frontier(costs: Float[np.ndarray, " rows"], values: Float[np.ndarray, " r
     """The rows that none is better than at the same cost or a lower one, the cheapest first."""
     found: list[int] = []
     for place in np.lexsort((-values, costs)):
+        if np.isnan(values[place]) or np.isnan(costs[place]):
+            continue
         if not found or values[place] > values[found[-1]]:
             found.append(int(place))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from dnr_bench.captioners.clip_concepts import read_concepts
 from dnr_bench.data.images import ProbeSet, VectorsOf
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import Key, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.statistics.wording import Wording
@@ -25,10 +26,18 @@ class CaptionPresence:
     """
 
     def __init__(self, concepts: str, contrast: CaptionContrast) -> None:
-        self.known, self.wording = read_concepts(concepts), contrast.wording
-        self.fingerprint = fingerprint_of(
-            "caption_presence", {"concepts": self.known, "contrast": contrast.fingerprint}
-        )
+        self.known, self.contrast, self.wording = read_concepts(concepts), contrast, contrast.wording
+        refuse_negations(self.known, self.wording)
+        self.judge = "captions of the images"
+
+    def check(self, images: ProbeSet) -> None:
+        """Images must have captions or classes."""
+        _words(images)
+
+    def key(self, images: ProbeSet) -> Key:
+        """Their concepts, captions and what tells which words count."""
+        words = {"concepts": self.known, "words": list(_words(images))}
+        return {"presence": fingerprint_of("captions", {**words, "contrast": self.contrast.fingerprint})}
 
     def concepts(self, images: ProbeSet) -> Sequence[str]:
         """Those of the file."""
@@ -38,13 +47,32 @@ class CaptionPresence:
         self, images: ProbeSet, vectors: VectorsOf, concepts: Sequence[str]
     ) -> Iterator[Float[np.ndarray, "images_of_chunk concepts"]]:
         """The presence of each concept, a few thousand images at a time."""
-        if images.words is None:
-            raise UsageError(
-                f"presence=captions reads what a data set says of its images, and {images.name} says nothing:"
-                " give probe.captions=FILE or probe.labels=folders, or choose presence=clip"
-            )
-        for first in range(0, len(images.words), _CHUNK):
-            yield says(images.words[first : first + _CHUNK], concepts, self.wording).astype(float)
+        words = _words(images)
+        for first in range(0, len(words), _CHUNK):
+            yield says(words[first : first + _CHUNK], concepts, self.wording).astype(float)
+
+
+def _words(images: ProbeSet) -> Sequence[str]:
+    if images.words is None:
+        raise UsageError(
+            f"presence=captions reads what a data set says of its images, and {images.name} says nothing:"
+            " give probe.captions=FILE or probe.labels=folders, or choose presence=clip"
+        )
+    return images.words
+
+
+def refuse_negations(concepts: Sequence[str], wording: Wording) -> None:
+    """Raises `UsageError` for concepts like "circle but not red": whether words are there does not tell."""
+    if wrong := [concept for concept in concepts if wording.said(concept) != wording.said(plain(concept))]:
+        raise UsageError(
+            f"concepts: {wrong[0]!r} rules something out, which the words of captions cannot show; leave it"
+            " out (method=invert puts such formulas together itself)"
+        )
+
+
+def plain(concept: str) -> str:
+    """A concept without the words that rule something out."""
+    return re.sub(r"\b(?:but not|not|except(?: for)?|without|non)\b", " ", concept.lower())
 
 
 def says(

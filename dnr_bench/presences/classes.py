@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.data.images import ProbeSet, VectorsOf
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import Key, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import csv_rows, read_text
 
@@ -23,7 +23,16 @@ class ClassPresence:
 
     def __init__(self, superclasses: str | None) -> None:
         self.above = _above(superclasses) if superclasses is not None else {}
-        self.fingerprint = fingerprint_of("class_presence", {"superclasses": self.above})
+        self.judge = "classes of the images"
+
+    def check(self, images: ProbeSet) -> None:
+        """Images must have classes."""
+        _classes(images)
+
+    def key(self, images: ProbeSet) -> Key:
+        """Their classes, and what is above these."""
+        found = {"classes": list(_classes(images)), "superclasses": self.above}
+        return {"presence": fingerprint_of("classes", found)}
 
     def concepts(self, images: ProbeSet) -> Sequence[str]:
         """The classes in the order in which they first come, then superclasses."""

@@ -11,12 +11,12 @@ from scipy.special import expit
 
 from dnr_bench.captioners.clip_concepts import in_template, read_concepts
 from dnr_bench.data.images import ProbeSet, VectorsOf
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import Key, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.source import code_of
 from dnr_bench.infra.store import Store
 from dnr_bench.presences.captions import says
-from dnr_bench.protocols import ImageTextEncoder, Probe
+from dnr_bench.protocols import ImageTextEncoder, Probe, judged_by
 from dnr_bench.stages.caption_contrast import CaptionContrast
 from dnr_bench.stages.embeddings import embed_texts, probe_embeddings
 
@@ -34,7 +34,7 @@ class ClipPresence:
         template: the phrase in which CLIP reads a concept.
         a, b: steepness and shift; None: those that a SigLIP was trained with, and for any other CLIP those
             that tell best which of `images` have the words of a concept in their captions.
-        images: what a and b are fitted on: neither the network nor an evaluator looks at these here.
+        images: what a and b are fitted on, as they are without blur.
         contrast: tells which words of captions count.
         seed: of `images`.
         store: keeps vectors, and a and b.
@@ -64,13 +64,17 @@ class ClipPresence:
         in_template(self.known[:1], template)
         self.given = None if a is None or b is None else (float(a), float(b))
         self.images, self.contrast, self.seed = images, contrast, seed
+        self.judge = judged_by(encoder)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names all that presence depends on; loads the images' list where a and b are fitted on them."""
-        fitted = self.given or {"images": self._set.digest, "contrast": self.contrast.fingerprint}
-        settings = {"encoder": self.encoder.fingerprint, "concepts": self.known, "template": self.template}
-        return fingerprint_of("clip_presence", {**settings, "sigmoid": fitted})
+    def check(self, images: ProbeSet) -> None:
+        """a and b must be known, or there must be words to fit them on."""
+        if not self.given and not self._known:
+            self._words()
+
+    def key(self, images: ProbeSet) -> Key:
+        """The model, the concepts and the sigmoid."""
+        settings = {"encoder": self.encoder.fingerprint, "template": self.template, "concepts": self.known}
+        return {"presence": fingerprint_of("clip", {**settings, "sigmoid": list(self.sigmoid)})}
 
     def concepts(self, images: ProbeSet) -> Sequence[str]:
         """Those of the file."""
@@ -88,43 +92,59 @@ class ClipPresence:
     @cached_property
     def sigmoid(self) -> tuple[float, float]:
         """a and b."""
-        if self.given:
-            return self.given
-        key = {"code": code_of(__name__, self.encoder), "of": self.fingerprint}
-        (found,) = self.store.fill("presence", [key], lambda _: [list(self._learned() or self._fitted())])
-        return float(found[0]), float(found[1])
+        return self.given or self._known or self._fitted()
 
     @cached_property
-    def _set(self) -> ProbeSet:
-        return self.images.load(self.seed)
+    def _known(self) -> tuple[float, float] | None:
+        """Those that the model was trained with, noted, so that it need not be loaded to tell."""
+        learned = getattr(self.encoder, "sigmoid", None)
+        if learned is None:
+            return None
+        key = {"code": code_of(__name__, self.encoder), "encoder": self.encoder.fingerprint}
+        (found,) = self.store.fill("presence", [key], lambda _: [list(learned() or ())])
+        return (float(found[0]), float(found[1])) if found else None
 
     def _texts(self, concepts: Sequence[str]) -> Float[np.ndarray, "concepts dim"]:
         return embed_texts(self.store, self.encoder, in_template(concepts, self.template))
 
-    def _learned(self) -> tuple[float, float] | None:
-        learned = getattr(self.encoder, "sigmoid", None)
-        found: tuple[float, float] | None = learned() if learned is not None else None
-        return found
-
-    def _fitted(self) -> tuple[float, float]:
-        images = self._set
+    def _words(self) -> tuple[ProbeSet, Sequence[str]]:
+        images = self.images.load(self.seed)
         if images.words is None:
             raise UsageError(
                 f"presence.a and presence.b of this CLIP are unknown, and {images.name} has neither captions"
                 " nor classes to fit them on: give both, choose a SigLIP, which brings its own, or"
                 " presence=masks"
             )
-        step = max(len(images.images) * len(self.known) // _MOST_PAIRS, 1)
-        present = says(images.words[::step], self.known, self.contrast.wording)
-        named = present.any(axis=0)
-        if not named.any():
+        return images, images.words
+
+    def _fitted(self) -> tuple[float, float]:
+        images, words = self._words()
+        key: Key = {
+            "code": code_of(__name__, self.encoder, images.images),
+            "encoder": self.encoder.fingerprint,
+            "template": self.template,
+            "concepts": self.known,
+            "images": images.digest,
+            "words": fingerprint_of("words", {"words": list(words), "contrast": self.contrast.fingerprint}),
+        }
+        (found,) = self.store.fill("presence", [key], lambda _: [list(self._fit(images, words))])
+        return float(found[0]), float(found[1])
+
+    def _fit(self, images: ProbeSet, words: Sequence[str]) -> tuple[float, float]:
+        step = max(len(words) * len(self.known) // _MOST_PAIRS, 1)
+        present = says(words[::step], self.known, self.contrast.wording)
+        telling = present.any(axis=0) & ~present.all(axis=0)
+        a = b = 0.0
+        if telling.any():
+            texts = self._texts([self.known[place] for place in np.flatnonzero(telling)])
+            vectors = probe_embeddings(self.store, self.encoder, images, dim=texts.shape[1])[::step]
+            a, b = fit_sigmoid(vectors @ texts.T, present[:, telling])
+        if a <= 0:
             raise UsageError(
-                f"presence.a and presence.b cannot be fitted: no concept of the file is named by what"
-                f" {images.name} says of its images; give both"
+                "presence.a and presence.b cannot be fitted: no concept of the file is named by what"
+                f" {images.name} says of some of its images, or this CLIP sees it elsewhere; give both"
             )
-        texts = self._texts([self.known[place] for place in np.flatnonzero(named)])
-        vectors = probe_embeddings(self.store, self.encoder, images, dim=texts.shape[1])[::step]
-        return fit_sigmoid(vectors @ texts.T, present[:, named])
+        return a, b
 
 
 def fit_sigmoid(
@@ -135,4 +155,4 @@ def fit_sigmoid(
 
     found = LogisticRegression(C=1e6, max_iter=1000).fit(cosines.reshape(-1, 1) * 10, present.ravel())
     a = float(found.coef_[0, 0]) * 10
-    return a, float(found.intercept_[0]) / a
+    return a, float(found.intercept_[0]) / a if a else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.data.images import ConceptMasks, ProbeSet, VectorsOf
-from dnr_bench.infra.digests import fingerprint_of
+from dnr_bench.infra.digests import Key, fingerprint_of
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 
@@ -21,7 +21,17 @@ class MaskPresence:
     def __init__(self, min_area: float) -> None:
         check_range(0, 1, min_area=min_area)
         self.min_area = min_area
-        self.fingerprint = fingerprint_of("mask_presence", {"min_area": min_area})
+        self.judge = "masks of the images"
+
+    def check(self, images: ProbeSet) -> None:
+        """Images must have masks of concepts."""
+        _masks(images)
+
+    def key(self, images: ProbeSet) -> Key:
+        """Their masks, and how much of an image counts."""
+        masks = _masks(images)
+        found = {"masks": masks.version, "names": list(masks.names), "min_area": self.min_area}
+        return {"presence": fingerprint_of("masks", found)}
 
     def concepts(self, images: ProbeSet) -> Sequence[str]:
         """All that the set has masks of."""

@@ -302,6 +302,11 @@ def _check(found: RunResult, content: object) -> None:
     """Raises `ValueError` for what no run writes, and what would end its readers late."""
     if not 0 <= found.seconds <= _MOST_SECONDS:
         raise ValueError(f"seconds={found.seconds} is no duration")
+    for neuron in found.neurons:
+        if neuron.weights and len(neuron.weights) != len(neuron.labels):
+            raise ValueError(
+                f"{neuron.name} has {len(neuron.labels)} labels and {len(neuron.weights)} weights"
+            )
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

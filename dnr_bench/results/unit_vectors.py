@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
@@ -55,14 +54,16 @@ class UnitVectors:
             )
         try:
             with np.load(path, allow_pickle=False) as found:
+                names, encoder = (np.asarray(found[name], str) for name in ("neurons", "encoder"))
                 vectors, labels = (found[name].astype(np.float32) for name in ("vectors", "labels"))
-                names, encoder = found["neurons"].tolist(), found["encoder"].tolist()
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except Exception as error:  # of zip, of NumPy, or of the decompression of damaged content
             raise UsageError(f"{path} holds no vectors of neurons: {error}") from error
-        fits = vectors.ndim == 2 and vectors.shape == labels.shape == (len(names), *vectors.shape[1:])
-        if not (fits and len(encoder) == 2):
+        fits = names.ndim == 1 and encoder.shape == (2,) and vectors.ndim == 2
+        if not (fits and vectors.shape == labels.shape and len(names) == len(vectors) > 0):
             raise UsageError(f"{path} holds no vectors of neurons: its arrays do not fit each other")
-        return cls(tuple(map(str, names)), vectors, labels, (str(encoder[0]), str(encoder[1])))
+        if not np.isfinite(vectors).all():
+            raise UsageError(f"{path} holds no vectors of neurons: some are not finite")
+        return cls(tuple(names.tolist()), vectors, labels, (str(encoder[0]), str(encoder[1])))
 
     def search(
         self, texts: Float[np.ndarray, "texts dim"]

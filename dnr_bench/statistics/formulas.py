@@ -25,6 +25,11 @@ class Formula:
 
     alternatives: tuple[tuple[Literal, ...], ...]
 
+    def __post_init__(self) -> None:
+        """One formula is one object, in whatever order it was put together."""
+        ordered = {tuple(sorted(set(alternative))) for alternative in self.alternatives}
+        object.__setattr__(self, "alternatives", tuple(sorted(ordered)))
+
     def holds(self, present: Bool[np.ndarray, "images concepts"]) -> Bool[np.ndarray, " images"]:
         """The images for which it is true."""
         found = np.zeros(len(present), bool)
@@ -121,9 +126,15 @@ class _State:
         self.settings, self.n_images = settings, len(values)
         self.total = self.n_images * (self.n_images + 1) / 2
         self.ranks = scipy.stats.rankdata(values, axis=0)
-        found = [(self.ranks[rows].T @ present, present.sum(axis=0)) for rows, present in _placed(chunks)]
-        self.sums = np.sum([sums for sums, _ in found], axis=0)
-        self.counts = np.sum([counts for _, counts in found], axis=0).astype(float)
+        self.sums, self.counts = np.zeros((values.shape[1], 0)), np.zeros(0)
+        for rows, present in _placed(chunks):
+            if not len(self.counts):
+                self.sums, self.counts = (
+                    np.zeros((values.shape[1], present.shape[1])),
+                    np.zeros(present.shape[1]),
+                )
+            self.sums += self.ranks[rows].T @ present
+            self.counts += present.sum(axis=0)
         self.beams = [self._singles(unit) for unit in range(values.shape[1])]
 
     def _singles(self, unit: int) -> list[Detected]:

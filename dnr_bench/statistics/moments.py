@@ -83,6 +83,8 @@ def elastic_net(moments: Moments, penalty: float, lasso_share: float) -> Float[n
     kept = values > max(values.max(), 0) * 1e-10
     roots = np.sqrt(values[kept])
     n = len(roots)
+    if not n:  # every concept is constant
+        return np.zeros(moments.unit_correlations.shape)
     rows = np.sqrt(n) * roots[:, None] * vectors[:, kept].T
     targets = np.sqrt(n) * (vectors[:, kept].T @ moments.unit_correlations) / roots[:, None]
     model = ElasticNet(alpha=penalty, l1_ratio=lasso_share, fit_intercept=False, max_iter=10_000)

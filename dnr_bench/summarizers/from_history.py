@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from dnr_bench.chats.answers import AnswerBook, Replay
 from dnr_bench.chats.prompts import examples_in, filled, read_prompt
 from dnr_bench.chats.sampling import LabelSampling
 from dnr_bench.data.images import Image
-from dnr_bench.infra.digests import fingerprint_of
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.infra.store import Store
 from dnr_bench.protocols import Chat
@@ -32,7 +30,6 @@ class WordConsensus:
 
     def __init__(self, contrast: CaptionContrast) -> None:
         self.wording = contrast.wording
-        self.fingerprint = fingerprint_of("word_consensus", {"contrast": contrast.fingerprint})
 
     def next_concepts(self, histories: Sequence[History], n: int, seed: int) -> list[list[str]]:
         """For each neuron at most `n` concepts of words that were not tried together."""
@@ -102,10 +99,6 @@ class ChatProposer:
         self.prompt = read_prompt(prompt, "prompt", ["history", "tried"])
         self.book = AnswerBook(chat, store, replay)
         self.usage = self.book.usage
-        self.fingerprint = fingerprint_of(
-            "chat_proposer",
-            {"chat": chat.fingerprint, "prompt": self.prompt, "shown": shown, **asdict(self.sampling)},
-        )
 
     def next_concepts(self, histories: Sequence[History], n: int, seed: int) -> list[list[str]]:
         """For each neuron at most `n` distinct concepts, in the order of the samples."""

@@ -141,10 +141,11 @@ class HookedTarget:
 
         def work(seen: Tensor) -> np.ndarray:
             nonlocal first
-            inputs, rows = self._inputs(seen), slice(first, first + len(seen))
-            first += len(seen)
-            steps = torch.from_numpy(shifts[rows]).to(inputs)
-            return moved_outputs(self, inputs, layer, units, steps, read)
+            inputs = self._inputs(seen)
+            steps = torch.from_numpy(shifts[first : first + len(seen)]).to(inputs)
+            found = moved_outputs(self, inputs, layer, units, steps, read)
+            first += len(seen)  # not before: a batch too large for memory comes again in parts
+            return found
 
         return self.batches.over_prepared(images, self.preprocessing.seen, self._collated, work)
 
@@ -201,7 +202,7 @@ class HookedTarget:
 
         def keep(name: str, output: object) -> None:
             if isinstance(output, Tensor) and output.is_floating_point():
-                outputs[name] = read(output.movedim(_units_at(output), 1) if output.ndim == 4 else output)
+                outputs[name] = read(output.movedim(units_at(output), 1) if output.ndim == 4 else output)
 
         handles = [
             modules[layer].register_forward_hook(
@@ -269,12 +270,14 @@ def moved_outputs(
         try:
             outputs = target.forward(inputs, [read], {}, target.pooled)[read].cpu().numpy()
         except RuntimeError:
-            if at_once == 1:
+            if len(places) == 1:
                 raise
-            at_once = 1
-            continue
+            outputs = np.empty((0, 0))
         finally:
             hook.remove()
+        if len(outputs) != len(places) * len(inputs):
+            at_once = 1
+            continue
         found += list(outputs.reshape(len(places), len(inputs), -1))
     return np.stack(found)
 
@@ -290,7 +293,7 @@ def _moved(
 ) -> Tensor:
     """A copy of a layer's output for each unit, in which it is higher by its step wherever that counts."""
     found = output.repeat(len(units), *[1] * (output.ndim - 1))
-    first = found.movedim(_units_at(output), 1)
+    first = found.movedim(units_at(output), 1)
     by_unit = first.view(len(units), len(output), *first.shape[1:])
     for copy, unit, step in zip(by_unit, units, steps.T, strict=True):
         at = copy[:, unit]
@@ -304,11 +307,11 @@ def _moved(
 def _without(output: Tensor, units: Sequence[int]) -> Tensor:
     """A layer's output with some units at 0."""
     kept = output.clone()
-    kept.movedim(_units_at(output), 0)[units] = 0
+    kept.movedim(units_at(output), 0)[units] = 0
     return kept
 
 
-def _units_at(output: Tensor) -> int:
+def units_at(output: Tensor) -> int:
     """The dimension of a layer's units: the last one of tokens, and of feature maps that end with them.
 
     Inputs are square, so that the two equal sides of a map are its height and width.

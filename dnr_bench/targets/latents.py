@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
-from dnr_bench.targets.hooked import HookedTarget
+from dnr_bench.targets.hooked import HookedTarget, units_at
 
 Activation = Literal["relu", "topk", "jumprelu"]
 
@@ -85,16 +85,15 @@ def with_latents(base: HookedTarget, layer: str, latents: Latents) -> HookedTarg
     model.add_module(SAE, latents)
 
     def read(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
-        is_map = output.ndim == 4
-        vectors = output.movedim(1, -1) if is_map else output
+        at = units_at(output)
+        vectors = output.movedim(at, -1)
         codes = latents.encode(vectors)
-        given = codes.movedim(-1, 1) if is_map else codes
+        given = codes.movedim(-1, at)
         handed = latents(given)
         if handed is given:
             return None
-        seen = handed.movedim(1, -1) if is_map else handed
-        changed = vectors + latents.decode(seen) - latents.decode(codes)
-        return changed.movedim(-1, 1) if is_map else changed
+        seen = handed.movedim(at, -1)
+        return (vectors + latents.decode(seen) - latents.decode(codes)).movedim(-1, at)
 
     model.get_submodule(layer).register_forward_hook(read)
     dtype: Dtype = str(base.dtype).removeprefix("torch.")  # type: ignore[assignment]
@@ -139,6 +138,7 @@ def read_sae(path: Path, units: int, activation: Activation) -> dict[str, Tensor
     latents = weights["b_enc"].numel()
     shapes = {
         "W_enc": (units, latents),
+        "b_enc": (latents,),
         "W_dec": (latents, units),
         "b_dec": (units,),
         "threshold": (latents,),

@@ -173,8 +173,9 @@ def _write_page(result: RunResult, session: Session, folder: Path) -> None:
     from dnr_bench.outputs.pages.run import write_report
     from dnr_bench.outputs.pictures import take_pictures
 
-    with without_page("report.html"):
+    with without_page("vectors.npz"):
         keep_vectors(result, session, folder)
+    with without_page("report.html"):
         write_report(result, take_pictures(result, session, folder), folder)
 
 

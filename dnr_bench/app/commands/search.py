@@ -46,7 +46,7 @@ def search(text: str, folders: Sequence[Path], encoder: ImageTextEncoder) -> lis
         if units.encoder[1] != encoder.fingerprint:
             raise UsageError(
                 f"the units of {folder} were seen by {units.encoder[0]}, and your CLIP is {encoder.name}:"
-                " give the settings of that run, encoder=... and encoder.name=..."
+                " give the settings of that run: encoder, its name, its dtype"
             )
         query = encoder.embed_texts([text]) if query is None else query
         labels = {neuron.name: neuron.answer or neuron.unscored for neuron in RunResult.read(folder).neurons}
@@ -105,6 +105,8 @@ def _print(hits: Sequence[Hit], text: str, n: int, *, several: bool) -> None:
     out.print(
         "chance: the share of pairs of a unit and another unit's label that are as similar", style="dim"
     )
-    for page in dict.fromkeys(hit.folder / "report.html" for hit in hits):
+    first = {hit.folder: hit for hit in reversed(hits)}  # of each run the most similar unit
+    for folder, hit in sorted(first.items()):
+        page = folder / "report.html"
         if page.is_file():
-            out.print(f"pictures: {escaped(str(page))}#{escaped(quote(hits[0].neuron))}", style="dim")
+            out.print(f"pictures: {escaped(str(page))}#{escaped(quote(hit.neuron))}", style="dim")

@@ -13,6 +13,7 @@ from dnr_bench.captioners.clip_concepts import read_concepts
 from dnr_bench.data.evidence import Candidate
 from dnr_bench.data.explanation import RefinementRecord
 from dnr_bench.data.neuron import Neuron
+from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.methods.describe_and_dissect.candidates import Pool, joined
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
@@ -20,17 +21,14 @@ from dnr_bench.methods.describe_and_dissect.refinement import LAST_ITERATION, NO
 from dnr_bench.protocols import Metered, Scorer
 from dnr_bench.session import Session, blocks
 from dnr_bench.statistics.detection import cosy_auc, cosy_mad
+from dnr_bench.summarizers.from_history import History
 
-#: Concepts that were tried for a neuron, each with its score, best first.
-History = Sequence[tuple[str, float]]
 _MEASURES = {"auc": cosy_auc, "mad": cosy_mad}
 
 
 @runtime_checkable
 class HistoryProposer(Protocol):
     """Proposes concepts from how well others did."""
-
-    fingerprint: str
 
     def next_concepts(self, histories: Sequence[History], n: int, seed: int) -> list[list[str]]:
         """For each neuron at most `n` distinct concepts; what was tried before is left out by the caller."""
@@ -70,6 +68,10 @@ class Line:
         check_range(2, 100_000, n_controls=n_controls)
         self.proposer, self.iterations, self.per_iteration = proposer, iterations, per_iteration
         self.measure, self.controls, self.n_controls = _MEASURES[measure], read_concepts(controls), n_controls
+        if len(self.controls) < n_controls:
+            raise UsageError(
+                f"n_controls={n_controls}, but controls={controls!r} has {len(self.controls)} concepts"
+            )
         if isinstance(proposer, Metered):
             self.usage = proposer.usage
 
@@ -84,12 +86,15 @@ class Line:
     ) -> dict[Neuron, RefinementRecord]:
         """Let each neuron's pool grow by what is proposed; `scores` become those of the loop."""
         controls = self._controls(session)
-        records = {
-            neuron: RefinementRecord(answers=(_best(pool[neuron], scores[neuron]),))
-            for neuron in pool
-            if not np.isnan(scores[neuron]).all()
+        first = {
+            n: _best(pool[n], of_neuron) for n, of_neuron in scores.items() if np.isfinite(of_neuron).any()
         }
         scores |= self._scores({n: [c.text for c in pool[n]] for n in pool}, controls, session)
+        records = {
+            neuron: RefinementRecord(answers=(answer,))
+            for neuron, answer in first.items()
+            if np.isfinite(scores[neuron]).any()  # a unit that is 0 on all controls has no deviation
+        }
         for iteration in range(1, self.iterations + 1):
             active = [neuron for neuron, record in records.items() if record.stopped is None]
             histories = [_history(pool[neuron], scores[neuron]) for neuron in active]

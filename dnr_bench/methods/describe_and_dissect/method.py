@@ -86,6 +86,10 @@ class DescribeAndDissect:
         self.proposals.concepts(neurons, layers)
         self.user_concepts.concepts(neurons, layers)
 
+    def check_images(self, session: Session) -> None:
+        """Raises `UsageError` where captions of the data set are asked for, and it has none."""
+        self.concepts.check(session)
+
     def explain(self, neurons: Sequence[Neuron], session: Session) -> list[Explanation]:
         """One explanation per neuron, in order; dead neurons are unscored with that reason."""
         views = _views(neurons, session)  # step 1: what excites each neuron most
