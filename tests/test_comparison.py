@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dnr_bench.outputs.plots import draw
+from dnr_bench.outputs.plots import draw, on_frontier
 from dnr_bench.results.comparison import Job, compare, comparison_plots
 from tests.helpers.results import metric, neuron, result
 
@@ -142,3 +142,34 @@ def test_pairs_that_share_a_label_on_one_side_are_one_cluster(
     ]
     found = compare(jobs)[1].differences["planted.exact"]
     assert np.isnan(found.low) == together  # a single cluster says nothing of the spread
+
+
+def test_quality_is_drawn_over_the_cost_where_it_was_measured() -> None:
+    jobs = []
+    for scorer, values, seconds in (
+        ("mean", [1, 0, 0], 4.0),
+        ("semantic", [1, 1, 0], 2.0),
+        ("first", [0] * 3, 1.0),
+    ):
+        made = job(0, [float(v) for v in values], list("abc"), scorer)
+        assert made.result is not None
+        cost = replace(
+            metric(), mean=seconds, low=np.nan, high=np.nan, unit="seconds", higher_is_better=False,
+            headline=False, item_kind="run", items={"run": seconds},
+        )  # fmt: skip
+        found = replace(made.result, metrics={**made.result.metrics, "cost.seconds_per_neuron": cost})
+        jobs.append(replace(made, result=found))
+    rows = compare(jobs)
+    plot = comparison_plots(rows)[-1]
+    assert (plot.kind, plot.x, plot.y) == ("frontier", "cost.seconds_per_neuron", "planted.exact")
+    assert plot.name == "planted.exact over cost.seconds_per_neuron"
+    axes = draw([row.flat() for row in rows], plot).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"mean", "semantic", "first"}
+    (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    assert front.get_xdata().tolist() == [1.0, 2.0]  # the one that costs more and gives less is behind
+
+
+def test_the_frontier_is_what_nothing_cheaper_reaches() -> None:
+    costs, values = np.array([3.0, 1, 1, 2, 4, 0]), np.array([0.9, 0.2, 0.4, 0.3, 0.8, np.nan])
+    assert on_frontier(costs, values) == [2, 0]
+    assert on_frontier(np.empty(0), np.empty(0)) == []

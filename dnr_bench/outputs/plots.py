@@ -105,6 +105,8 @@ def _frontier(rows: Sequence[Mapping[str, Any]], names: Sequence[str], plot: Plo
         axes.annotate(_drawable(name), (x, y), xytext=(5, 3), textcoords="offset points", fontsize="small")
     if len(costs) and costs.min() > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
     axes.set(xlabel=plot.x, ylabel=plot.y, title=plot.title)
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)
