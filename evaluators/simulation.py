@@ -79,8 +79,7 @@ class Simulation(Evaluator):
         movable = [e for e in found.explanations if e.neuron.layer != last]
         steered = isinstance(session.target, Steerable) and session.probe.images
         if self.ablation_images and movable and steered:
-            own = [sum_of(e) for e in found.explanations]
-            fitting = self._predicted(session.probe, session.probe_vectors, list(dict.fromkeys(own)))
+            fitting = self._predicted(session.probe, session.probe_vectors, found.own_sums)
             values = found.ablation(fitting, self.ablation_images, last, session)
             cards.append(found.card("ablation", values, description, unit="share", chance=None, oracle=1.0))
         return cards
@@ -139,6 +138,11 @@ class _Simulated:
     def places(self) -> dict[Sum, int]:
         """The column of each sum."""
         return {found: column for column, found in enumerate(self.sums)}
+
+    @cached_property
+    def own_sums(self) -> list[Sum]:
+        """The distinct sums of the neurons, without truths."""
+        return list(dict.fromkeys(map(sum_of, self.explanations)))
 
     @cached_property
     def own(self) -> list[int]:
@@ -222,7 +226,7 @@ class _Simulated:
 
         The factor and the shift are the least-squares ones on probing images.
         """
-        column = {found: place for place, found in enumerate(dict.fromkeys(map(sum_of, self.explanations)))}
+        column = {found: place for place, found in enumerate(self.own_sums)}
         simulated, means = [], []
         for i in members:
             neuron = self.explanations[i].neuron

@@ -35,6 +35,14 @@ class Blip:
     processor: Any
     repeats_prompt: bool
 
+    def pixels(self, view: View) -> Tensor:
+        """What the model is given of a view."""
+        found = self.processor.image_processor(
+            images=view.pixels, input_data_format="channels_last", return_tensors="pt"
+        )
+        values: Tensor = found["pixel_values"][0]
+        return values
+
 
 class BlipCaptioner:
     """Greedy captions of at most `max_new_tokens` tokens; `checkpoint`: a directory or a name on the hub.
@@ -72,17 +80,9 @@ class BlipCaptioner:
 
     def caption(self, views: Sequence[View]) -> Iterator[str]:
         """One caption per view, in order; views are decoded and resized ahead of the model."""
-        processor = self._blip().processor
-
-        def pixels(view: View) -> Tensor:
-            found = processor.image_processor(
-                images=view.pixels, input_data_format="channels_last", return_tensors="pt"
-            )
-            values: Tensor = found["pixel_values"][0]
-            return values
-
+        blip = self._blip()
         for part in self.batches.over_prepared(
-            views, pixels, partial(stacked, device=self.device), self._captions
+            views, blip.pixels, partial(stacked, device=self.device), self._captions
         ):
             yield from part
 

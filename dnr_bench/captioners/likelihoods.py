@@ -59,7 +59,7 @@ class BlipLikelihoods:
 
         blip = self._blip()
         take_turn(blip.model, self.device)
-        values = stacked([self._pixels(view) for view in regions], self.device)
+        values = stacked([blip.pixels(view) for view in regions], self.device)
         decoder, config = blip.model.text_decoder, blip.model.config.text_config
         with torch.inference_mode():
             seen = blip.model.vision_model(values.to(self.device).to(torch_dtype(self.dtype)))[0]
@@ -98,13 +98,6 @@ class BlipLikelihoods:
             return _log_likelihoods(blip.model.text_decoder, tokens, mask)
 
         return [value for block in self.batches.over(texts, priors) for value in block]
-
-    def _pixels(self, view: View) -> Tensor:
-        found = self._blip().processor.image_processor(
-            images=view.pixels, input_data_format="channels_last", return_tensors="pt"
-        )
-        values: Tensor = found["pixel_values"][0]
-        return values
 
 
 class LanguageModelPrior:

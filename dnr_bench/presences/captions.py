@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -63,16 +62,11 @@ def _words(images: ProbeSet) -> Sequence[str]:
 
 def refuse_negations(concepts: Sequence[str], wording: Wording) -> None:
     """Raises `UsageError` for concepts like "circle but not red": whether words are there does not tell."""
-    if wrong := [concept for concept in concepts if wording.said(concept) != wording.said(plain(concept))]:
+    if wrong := [concept for concept in concepts if wording.rules_out(concept)]:
         raise UsageError(
             f"concepts: {wrong[0]!r} rules something out, which the words of captions cannot show; leave it"
             " out (method=invert puts such formulas together itself)"
         )
-
-
-def plain(concept: str) -> str:
-    """A concept without the words that rule something out."""
-    return re.sub(r"\b(?:but not|not|except(?: for)?|without|non)\b", " ", concept.lower())
 
 
 def says(

@@ -68,7 +68,7 @@ class ClipPresence:
 
     def check(self, images: ProbeSet) -> None:
         """a and b must be known, or there must be words to fit them on."""
-        if not self.given and not self._known:
+        if not self.given and not self._learned:
             self._words()
 
     def key(self, images: ProbeSet) -> Key:
@@ -92,10 +92,10 @@ class ClipPresence:
     @cached_property
     def sigmoid(self) -> tuple[float, float]:
         """a and b."""
-        return self.given or self._known or self._fitted()
+        return self.given or self._learned or self._fitted()
 
     @cached_property
-    def _known(self) -> tuple[float, float] | None:
+    def _learned(self) -> tuple[float, float] | None:
         """Those that the model was trained with, noted, so that it need not be loaded to tell."""
         learned = getattr(self.encoder, "sigmoid", None)
         if learned is None:

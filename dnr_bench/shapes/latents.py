@@ -23,36 +23,38 @@ from dnr_bench.shapes.target import hooked_network
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.world import SEEN_SHAPES
 from dnr_bench.statistics.detection import correlation
-from dnr_bench.targets.hooked import HookedTarget
 from dnr_bench.targets.latents import SAE, Latents, read_sae, with_latents
+from dnr_bench.targets.sae import FILE
 
 #: A latent detects a concept that its mean code correlates with at least so well.
 LEAST = 0.8
 #: A longer concept must fit better by so much.
 _LONGER = 0.02
-_FILE, _LAYER, _K = "sae.safetensors", "layer4", 12
+#: The layer that is explained, and how many codes of a vector are not 0.
+LAYER, K = "layer4", 12
 
 
 def latent_codes(directory: Path, images: Sequence[np.ndarray]) -> Float[np.ndarray, "images latents"]:
     """The mean code of each latent on each image."""
     base = hooked_network("embedded:target512", batch_size=256)
-    return with_latents(base, _LAYER, _latents(directory, base)).run(images, [SAE])[SAE]
+    units = next(layer.units for layer in base.layers() if layer.name == LAYER)
+    return with_latents(base, LAYER, _latents(directory, units)).run(images, [SAE])[SAE]
 
 
 def explained(directory: Path, data: Scenes) -> float:
     """The share of the variance of the layer's vectors that the codes account for."""
-    base = hooked_network("embedded:target512", batch_size=256)
-    latents, (_, images) = _latents(directory, base), data.batch(range(min(512, len(data.scenes))))
+    model, config = load_network(checkpoint_path("embedded:target512"))
+    latents = _latents(directory, model.concepts.convolution.in_channels)
+    _, images = data.batch(range(min(512, len(data.scenes))))
     with torch.inference_mode():
-        model, _ = load_network(checkpoint_path("embedded:target512"))
-        vectors = model.eval().features((images - 0.5) / 0.25).movedim(1, -1).flatten(0, 2)
+        seen = (images - config["mean"][0]) / config["std"][0]
+        vectors = model.eval().features(seen).movedim(1, -1).flatten(0, 2)
         left = vectors - latents.decode(latents.encode(vectors))
     return float(1 - left.square().sum() / (vectors - vectors.mean(dim=0)).square().sum())
 
 
-def _latents(directory: Path, base: HookedTarget) -> Latents:
-    units = next(layer.units for layer in base.layers() if layer.name == _LAYER)
-    return Latents(read_sae(directory / _FILE, units, "topk"), "topk", _K, subtract_bias=True)
+def _latents(directory: Path, units: int) -> Latents:
+    return Latents(read_sae(directory / FILE, units, "topk"), "topk", K, subtract_bias=True)
 
 
 def matched_latents(directory: Path, n_images: int = 16_000, seed: int = 1) -> list[dict[str, object]]:

@@ -60,6 +60,10 @@ class Wording:
         marked = _EXCEPTION.sub(r"not\1", text.lower())
         return " or ".join(sorted(" ".join(sorted(side)) for side in self.alternatives(marked)))
 
+    def rules_out(self, text: str) -> bool:
+        """Whether a text names an exception: "circle but not red"."""
+        return _EXCEPTION.search(text.lower()) is not None
+
     def alternatives(self, text: str) -> list[tuple[str, ...]]:
         """The terms of each side of "A or B"; of any other text its terms alone."""
         return [self.terms(part) for part in re.split(r"\bor\b", text.lower())]

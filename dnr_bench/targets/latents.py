@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from dnr_bench.infra.devices import Dtype
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.targets.hooked import HookedTarget, units_at
-
-Activation = Literal["relu", "topk", "jumprelu"]
+from dnr_bench.targets.sae import Activation
 
 #: The layer of latents.
 SAE = "sae"
@@ -65,14 +63,19 @@ class Latents(nn.Module):
             return torch.where(before > self.threshold, before, torch.zeros_like(before))
         codes = torch.relu(before)
         if self.activation == "topk":
-            highest = codes.topk(min(self.k, codes.shape[-1]), dim=-1)
-            return torch.zeros_like(codes).scatter_(-1, highest.indices, highest.values)
+            return highest_only(codes, self.k)
         return codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """The vectors that codes stand for."""
         found: Tensor = codes @ self.W_dec + self.b_dec
         return found
+
+
+def highest_only(codes: Tensor, k: int) -> Tensor:
+    """The k highest codes of each vector [..., latents], the others 0."""
+    highest = codes.topk(min(k, codes.shape[-1]), dim=-1)
+    return torch.zeros_like(codes).scatter(-1, highest.indices, highest.values)
 
 
 def with_latents(base: HookedTarget, layer: str, latents: Latents) -> HookedTarget:

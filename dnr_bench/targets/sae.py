@@ -19,14 +19,17 @@ from dnr_bench.targets.noted import NotedTarget
 if TYPE_CHECKING:
     from dnr_bench.targets.hooked import HookedTarget
 
-_FILE = "sae.safetensors"
+Activation = Literal["relu", "topk", "jumprelu"]
+
+#: In a folder, the file of weights.
+FILE = "sae.safetensors"
 
 
 def sae_target(
     base: NotedTarget,
     checkpoint: str,
     layer: str,
-    activation: Literal["relu", "topk", "jumprelu"],
+    activation: Activation,
     k: int,
     subtract_bias: bool,
     store: Store,
@@ -36,8 +39,7 @@ def sae_target(
     Args:
         base: a network that is loaded when it is to run; pooling, device and batches are its own.
         checkpoint: a .safetensors file, a folder with sae.safetensors, or an embedded one. Arrays are named
-        as
-            in SAELens (W_enc, b_enc, W_dec, b_dec, threshold), dictionary_learning (encoder.weight,
+            as in SAELens (W_enc, b_enc, W_dec, b_dec, threshold), dictionary_learning (encoder.weight,
             encoder.bias, decoder.weight, bias) or OpenAI's code (latent_bias, pre_bias).
         layer: the layer whose vectors it was trained on.
         activation, k, subtract_bias: see `Latents`.
@@ -72,7 +74,7 @@ def sae_target(
 
 def _weights_file(checkpoint: str) -> Path:
     path = embedded_path(checkpoint)
-    file = path / _FILE if path.is_dir() else path
+    file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UsageError(f"checkpoint={checkpoint!r}: there is no file {file}")
     return file

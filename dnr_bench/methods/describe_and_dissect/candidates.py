@@ -55,6 +55,11 @@ def ranked(
     ]
 
 
+def best_text(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
+    """The concept with the highest score, the earlier one in a tie; one of them must have a score."""
+    return candidates[int(np.nanargmax(scores))].text
+
+
 def priors_of(pool: Pool) -> dict[Neuron, list[float]]:
     """How well captions support each neuron's candidates."""
     return {neuron: [candidate.prior for candidate in candidates] for neuron, candidates in pool.items()}

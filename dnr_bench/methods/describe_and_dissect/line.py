@@ -15,7 +15,7 @@ from dnr_bench.data.explanation import RefinementRecord
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.methods.describe_and_dissect.candidates import Pool, joined
+from dnr_bench.methods.describe_and_dissect.candidates import Pool, best_text, joined
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.methods.describe_and_dissect.refinement import LAST_ITERATION, NO_NEW_CONCEPT
 from dnr_bench.protocols import Metered, Scorer
@@ -42,8 +42,7 @@ class Line:
         iterations: how often it is asked.
         per_iteration: concepts that are tried each time.
         measure: auc, the share of pairs in which an image of the concept activates the neuron more than one
-        of a
-            control concept; or mad, by how many standard deviations of the latter.
+            of a control concept; or mad, by how many standard deviations of the latter.
         controls: a file of concepts, one per line, or an embedded one.
         n_controls: so many of them are drawn, by the seed; the same for all neurons.
 
@@ -87,7 +86,9 @@ class Line:
         """Let each neuron's pool grow by what is proposed; `scores` become those of the loop."""
         controls = self._controls(session)
         first = {
-            n: _best(pool[n], of_neuron) for n, of_neuron in scores.items() if np.isfinite(of_neuron).any()
+            n: best_text(pool[n], of_neuron)
+            for n, of_neuron in scores.items()
+            if np.isfinite(of_neuron).any()
         }
         scores |= self._scores({n: [c.text for c in pool[n]] for n in pool}, controls, session)
         records = {
@@ -109,7 +110,7 @@ class Line:
                 scores[neuron] = np.concatenate([scores[neuron], own])
                 gain = float(np.nanmax(scores[neuron]) - before)
                 records[neuron] = self._after(
-                    records[neuron], gain, _best(pool[neuron], scores[neuron]), iteration, len(own)
+                    records[neuron], gain, best_text(pool[neuron], scores[neuron]), iteration, len(own)
                 )
         return records
 
@@ -165,7 +166,3 @@ class Line:
 def _history(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> History:
     order = [int(i) for i in np.argsort(-scores, kind="stable") if np.isfinite(scores[i])]
     return [(candidates[i].text, float(scores[i])) for i in order]
-
-
-def _best(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
-    return candidates[int(np.nanargmax(scores))].text

@@ -15,7 +15,7 @@ from dnr_bench.data.explanation import RefinementRecord
 from dnr_bench.data.images import Image, View
 from dnr_bench.data.neuron import Neuron
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.methods.describe_and_dissect.candidates import Pool, joined, priors_of, texts_of
+from dnr_bench.methods.describe_and_dissect.candidates import Pool, best_text, joined, priors_of, texts_of
 from dnr_bench.methods.describe_and_dissect.concepts import ConceptProposer
 from dnr_bench.protocols import Scorer
 from dnr_bench.scorers.ranking import largest, row_means, spread
@@ -119,7 +119,7 @@ class IterativeRefinement:
         to know of them.
         """
         records = {
-            neuron: RefinementRecord(answers=(_answer(pool[neuron], scores[neuron]),))
+            neuron: RefinementRecord(answers=(best_text(pool[neuron], scores[neuron]),))
             for neuron in pool
             if self.max_iterations and not np.isnan(scores[neuron]).all()
         }
@@ -137,7 +137,7 @@ class IterativeRefinement:
             scores |= session.scores(texts_of(grown), scorer, priors=priors_of(grown))
             for neuron in active:
                 record = self.after(records[neuron], scores[neuron], earlier[neuron])
-                answers = (*record.answers, _answer(pool[neuron], scores[neuron]))
+                answers = (*record.answers, best_text(pool[neuron], scores[neuron]))
                 records[neuron] = replace(record, answers=answers)
         return records
 
@@ -228,10 +228,6 @@ class _Shown:
         with self._lock:
             found: Image = self._recent[place][number]
             return found
-
-
-def _answer(candidates: Sequence[Candidate], scores: Float[np.ndarray, " candidates"]) -> str:
-    return candidates[int(np.nanargmax(scores))].text
 
 
 def _top_mean(scores: Float[np.ndarray, " concepts"], m: int) -> float:

@@ -12,14 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dnr_bench.infra.shipped import CHECKPOINTS
-from dnr_bench.shapes.latents import matched_latents
+from dnr_bench.shapes.latents import K, matched_latents
 from dnr_bench.shapes.network import load_network
 from dnr_bench.shapes.planted import planted_units_512
 from dnr_bench.shapes.train.data import Scenes, draw_scenes
 from dnr_bench.shapes.train.loop import fit
 from dnr_bench.shapes.world import SEEN_SHAPES
+from dnr_bench.targets.latents import highest_only
+from dnr_bench.targets.sae import FILE
 
-LAYER, LATENTS, K = "layer4", 512, 12
+LATENTS = 512
 #: Vectors that are kept of each image, of its 64 places.
 _PLACES = 16
 #: A latent that was 0 in this many batches is dead, and learns what the others leave over.
@@ -42,7 +44,7 @@ class TopK(nn.Module):
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """What the codes stand for, and the codes before the highest are chosen."""
         before = torch.relu((vectors - self.b_dec) @ self.W_enc + self.b_enc)
-        return _highest(before, K) @ self.W_dec + self.b_dec, before
+        return highest_only(before, K) @ self.W_dec + self.b_dec, before
 
     @torch.no_grad()
     def tidy(self) -> None:
@@ -71,12 +73,12 @@ def train(
             found, before = model(batch)
             error = batch - found
             with torch.no_grad():
-                used = (_highest(before, K) > 0).any(dim=0)
+                used = (highest_only(before, K) > 0).any(dim=0)
                 model.silent = torch.where(used, 0, model.silent + 1)
             dead = model.silent > _DEAD_AFTER
             loss = error.square().sum(dim=1).mean()
             if dead.any():
-                rest = _highest(before * dead, 2 * K) @ model.W_dec
+                rest = highest_only(before * dead, 2 * K) @ model.W_dec
                 loss = loss + (error.detach() - rest).square().sum(dim=1).mean() / 32
         return loss
 
@@ -86,9 +88,7 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     weights = {name: value for name, value in model.state_dict().items() if name != "silent"}
     weights["b_dec"], weights["b_enc"] = weights["b_dec"] * scale, weights["b_enc"] * scale
-    save_file(
-        {name: value.half().contiguous() for name, value in weights.items()}, directory / "sae.safetensors"
-    )
+    save_file({name: value.half().contiguous() for name, value in weights.items()}, directory / FILE)
     write_truth(directory)
 
 
@@ -110,9 +110,3 @@ def _vectors(data: Scenes) -> Iterator[Tensor]:
         places = torch.from_numpy(rng.permuted(np.tile(np.arange(found.shape[1]), (len(found), 1)), axis=1))
         chosen = places[:, :_PLACES, None].expand(-1, -1, found.shape[2])
         yield found.gather(1, chosen).flatten(0, 1).half()
-
-
-def _highest(codes: Tensor, k: int) -> Tensor:
-    """The k highest codes of each vector, the others 0."""
-    highest = codes.topk(k, dim=1)
-    return torch.zeros_like(codes).scatter(1, highest.indices, highest.values)
