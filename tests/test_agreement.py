@@ -100,6 +100,7 @@ def test_true_labels_are_alike_where_exemplars_are(label_run: Callable[..., RunR
         Diversity(1)
 
 
+@pytest.mark.slow
 def test_what_is_stored_costs_no_time_and_the_same_images(small_run: Callable[..., RunConfig]) -> None:
     first, again = (run(small_run("evaluator=[cost]")) for _ in range(2))
     n = len(first.neurons)

@@ -175,6 +175,7 @@ def rows(result: RunResult, name: str):
     return found
 
 
+@pytest.mark.slow
 def test_units_move_with_what_true_labels_name_and_with_nothing_else(judge) -> None:
     true, narrow, wrong = map(judge, range(3))
     score = values(true, "score")

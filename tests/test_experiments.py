@@ -317,7 +317,14 @@ def test_every_switch_to_what_is_printed_is_off_until_it_is_asked_for() -> None:
     assert all(line.strip().startswith(("as_printed: false", "#")) for line in switches)
 
 
-@pytest.mark.parametrize("summarizer", ["consensus", "openai", "openai_images", "local", "captions"])
+@pytest.mark.parametrize(
+    "summarizer",
+    [
+        "consensus",
+        "openai",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("openai_images", "local", "captions")),
+    ],
+)
 def test_every_variant_composes_and_builds_with_every_summarizer(
     summarizer: str, small: SmallModels, server: Server, tmp_path: Path
 ) -> None:

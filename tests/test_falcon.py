@@ -20,6 +20,7 @@ BuildRun = Callable[..., RunConfig]
 WORDS = ("method=falcon", "evaluator=[planted]", "probe.n_images=600")
 
 
+@pytest.mark.slow
 def test_labels_name_what_sets_exemplars_apart(small_run: BuildRun) -> None:
     result = run(small_run(*WORDS))
     by_name = {neuron.name: neuron for neuron in result.neurons}

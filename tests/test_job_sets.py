@@ -216,6 +216,7 @@ def test_a_killed_multirun_goes_on_and_mlflow_has_each_job_once(tmp_path: Path, 
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_shard_says_what_comes_next_and_is_no_run(tmp_path: Path, command_line: CommandLine) -> None:
     done = command_line([*SMALL, "shard=1/3"])
     assert done.returncode == 0, done.stderr

@@ -107,6 +107,7 @@ def test_verdicts_tell_a_bad_label_from_a_unit_that_no_label_fits(own, best, is_
     assert verdict(own, best, fits=0.3, margin=0.1, is_clear=is_clear) == expected
 
 
+@pytest.mark.slow
 def test_units_have_scores_whatever_their_labels(label_run: LabelRun) -> None:
     labels = {**TRUE, 12: "striped"}
     result = label_run(labels, "evaluator=[unit_scores]", "held_out.n_images=300", "probe.n_images=400")
@@ -143,6 +144,7 @@ def test_a_resampled_session_computes_nothing_of_images_again(small_run: BuildRu
     assert variant(session, seed=5).seed == 5
 
 
+@pytest.mark.slow
 def test_labels_are_repeated_on_other_images_other_drawings_and_blurred_images(small_run: BuildRun) -> None:
     result = run(
         small_run(
@@ -185,6 +187,7 @@ def test_errors_of_labels_are_one_where_there_is_nothing_to_name() -> None:
     assert label_error(explained(1.0), truth("red or blue", 1.0, 0.5)) == pytest.approx(1 - 0.8)
 
 
+@pytest.mark.slow
 def test_each_signal_has_a_curve_between_chance_and_oracle(small_run: BuildRun) -> None:
     result = run(
         small_run(

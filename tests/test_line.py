@@ -68,6 +68,7 @@ def test_the_answer_is_the_best_of_the_history_against_the_controls(small_run: B
     assert max(n.score for n in spread.neurons if n.score is not None) > 1.5  # standard deviations
 
 
+@pytest.mark.slow
 def test_units_that_are_constant_on_all_controls_have_no_deviation(small_run: BuildRun) -> None:
     words = ("target=sae", "neurons.layers=[sae]", "neurons.units=0-11", "refine=line", "evaluator=[]")
     config = small_run(*words, "refine.measure=mad", "refine.n_controls=2", "refine.iterations=1")

@@ -82,6 +82,7 @@ def test_the_sum_grows_by_what_helps_on_other_images_and_stops() -> None:
     assert greedy_sum(train, validation, 2, everything, 0.02, 10)[0] == []  # nothing explains a constant
 
 
+@pytest.mark.slow
 def test_planted_units_get_sums_that_name_them(small_run: BuildRun) -> None:
     result = run(
         small_run("method=linear_explanations", "evaluator=[planted,simulation]", "probe.n_images=600")

@@ -60,6 +60,7 @@ def test_parts_of_the_neurons_in_any_order_add_up_to_the_whole(method: str, smal
     assert done.stages[stage].hits > 0
 
 
+@pytest.mark.slow
 def test_every_rival_is_in_report_mlflow_comparison_and_gate(
     command_line: CommandLine, tmp_path: Path, shared_store: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_batch_that_does_not_fit_into_memory_moves_the_same_images(monkeypatch
     assert max(asked) == 8
 
 
+@pytest.mark.slow
 def test_a_perfect_simulation_is_not_noticed_and_is_stored(small_run: BuildRun) -> None:
     words = ("method=linear_explanations", "evaluator=[simulation]", "neurons.units=[0,9,62]")
     result = run(small_run(*words, "probe.n_images=600"))

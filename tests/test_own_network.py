@@ -138,6 +138,7 @@ def mine(settings: list[str], small_run: BuildRun) -> BuildRun:
     return build
 
 
+@pytest.mark.slow
 def test_labels_are_phrases_of_captions_of_high_exemplars(
     mine: BuildRun, caplog: pytest.LogCaptureFixture
 ) -> None:

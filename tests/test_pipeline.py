@@ -77,6 +77,7 @@ def test_another_scorer_computes_nothing_above_scoring(small_run: BuildRun) -> N
     assert labels(first) != labels(second)
 
 
+@pytest.mark.slow
 def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: BuildRun) -> None:
     assert "DiffusionGenerator" in load_config().generator["_target_"]
     small = (
@@ -93,6 +94,7 @@ def test_the_default_generator_is_a_diffusion_model_and_draws_once(small_run: Bu
     assert_same(first, run(small_run(*small, store="fresh")), tolerance=0)
 
 
+@pytest.mark.slow
 def test_a_cleared_store_gives_identical_labels_and_scores(small_run: BuildRun) -> None:
     assert_same(run(small_run(*FEW, store="one")), run(small_run(*FEW, store="two")), tolerance=0)
 
@@ -105,6 +107,7 @@ def test_batch_size_and_order_of_neurons_do_not_matter(small_run: BuildRun) -> N
     assert_same(first, run(backwards), tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> None:
     sharp, soft = (run(small_run(*FEW, "evaluator=[]", *blur, store="new")) for blur in ([], ["blur=2"]))
     assert sharp.probe.digest != soft.probe.digest
@@ -113,6 +116,7 @@ def test_each_blur_level_is_a_probing_pass_of_its_own(small_run: BuildRun) -> No
     assert again.stages["activations"].misses == 0
 
 
+@pytest.mark.slow
 def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) -> None:
     with_crops = run(small_run("evaluator=[]", "captioner=dataset"))
     without = run(small_run("evaluator=[]", "captioner=dataset", "exemplars.crops_per_image=0"))
@@ -155,6 +159,7 @@ def test_more_images_a_concept_keep_those_that_were_drawn(small_run: BuildRun) -
     assert_same(more, fresh, tolerance=0)
 
 
+@pytest.mark.slow
 def test_the_seed_reaches_probing_set_and_images(small_run: BuildRun) -> None:
     one, two = (run(small_run(*FEW, "evaluator=[]", f"seed={seed}", store="new")) for seed in (0, 1))
     assert one.probe.digest != two.probe.digest

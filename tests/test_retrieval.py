@@ -49,6 +49,7 @@ def test_the_nearest_images_show_what_the_prompt_says(photos: Path) -> None:
         generator.generate(["red"], [0], [400])
 
 
+@pytest.mark.slow
 def test_a_run_without_a_text_to_image_model(photos: Path, small_run: Callable[..., RunConfig]) -> None:
     result = run(small_run(*words(photos), "evaluator=[planted,refinement]", "refine=iterative"))
     assert result.metrics["planted.attribute_f1"].mean > 0.5

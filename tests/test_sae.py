@@ -165,6 +165,7 @@ def test_a_pruned_latent_takes_its_direction_from_the_network() -> None:
     assert [found.shape for found in maps] == [(8, 8), (8, 8)]
 
 
+@pytest.mark.slow
 def test_embedded_latents_detect_what_their_truth_says() -> None:
     folder = CHECKPOINTS / "sae"
     truths = read_planted("embedded:sae")

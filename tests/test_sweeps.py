@@ -129,6 +129,7 @@ def test_what_a_study_finds_is_what_a_run_with_it_gives(words: list[str], tmp_pa
     assert topk_log.gain.mean == pytest.approx(found.rows[0].quality.mean - topk_log.quality.mean)
 
 
+@pytest.mark.slow
 def test_neurons_of_a_fold_have_no_say_in_what_it_is_judged_by(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

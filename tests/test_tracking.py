@@ -142,6 +142,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 def test_a_server_gets_the_runs_and_what_it_missed(
     server: str, tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_locked_database_ends_with_the_reason_and_the_result(
     assert statuses(tmp_path / "mlruns") == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_a_multirun_without_mlflow_is_kept_and_sent_later(tmp_path: Path, command_line: CommandLine) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is no database" * 100)

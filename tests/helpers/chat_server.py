@@ -106,7 +106,7 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with state.lock:
-                number = len(state.requests)
+                number, fault = len(state.requests), state.fault  # as it was when the request came
                 state.requests.append(body)
                 state.keys.add(self.headers["authorization"].removeprefix("Bearer "))
                 state.headers.append(dict(self.headers))
@@ -114,7 +114,7 @@ def chat_server(fault: Callable[[int], str | None] = lambda n: None) -> Iterator
                 state.most_at_once = max(state.most_at_once, state.at_once)
             try:
                 time.sleep(state.delay)
-                self.respond(state.fault(number), body)
+                self.respond(fault(number), body)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the client has gone
             finally:
