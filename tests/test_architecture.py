@@ -27,6 +27,7 @@ LAYERS = (
     ),
     ("methods",),
     ("results",),
+    ("ratings",),
     ("outputs",),
     ("app",),
     ("shapes",),

@@ -22,6 +22,7 @@ COMMANDS = {
     "gate": "has label quality got worse than a baseline?",
     "leaderboard": "rank the settings of all runs in a folder",
     "log": "send finished runs to MLflow that it has not got",
+    "rate": "people judge labels: build, serve and analyze a rating study",
     "report": "write a run's page with pictures anew, or two runs side by side",
     "search": "find the units that a text describes",
     "status": "how far are the jobs of a multirun?",

@@ -9,17 +9,18 @@ printed, and logged to MLflow as a run of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rich.table
 from rich.console import Console
-from rich.table import Table
 
 from dnr_bench.app.command_line import CommandParser
+from dnr_bench.data.scorecard import Table
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.terminal.console import (
     WIDE,
@@ -124,11 +125,10 @@ def main(words: Sequence[str]) -> int:
     out = console()
     _print(comparisons, sides, out)
     _print_left_out(comparisons, sides, out)
-    tables: dict[str, Sequence[Mapping[str, object]]] = {
-        "differences": [comparison.row() for comparison in comparisons]
-    }
+    tables = [Table("differences", [comparison.row() for comparison in comparisons])]
     if len(sides) == 2:
-        tables["changed_labels"] = changed_labels(*paired_records(sides[0].jobs, sides[1].jobs))
+        rows = changed_labels(*paired_records(sides[0].jobs, sides[1].jobs))
+        tables.append(Table("changed_labels", rows))
     title = f"compare {' with '.join(runs)}"
     run_id = tracker.log_tables(title, tables, {"compared": ", ".join(runs)})
     print_link(place, run_id, tracker.experiment_id, out)
@@ -245,7 +245,7 @@ def _print_detectable(comparisons: Sequence[PairwiseDifference], out: Console) -
 
 def _table(
     title: str, names: Sequence[str], rows: Sequence[tuple[list[str], PairwiseDifference]], wide: bool
-) -> Table:
+) -> rich.table.Table:
     """A row per comparison; what needs a wide terminal is in MLflow's table, too."""
     table = plain_table(title)
     for name in names:

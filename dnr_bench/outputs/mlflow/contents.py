@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
+from dnr_bench.data.scorecard import Table
 from dnr_bench.outputs.mlflow.entries import metric_rows, metrics_of, neuron_row, note_of
 from dnr_bench.outputs.plots import draw
 from dnr_bench.results.schema import CallRecord, RunResult, finite
@@ -47,9 +48,7 @@ def log_contents(
     log_table(client, run_id, "neurons.json", [neuron_row(neuron) for neuron in result.neurons])
     log_table(client, run_id, "metrics.json", metric_rows(result))
     for table in result.tables:
-        log_table(client, run_id, f"{table.name}.json", table.rows)
-        if table.plot:
-            client.log_figure(run_id, draw(table.rows, table.plot), f"{table.name}.png")
+        log_drawn_table(client, run_id, table)
     client.log_dict(run_id, finite(result.config), "config.yaml")
     upload(client, run_id, folder)
 
@@ -59,6 +58,13 @@ def log_table(client: MlflowClient, run_id: str, name: str, rows: Rows) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = {column: [finite(row.get(column)) for row in rows] for column in columns}
     client.log_table(run_id, table, name)
+
+
+def log_drawn_table(client: MlflowClient, run_id: str, table: Table) -> None:
+    """Log a table, and its plot where it has one."""
+    log_table(client, run_id, f"{table.name}.json", table.rows)
+    if table.plot:
+        client.log_figure(run_id, draw(table.rows, table.plot), f"{table.name}.png")
 
 
 def upload(client: MlflowClient, run_id: str, folder: Path) -> None:

@@ -24,9 +24,10 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from dnr_bench.data.scorecard import Table
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import DnrError, RunError
-from dnr_bench.outputs.mlflow.contents import Rows, log_contents, log_table, upload
+from dnr_bench.outputs.mlflow.contents import Rows, log_contents, log_drawn_table, log_table, upload
 from dnr_bench.outputs.mlflow.entries import (
     comparison_note,
     metric_entries,
@@ -196,13 +197,23 @@ class Tracker:
                 view = view_of_jobs(run_id, *axis, [section(name) for name in headlines_of(rows)])
                 self.client.set_experiment_tag(self.experiment_id, f"{TAG}{run_id}", view)
 
-    def log_tables(self, name: str, tables: Mapping[str, Rows], tags: Mapping[str, str]) -> str:
-        """A finished run that holds nothing but tables; returns its id."""
+    def log_tables(
+        self,
+        name: str,
+        tables: Sequence[Table],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+        files: Sequence[Path] = (),
+    ) -> str:
+        """A finished run that holds tables and their plots, and metrics and files if any; returns its id."""
         run_id = self.start(name)
         with self._finishing(run_id):
-            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-            for table, rows in tables.items():
-                log_table(self.client, run_id, f"{table}.json", rows)
+            own_tags = [RunTag(key, value) for key, value in tags.items()]
+            self.client.log_batch(run_id, metric_entries(metrics or {}), tags=own_tags)
+            for table in tables:
+                log_drawn_table(self.client, run_id, table)
+            for path in files:
+                self.client.log_artifact(run_id, str(path))
         return run_id
 
     def log_study(

@@ -1,0 +1,1 @@
+"""The steps of a rating study: plan, build, serve, analyze."""

@@ -1,0 +1,214 @@
+"""Builds a rating study: a page per rater, from finished runs.
+
+    dnr-bench rate build DnD=mlruns/runs/A INVERT=mlruns/runs/B
+
+A run is its folder, with a name before it if you like. Raters see the highest images of each neuron and the
+labels of all methods in random order; they give 1 to 5 and say which is best. Settings of the runs
+(probe=folder probe.path=... blur=2) after them show probing images in full size; without settings the
+pictures are the small ones of the runs' pages. With --asks pictures, raters say of single images whether a
+label describes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dnr_bench.app.command_line import CommandParser
+from dnr_bench.app.composition import load_config
+from dnr_bench.app.configuration import build_run
+from dnr_bench.app.parts import PartBuilder
+from dnr_bench.app.rate.pictures import check_probe, highest, picture_montages, samples_of, thumbnails
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.ranges import check_range
+from dnr_bench.outputs.pages.montage import Montage
+from dnr_bench.outputs.pages.rater import write_rater_page
+from dnr_bench.outputs.platforms import write_platform_files
+from dnr_bench.outputs.terminal.console import console, escaped
+from dnr_bench.protocols import Presence
+from dnr_bench.ratings.design import (
+    Design,
+    Source,
+    label_items,
+    picture_items,
+    shared_neurons,
+    study_of,
+    unlabeled_of,
+)
+from dnr_bench.ratings.study import Study
+from dnr_bench.results.comparison import Outcome
+from dnr_bench.results.schema import NeuronResult, RunResult
+from dnr_bench.session import Session
+
+
+def main(words: Sequence[str]) -> int:
+    """Build the study that the command line asks for, and say what to do with it."""
+    parser = _parser()
+    given = parser.parse_args(words)
+    check_range(1, 50, shown=given.shown)
+    check_range(32, 1024, size=given.size)
+    check_range(8, 10_000, images=given.images)
+    check_range(0, 10_000, price=given.price)
+    folders, sources, settings = _sorted_words(given.words)
+    design = Design(given.raters, given.per_item, given.checks, given.chance, given.seed)
+    into = Path(given.into)
+    if (into / "study.json").exists():
+        raise UsageError(f"{into} holds a study already: choose another folder with --into")
+    neurons = shared_neurons(sources, given.neurons, given.seed)
+    session, presence = None, None
+    if settings or given.asks == "pictures":
+        config = load_config(*settings, "evaluator=[]", config_dir=given.config_dir)
+        session = build_run(config, [*settings, "evaluator=[]"]).session()
+        presence = PartBuilder(config).part("presence", Presence)
+        check_probe(session, sources)
+    if given.asks == "pictures" and session is not None and presence is not None:
+        study, montages, gain = _picture_study(sources, neurons, session, presence, design, given)
+    else:
+        study, montages = _label_study(folders, sources, neurons, session, design, given)
+        gain = 0.0
+    written = write_study(into, study, montages, given.post, given.code, given.pictures_at)
+    _print(into, study, written, given.price, gain, small=session is None)
+    return 0
+
+
+def write_study(
+    into: Path, study: Study, montages: Mapping[str, Montage], post: str, code: str, address: str
+) -> list[Path]:
+    """Write the pages, the files for platforms, and the key last: a folder with it is complete."""
+    pages = [
+        write_rater_page(into / "pages" / f"{page.id}.html", study, page, montages, post=post, code=code)
+        for page in study.pages
+    ]
+    files = write_platform_files(into, study, montages, address)
+    return [*pages, *files, study.write(into)]
+
+
+def _label_study(
+    folders: Sequence[Path],
+    sources: Sequence[Source],
+    neurons: Sequence[NeuronResult],
+    session: Session | None,
+    design: Design,
+    given: object,
+) -> tuple[Study, dict[str, Montage]]:
+    shown, size, title = (getattr(given, name) for name in ("shown", "size", "title"))
+    if session is None:
+        found = thumbnails(folders, sources, neurons, shown)
+    else:
+        found = dict(highest(session, neurons, shown, size))
+    judged = [neuron for neuron in neurons if neuron.name in found]
+    if not judged:
+        raise UsageError(
+            "the runs kept no pictures of these neurons (pictures.zip): give the settings of the runs, so"
+            " that they are taken from the probing set"
+        )
+    counts = {name: montage.n for name, montage in found.items()}
+    items = label_items(sources, judged, counts, design)
+    study = study_of(title, sources, items, design, unlabeled=unlabeled_of(sources, judged))
+    return study, {item.montage: found[item.neuron] for item in items}
+
+
+def _picture_study(
+    sources: Sequence[Source],
+    neurons: Sequence[NeuronResult],
+    session: Session,
+    presence: Presence,
+    design: Design,
+    given: object,
+) -> tuple[Study, dict[str, Montage], float]:
+    images, size, title = (getattr(given, name) for name in ("images", "size", "title"))
+    samples, gain = samples_of(sources, neurons, session, presence, images, design.seed)
+    items = picture_items(samples, design)
+    unlabeled = unlabeled_of(sources, neurons)
+    study = study_of(title, sources, items, design, unlabeled=unlabeled, samples=samples)
+    return study, dict(picture_montages(items, session, size)), gain
+
+
+def _sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[str]]:
+    """The runs, under different names, and settings."""
+    folders: list[Path] = []
+    sources: list[Source] = []
+    settings = []
+    for word in words:
+        name, sign, rest = word.partition("=")
+        named = bool(sign) and (Path(rest) / "result.json").is_file()
+        if sign and not named and not Path(word).exists():
+            settings.append(word)
+            continue
+        folder = Path(rest if named else word)
+        folder = folder.parent if folder.name == "result.json" else folder
+        outcome = None if named else Outcome.read(folder) if folder.is_dir() else None
+        sources.append(
+            Source(name if named else outcome.name() if outcome else folder.name, RunResult.read(folder))
+        )
+        folders.append(folder)
+    if not sources:
+        raise UsageError("no run is named: dnr-bench rate build NAME=mlruns/runs/<time> ...")
+    names = [source.name for source in sources]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two runs are called {doubled!r}: give each a name, A=mlruns/runs/1 B=mlruns/runs/2"
+        )
+    return folders, sources, settings
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("rate build", __doc__)
+    parser.add_argument(
+        "words", nargs="+", metavar="[NAME=]RUN or key=value", help="runs, and their settings"
+    )
+    parser.add_argument("--into", default="study", help="the folder of the study (default: study)")
+    parser.add_argument("--asks", choices=("ratings", "pictures"), default="ratings", help="see above")
+    parser.add_argument("--neurons", type=int, help="judge so many, drawn at random from each layer")
+    parser.add_argument("--raters", type=int, default=6, help="pages, one per person (default: 6)")
+    parser.add_argument("--per-item", type=int, default=3, help="raters who see each item (default: 3)")
+    parser.add_argument("--checks", type=int, default=2, help="attention checks per page (default: 2)")
+    parser.add_argument(
+        "--no-chance", dest="chance", action="store_false", help="show no label of another neuron beside them"
+    )
+    parser.add_argument("--shown", type=int, default=10, help="highest images per neuron (default: 10)")
+    parser.add_argument("--images", type=int, default=60, help="images drawn per label, for pictures (60)")
+    parser.add_argument(
+        "--size", type=int, default=192, help="pixels of a picture from the probing set (192)"
+    )
+    parser.add_argument("--post", default="", metavar="URL", help="where pages send answers")
+    parser.add_argument("--code", default="", help="the completion code of your platform, shown at the end")
+    parser.add_argument("--pictures-at", default="", metavar="URL", help="where platforms find the pictures")
+    parser.add_argument(
+        "--price", type=float, default=0.08, help="dollars per item (default: 0.08, DnD A.1.6)"
+    )
+    parser.add_argument("--title", default="Describing pictures", help="what raters read at the top")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder with further configs")
+    return parser
+
+
+def _print(
+    into: Path, study: Study, written: Sequence[Path], price: float, gain: float, *, small: bool
+) -> None:
+    out = console()
+    turns = sum(len(page.turns) for page in study.pages)
+    longest = max(len(page.turns) for page in study.pages)
+    labels = {label.text for item in study.items for label in item.labels if label.methods}
+    out.print(
+        f"{len(study.neurons)} neurons, {len(study.methods)} methods, {len(labels)} different labels:"
+        f" {len(study.pages)} pages of up to {longest} items, ${turns * price:.2f} at ${price:g} per item"
+    )
+    for method, neurons in study.unlabeled.items():
+        if neurons:
+            out.print(
+                f"{escaped(method)} has no label for {len(neurons)} of them, which is counted, not rated"
+            )
+    if study.samples:
+        errors = sorted(sample.planned for sample in study.samples)
+        out.print(
+            f"expected standard error of a label's correlation: {errors[len(errors) // 2]:.3f} (median);"
+            f" evenly drawn images would need {gain:.0f} times as many ratings"
+        )
+    if small:
+        out.print("pictures: 64 pixels, from the runs' pages; give settings for larger ones", style="dim")
+    out.print(f"key:        {escaped(str(written[-1]))}  (keep it: it tells whose labels they are)")
+    out.print(f"pages:      {escaped(str(into / 'pages'))}  one per rater, works from a file or a web host")
+    out.print(f"platforms:  {escaped(str(into / 'platforms'))}  Prolific, Label Studio, MTurk")
+    out.print(f"collect:    dnr-bench rate serve {escaped(str(into))}")
+    out.print(f"analyze:    dnr-bench rate analyze {escaped(str(into))} ANSWERS...")

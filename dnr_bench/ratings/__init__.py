@@ -1,0 +1,1 @@
+"""Rating studies: people judge labels. What they are asked, what they answered, and what follows from it."""

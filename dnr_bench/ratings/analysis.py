@@ -1,0 +1,352 @@
+"""What follows from ratings: the papers' tables, with intervals over raters and neurons. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float
+
+from dnr_bench.data.scorecard import Plot, Table
+from dnr_bench.ratings.answers import Answers
+from dnr_bench.ratings.study import CHANCE, Item, Sample, Study
+from dnr_bench.statistics.agreement import ordinal_alpha
+from dnr_bench.statistics.crossed import CrossedMean, crossed_mean
+from dnr_bench.statistics.importance import SampledCorrelation, sampled_correlation
+from dnr_bench.statistics.intervals import Estimate, estimate
+from dnr_bench.statistics.paired import holm, sign_flip_p
+from dnr_bench.statistics.strengths import strengths
+from dnr_bench.statistics.votes import vote
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one rater thinks of one method's label of one neuron.
+
+    value: on the scale from 1 to 5. best: 1 where the label was chosen as best, shared where several methods
+    say the same; NaN where nobody asked.
+    """
+
+    rater: str
+    neuron: str
+    layer: str
+    method: str
+    label: str
+    value: float
+    best: float
+
+
+@dataclass(frozen=True)
+class LabelRating:
+    """A label of a neuron and what people think of it: how evaluators know it again.
+
+    rating, best: means over raters; correlation: over all images; NaN where it was not asked. error: the
+    standard error. ratings: how many.
+    """
+
+    neuron: str
+    label: str
+    methods: tuple[str, ...]
+    ratings: int
+    rating: float
+    best: float
+    correlation: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """labels: each rated label. tables: for people. figures: for MLflow, by name."""
+
+    labels: tuple[LabelRating, ...]
+    tables: tuple[Table, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def ratings_of(answers: Sequence[Answers], study: Study) -> list[Rating]:
+    """A rating per rater, neuron and method; methods that say the same share their rating."""
+    return [
+        rating
+        for of_one in answers
+        for answer in of_one.answers
+        for rating in _of_answer(of_one.rater, answer.ratings, answer.best, study.by_item[answer.item])
+    ]
+
+
+def _of_answer(rater: str, ratings: Mapping[str, int], best: str, item: Item) -> Iterator[Rating]:
+    for label in item.labels:
+        if label.id in ratings:
+            chosen = (label.id == best) / max(len(label.methods), 1) if best else float("nan")
+            for method in label.methods:
+                value = float(ratings[label.id])
+                yield Rating(rater, item.neuron, item.layer, method, label.text, value, chosen)
+
+
+def rated(ratings: Sequence[Rating], methods: Sequence[str]) -> Findings:
+    """The tables of a study that asks for ratings.
+
+    ratings: of those that count. methods: in the order in which they are shown; those without a rating are
+    left out.
+    """
+    shown = [method for method in methods if any(r.method == method for r in ratings)]
+    tables = [
+        Table("ratings", list(_by_method(ratings, shown)), Plot("method", "rating", ("method",), "", "bars")),
+        Table("ratings_by_layer", list(_by_layer(ratings, shown))),
+        Table("rating_differences", list(_differences(ratings, shown))),
+        Table("strengths", list(_strengths(ratings, shown))),
+        Table("agreement", list(_agreement(ratings, shown))),
+    ]
+    figures = {f"rating.{row['method']}": row["rating"] for row in tables[0].rows}
+    figures |= {f"best.{row['method']}": row["best"] for row in tables[0].rows}
+    figures |= {"alpha": tables[4].rows[0]["alpha"]}
+    return Findings(tuple(_labels(ratings)), tuple(t for t in tables if t.rows), _numbers(figures))
+
+
+def chance_of(ratings: Sequence[Rating]) -> float:
+    """What labels of other neurons get; NaN where none were shown."""
+    found = [rating.value for rating in ratings if rating.method == CHANCE]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def correlated(answers: Sequence[Answers], study: Study) -> Findings:
+    """The tables of a study that asks about pictures: how labels go with activations over all images."""
+    present, reliability = presence_of(answers, study)
+    labels = []
+    for sample in study.samples:
+        found = correlation_of(sample, present)
+        of_label = [image for image in set(sample.images) if (sample.label, image) in present]
+        labels.append(
+            LabelRating(
+                sample.neuron, sample.label, sample.methods, len(of_label), float("nan"), float("nan"),
+                found.mean, found.error,
+            )
+        )  # fmt: skip
+    values = {
+        method: {label.neuron: label.correlation for label in labels if method in label.methods}
+        for method in study.methods
+    }
+    values = {method: of_one for method, of_one in values.items() if of_one}
+    layers = {sample.neuron: sample.layer for sample in study.samples}
+    tables = [
+        Table(
+            "correlations",
+            [{"method": m, **_estimated(v)} for m, v in values.items()],
+            Plot("method", "correlation", ("method",), "", "bars"),
+        ),
+        Table("correlations_by_layer", list(_correlations_by_layer(values, layers))),
+        Table("correlation_differences", list(_correlation_differences(values))),
+        Table("reliability", reliability),
+    ]
+    figures = {f"correlation.{row['method']}": row["correlation"] for row in tables[0].rows}
+    return Findings(tuple(labels), tuple(t for t in tables if t.rows), _numbers(figures))
+
+
+def presence_of(
+    answers: Sequence[Answers], study: Study
+) -> tuple[dict[tuple[str, int], float], list[dict[str, object]]]:
+    """How probably each picture that somebody looked at shows a label; and how reliable each rater is."""
+    before = {
+        (sample.label, image): presence
+        for sample in study.samples
+        for image, presence in zip(sample.images, sample.presence, strict=True)
+    }
+    pairs: dict[tuple[str, int], int] = {}
+    said, items, raters = [], [], []
+    for number, of_one in enumerate(answers):
+        for answer in of_one.answers:
+            item = study.by_item[answer.item]
+            for place, image in enumerate(item.images):
+                pair = item.labels[0].text, image
+                said.append(place in answer.chosen)
+                items.append(pairs.setdefault(pair, len(pairs)))
+                raters.append(number)
+    found = vote(
+        np.asarray(said, bool),
+        np.asarray(items, int),
+        np.asarray(raters, int),
+        np.asarray([before[pair] for pair in pairs], float),
+    )
+    reliability: list[dict[str, object]] = [
+        {"rater": of_one.rater, "yes_called_yes": float(hit), "no_called_no": float(rejection)}
+        for of_one, hit, rejection in zip(answers, found.hits, found.rejections, strict=True)
+    ]
+    return {pair: float(found.posterior[place]) for pair, place in pairs.items()}, reliability
+
+
+def correlation_of(sample: Sample, present: Mapping[tuple[str, int], float]) -> SampledCorrelation:
+    """The correlation over all images, from the draws that somebody looked at."""
+    looked = [place for place, image in enumerate(sample.images) if (sample.label, image) in present]
+    return sampled_correlation(
+        np.asarray([sample.activations[place] for place in looked], float),
+        np.asarray([present[sample.label, sample.images[place]] for place in looked], float),
+        np.asarray([sample.chances[place] for place in looked], float),
+        sample.n_images,
+    )
+
+
+# ratings
+
+
+def _of(ratings: Sequence[Rating], what: str) -> CrossedMean:
+    values = np.asarray([getattr(rating, what) for rating in ratings], float)
+    return crossed_mean(values, [r.rater for r in ratings], [r.neuron for r in ratings])
+
+
+def _by_method(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Tables 3 and 4 of DnD: the mean rating and how often each is chosen as best."""
+    for method in methods:
+        own = [rating for rating in ratings if rating.method == method]
+        value, best = _of(own, "value"), _of(own, "best")
+        yield {
+            "method": method,
+            "rating": value.mean,
+            "low": value.low,
+            "high": value.high,
+            "error": value.error,
+            "best": best.mean,
+            "best_low": best.low,
+            "best_high": best.high,
+            "ratings": value.n,
+            "raters": value.raters,
+            "neurons": value.neurons,
+        }
+
+
+def _by_layer(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Tables 6 and 9 of DnD: the mean rating of each layer."""
+    layers = list(dict.fromkeys(rating.layer for rating in ratings))
+    for layer in layers if len(layers) > 1 else ():
+        for method in methods:
+            own = [r for r in ratings if r.method == method and r.layer == layer]
+            if own:
+                value, best = _of(own, "value"), _of(own, "best")
+                yield {
+                    "layer": layer,
+                    "method": method,
+                    "rating": value.mean,
+                    "low": value.low,
+                    "high": value.high,
+                    "best": best.mean,
+                    "ratings": value.n,
+                }
+
+
+def _differences(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Each pair of methods on what the same rater said of the same neuron; P by Holm over all pairs."""
+    by_method: dict[str, dict[tuple[str, str], Rating]] = {method: {} for method in methods}
+    for rating in ratings:
+        if rating.method in by_method:
+            by_method[rating.method][rating.rater, rating.neuron] = rating
+    pairs = [(a, b, _paired(by_method[a], by_method[b])) for a, b in combinations(methods, 2)]
+    pairs = [pair for pair in pairs if pair[2].n]
+    adjusted = holm([found.p for _, _, found in pairs])
+    for (before, after, found), p in zip(pairs, adjusted, strict=True):
+        yield {
+            "before": before,
+            "after": after,
+            "difference": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p,
+            "p_holm": p,
+            "ratings": found.n,
+        }
+
+
+def _paired(a: Mapping[tuple[str, str], Rating], b: Mapping[tuple[str, str], Rating]) -> CrossedMean:
+    keys = [key for key in a if key in b]
+    values = np.asarray([b[key].value - a[key].value for key in keys], float)
+    return crossed_mean(values, [rater for rater, _ in keys], [neuron for _, neuron in keys])
+
+
+def _strengths(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    responses: dict[tuple[str, str], dict[str, float]] = {}
+    for rating in ratings:
+        responses.setdefault((rating.rater, rating.neuron), {})[rating.method] = rating.value
+    if len(methods) < 2 or not responses:
+        return
+    wins = np.stack([_wins(of_one, methods) for of_one in responses.values()])
+    found = strengths(wins, [rater for rater, _ in responses], [neuron for _, neuron in responses])
+    for method, of_one in zip(methods, found, strict=True):
+        row = {"method": method, "strength": of_one.mean, "low": of_one.low, "high": of_one.high}
+        yield {**row, "responses": of_one.n}
+
+
+def _wins(values: Mapping[str, float], methods: Sequence[str]) -> Float[np.ndarray, "methods methods"]:
+    own = np.asarray([values.get(method, np.nan) for method in methods])
+    above = (own[:, None] > own[None, :]) + 0.5 * (own[:, None] == own[None, :])
+    known = ~np.isnan(own)
+    found: np.ndarray = above * known[:, None] * known[None, :] * (1 - np.eye(len(own)))
+    return found
+
+
+def _agreement(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Krippendorff's alpha over labels, of all methods together and of each."""
+    for method in (None, *methods):
+        own = [rating for rating in ratings if method in (None, rating.method)]
+        raters = {name: row for row, name in enumerate(dict.fromkeys(r.rater for r in own))}
+        labels = {key: column for column, key in enumerate(dict.fromkeys((r.neuron, r.label) for r in own))}
+        table = np.full((len(raters), len(labels)), np.nan)
+        for rating in own:
+            table[raters[rating.rater], labels[rating.neuron, rating.label]] = rating.value
+        found = ordinal_alpha(table)
+        row = {"method": method or "all", "alpha": found.mean, "low": found.low, "high": found.high}
+        yield {**row, "labels": found.n}
+
+
+def _labels(ratings: Sequence[Rating]) -> Iterator[LabelRating]:
+    by_label: dict[tuple[str, str], list[Rating]] = {}
+    for rating in ratings:
+        by_label.setdefault((rating.neuron, rating.label), []).append(rating)
+    for (neuron, label), of_one in by_label.items():
+        methods = tuple(dict.fromkeys(rating.method for rating in of_one))
+        by_rater = {rating.rater: rating for rating in of_one}
+        values = [rating.value for rating in by_rater.values()]
+        bests = [rating.best * len(methods) for rating in by_rater.values()]
+        spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+        yield LabelRating(
+            neuron, label, methods, len(values), float(np.mean(values)), float(np.mean(bests)), float("nan"),
+            spread,
+        )  # fmt: skip
+
+
+# correlations
+
+
+def _estimated(values: Mapping[str, float]) -> dict[str, object]:
+    found: Estimate = estimate(np.asarray(list(values.values())), list(values), signed=True)
+    row = {"correlation": found.mean, "low": found.low, "high": found.high, "neurons": found.n}
+    return {**row, "unknown": sum(map(np.isnan, values.values()))}
+
+
+def _correlations_by_layer(
+    values: Mapping[str, Mapping[str, float]], layers: Mapping[str, str]
+) -> Iterator[dict[str, object]]:
+    names = list(dict.fromkeys(layers.values()))
+    for layer in names if len(names) > 1 else ():
+        for method, of_one in values.items():
+            own = {neuron: value for neuron, value in of_one.items() if layers[neuron] == layer}
+            if own:
+                yield {"layer": layer, "method": method, **_estimated(own)}
+
+
+def _correlation_differences(values: Mapping[str, Mapping[str, float]]) -> Iterator[dict[str, object]]:
+    found = []
+    for before, after in combinations(values, 2):
+        both = [n for n in values[before] if n in values[after]]
+        differences = np.asarray([values[after][n] - values[before][n] for n in both], float)
+        known = ~np.isnan(differences)
+        if known.any():
+            names = [n for n, is_known in zip(both, known, strict=True) if is_known]
+            differences = differences[known]
+            p = sign_flip_p(differences, names)
+            found.append((before, after, estimate(differences, names, signed=True), p))
+    for (before, after, mean, p), adjusted in zip(found, holm([f[3] for f in found]), strict=True):
+        row = {"before": before, "after": after, "difference": mean.mean, "low": mean.low, "high": mean.high}
+        yield {**row, "p": p, "p_holm": adjusted, "neurons": mean.n}
+
+
+def _numbers(figures: Mapping[str, object]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items() if isinstance(value, float)}

@@ -1,0 +1,85 @@
+"""What a rating study found, as one typed record: the one reader and writer of ratings.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import cattrs
+from cattrs.errors import BaseValidationError
+
+from dnr_bench.data.scorecard import Table
+from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import writing
+from dnr_bench.infra.text_files import read_text
+from dnr_bench.ratings.analysis import LabelRating
+from dnr_bench.results.schema import finite
+
+#: Raise it whenever a field is added, removed or read in another way.
+SCHEMA: Literal[1] = 1
+NAME = "ratings.json"
+
+
+@dataclass(frozen=True)
+class RatingResult:
+    """title, study: of the study, its id; "" for a table of others. protocol: "ratings" or "pictures".
+
+    labels: each rated label. chance: the mean rating of labels of other neurons, None where none were shown.
+    tables: for people. figures: for MLflow. pages: how many there are, and how many were answered.
+    """
+
+    title: str
+    study: str
+    protocol: Literal["ratings", "pictures"]
+    labels: tuple[LabelRating, ...]
+    chance: float | None
+    tables: tuple[Table, ...]
+    figures: Mapping[str, float]
+    pages: tuple[int, int]
+    schema: Literal[1] = SCHEMA
+
+    def write(self, folder: Path) -> Path:
+        """Write ratings.json, whole or not at all."""
+        path = folder / NAME
+        with writing(path) as partial:
+            partial.write_text(json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> RatingResult:
+        """The result in a file or folder.
+
+        Raises:
+            UsageError: there is none, or the file holds something else.
+        """
+        file = path / NAME if path.is_dir() else path
+        try:
+            found: RatingResult = _converter().structure(json.loads(read_text(file, "ratings")), cls)
+        except (BaseValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            said = str(error)
+            if isinstance(error, BaseValidationError):
+                said = "; ".join(cattrs.transform_error(error)[:3])
+            raise UsageError(f"{file} is no result of `dnr-bench rate analyze`: {said}") from error
+        return found
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    """Reads null as NaN where a number must stand."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
+    return converter
+
+
+def _number(value: object, _: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
