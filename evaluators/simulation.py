@@ -26,7 +26,7 @@ from dnr_bench.protocols import Presence, Probe, Steerable
 from dnr_bench.session import Evaluator, Session
 from dnr_bench.statistics.controls import shuffled_mean
 from dnr_bench.statistics.detection import correlation
-from dnr_bench.statistics.formulas import read_formula
+from dnr_bench.statistics.formulas import formula_presence, formula_words
 from evaluators.label_tables import mean_known
 from evaluators.text_agreement import able
 
@@ -86,7 +86,7 @@ class Simulation(Evaluator):
 
     def _looked_at(self, description: Description, session: Session) -> _Simulated | None:
         labeled = [e for e in description.explanations if e.labels]
-        texts = _words([text for e in labeled for text in e.labels])
+        texts = formula_words([text for e in labeled for text in e.labels])
         seen_by_clip = isinstance(self.presence, ClipPresence)
         if not labeled or (seen_by_clip and not able(session.encoder, texts, "simulation", session)):
             return None
@@ -113,10 +113,10 @@ class Simulation(Evaluator):
         weights = np.zeros((len(labels), len(sums)))
         for column, (concepts, own) in enumerate(sums):
             np.add.at(weights[:, column], [place[text] for text in concepts], own)
-        words = _words(labels)
+        words = formula_words(labels)
         column_of = {text: column for column, text in enumerate(words)}
         found = [
-            np.stack([present(label, chunk, column_of) for label in labels], axis=1) @ weights
+            np.stack([formula_presence(label, chunk, column_of) for label in labels], axis=1) @ weights
             for chunk in self.presence.chunks(images, vectors, words)
         ]
         return np.concatenate(found, axis=0)
@@ -244,23 +244,6 @@ def sum_of(explanation: Explanation) -> Sum:
     if explanation.weights:
         return explanation.labels, explanation.weights
     return explanation.labels[:1], (1.0,)
-
-
-def present(
-    label: str, chunk: Float[np.ndarray, "images words"], column_of: Mapping[str, int]
-) -> Float[np.ndarray, " images"]:
-    """How far each image shows a label, from the presence of the words that it combines."""
-    sides = [
-        np.min([np.abs(chunk[:, column_of[words]] - negated) for words, negated in side], axis=0)
-        for side in read_formula(label)
-    ]
-    found: np.ndarray = np.max(sides, axis=0)
-    return found
-
-
-def _words(labels: Sequence[str]) -> list[str]:
-    """The distinct words that labels combine by "or", "and" and "not"."""
-    return list(dict.fromkeys(words for text in labels for side in read_formula(text) for words, _ in side))
 
 
 def _distances(

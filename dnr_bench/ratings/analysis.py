@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from dnr_bench.data.scorecard import Plot, Table
 from dnr_bench.ratings.answers import Answers
-from dnr_bench.ratings.study import CHANCE, Item, Sample, Study
+from dnr_bench.ratings.study import CHANCE, SCALE, Item, Sample, Study
 from dnr_bench.statistics.agreement import ordinal_alpha
 from dnr_bench.statistics.crossed import CrossedMean, crossed_mean
 from dnr_bench.statistics.importance import SampledCorrelation, sampled_correlation
@@ -91,17 +91,26 @@ def rated(ratings: Sequence[Rating], methods: Sequence[str]) -> Findings:
     left out.
     """
     shown = [method for method in methods if any(r.method == method for r in ratings)]
+    agreement = list(_agreement(ratings, shown))
     tables = [
-        Table("ratings", list(_by_method(ratings, shown)), Plot("method", "rating", ("method",), "", "bars")),
-        Table("ratings_by_layer", list(_by_layer(ratings, shown))),
-        Table("rating_differences", list(_differences(ratings, shown))),
+        *rating_tables(ratings, shown),
         Table("strengths", list(_strengths(ratings, shown))),
-        Table("agreement", list(_agreement(ratings, shown))),
+        Table("agreement", agreement),
     ]
     figures = {f"rating.{row['method']}": row["rating"] for row in tables[0].rows}
     figures |= {f"best.{row['method']}": row["best"] for row in tables[0].rows}
-    figures |= {"alpha": tables[4].rows[0]["alpha"]}
+    figures |= {"alpha": agreement[0]["alpha"]}
     return Findings(tuple(_labels(ratings)), tuple(t for t in tables if t.rows), _numbers(figures))
+
+
+def rating_tables(ratings: Sequence[Rating], methods: Sequence[str]) -> list[Table]:
+    """The means of methods (DnD tables 3 and 4), by layer (6 and 9), and paired differences."""
+    shown = [method for method in methods if any(r.method == method for r in ratings)]
+    return [
+        Table("ratings", list(_by_method(ratings, shown)), Plot("method", "rating", ("method",), "", "bars")),
+        Table("ratings_by_layer", list(_by_layer(ratings, shown))),
+        Table("rating_differences", list(_differences(ratings, shown))),
+    ]
 
 
 def chance_of(ratings: Sequence[Rating]) -> float:
@@ -189,16 +198,25 @@ def correlation_of(sample: Sample, present: Mapping[tuple[str, int], float]) -> 
 # ratings
 
 
-def _of(ratings: Sequence[Rating], what: str) -> CrossedMean:
-    values = np.asarray([getattr(rating, what) for rating in ratings], float)
-    return crossed_mean(values, [r.rater for r in ratings], [r.neuron for r in ratings])
+def _values(ratings: Sequence[Rating]) -> CrossedMean:
+    values = np.asarray([rating.value for rating in ratings], float)
+    return crossed_mean(values, *_who(ratings), (SCALE[0], SCALE[-1]))
+
+
+def _bests(ratings: Sequence[Rating]) -> CrossedMean:
+    values = np.asarray([rating.best for rating in ratings], float)
+    return crossed_mean(values, *_who(ratings), (0.0, 1.0))
+
+
+def _who(ratings: Sequence[Rating]) -> tuple[list[str], list[str]]:
+    return [rating.rater for rating in ratings], [rating.neuron for rating in ratings]
 
 
 def _by_method(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
     """Tables 3 and 4 of DnD: the mean rating and how often each is chosen as best."""
     for method in methods:
         own = [rating for rating in ratings if rating.method == method]
-        value, best = _of(own, "value"), _of(own, "best")
+        value, best = _values(own), _bests(own)
         yield {
             "method": method,
             "rating": value.mean,
@@ -221,7 +239,7 @@ def _by_layer(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dic
         for method in methods:
             own = [r for r in ratings if r.method == method and r.layer == layer]
             if own:
-                value, best = _of(own, "value"), _of(own, "best")
+                value, best = _values(own), _bests(own)
                 yield {
                     "layer": layer,
                     "method": method,
@@ -258,7 +276,8 @@ def _differences(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[
 def _paired(a: Mapping[tuple[str, str], Rating], b: Mapping[tuple[str, str], Rating]) -> CrossedMean:
     keys = [key for key in a if key in b]
     values = np.asarray([b[key].value - a[key].value for key in keys], float)
-    return crossed_mean(values, [rater for rater, _ in keys], [neuron for _, neuron in keys])
+    reach = SCALE[-1] - SCALE[0]
+    return crossed_mean(values, [rater for rater, _ in keys], [neuron for _, neuron in keys], (-reach, reach))
 
 
 def _strengths(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:

@@ -31,18 +31,23 @@ class CrossedMean(Estimate):
 
 
 def crossed_mean(
-    values: Float[np.ndarray, " ratings"], raters: Sequence[str], neurons: Sequence[str]
+    values: Float[np.ndarray, " ratings"],
+    raters: Sequence[str],
+    neurons: Sequence[str],
+    ends: tuple[float, float],
 ) -> CrossedMean:
     """The mean with an interval that is clustered by rater and by neuron.
 
     The variance is that between raters plus that between neurons minus that within pairs of both, which the
     first two hold twice (Cameron, Gelbach and Miller 2011, equation 2.9), each with its factor for small
     samples. It is at least as large as that of either. The quantile is Student's t with Satterthwaite's
-    degrees of freedom.
+    degrees of freedom. Where all values are the same end of the scale, nothing is seen of the spread: the
+    interval is Wilson's, of the share of the scale, over whichever are fewer.
 
     Args:
         values: one per rating; NaN ones are left out.
         raters, neurons: who gave each rating, and of which neuron.
+        ends: the least and the largest value that there is; the interval lies between them.
     """
     known = ~np.isnan(values)
     kept, n = values[known], int(known.sum())
@@ -59,13 +64,15 @@ def crossed_mean(
     variance = between_raters + between_neurons - _variance(residuals, both, n_both)
     variance = max(variance, between_raters, between_neurons)
     if variance == 0:
-        return CrossedMean(mean, mean, mean, n, 0.0, float(mean == 0), n_raters, n_neurons)
+        low, high = _of_one_value(mean, min(n_raters, n_neurons), ends)
+        return CrossedMean(mean, low, high, n, 0.0, float(mean == 0), n_raters, n_neurons)
     spread = between_raters**2 / (n_raters - 1) + between_neurons**2 / (n_neurons - 1)
     degrees = max(min(variance**2 / spread, max(n_raters, n_neurons) - 1.0), min(n_raters, n_neurons) - 1.0)
     error = float(np.sqrt(variance))
     reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     p = 2 * float(scipy.stats.t.sf(abs(mean) / error, degrees))
-    return CrossedMean(mean, mean - reach, mean + reach, n, error, p, n_raters, n_neurons)
+    low, high = max(mean - reach, ends[0]), min(mean + reach, ends[1])
+    return CrossedMean(mean, low, high, n, error, p, n_raters, n_neurons)
 
 
 def crossed_weights(
@@ -82,6 +89,14 @@ def crossed_weights(
     drawn_neurons = rng.multinomial(n_neurons, np.full(n_neurons, 1 / n_neurons), size=resamples)
     weights: np.ndarray = drawn_raters[:, of_raters] * drawn_neurons[:, of_neurons]
     return weights
+
+
+def _of_one_value(mean: float, n: int, ends: tuple[float, float]) -> tuple[float, float]:
+    if mean not in ends:
+        return mean, mean
+    share = scipy.stats.binomtest(n if mean == ends[1] else 0, n).proportion_ci(CONFIDENCE, method="wilson")
+    width = ends[1] - ends[0]
+    return ends[0] + width * float(share.low), ends[0] + width * float(share.high)
 
 
 def _numbered(names: np.ndarray) -> tuple[Int[np.ndarray, " ratings"], int]:

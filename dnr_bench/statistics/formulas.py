@@ -6,7 +6,7 @@ INVERT (Bykov et al. 2023): compositional explanations by the area under the ROC
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +110,27 @@ def read_formula(text: str) -> tuple[tuple[tuple[str, bool], ...], ...]:
     """
     sides = [side for side in re.split(r"\s+or\s+", text.strip()) if side]
     return tuple(tuple(_literals(side)) for side in sides)
+
+
+def formula_words(labels: Sequence[str]) -> list[str]:
+    """The distinct words that labels combine by "or", "and" and "not"."""
+    return list(dict.fromkeys(words for text in labels for side in read_formula(text) for words, _ in side))
+
+
+def formula_presence(
+    label: str, chunk: Float[np.ndarray, "images words"], column_of: Mapping[str, int]
+) -> Float[np.ndarray, " images"]:
+    """How far each image shows a label, from the presence of the words that it combines.
+
+    "A or B" is present as far as either is, "A and B" as far as both, "A but not B" as far as A is and B is
+    not.
+    """
+    sides = [
+        np.min([np.abs(chunk[:, column_of[words]] - negated) for words, negated in side], axis=0)
+        for side in read_formula(label)
+    ]
+    found: np.ndarray = np.max(sides, axis=0)
+    return found
 
 
 def _literals(side: str) -> Iterator[tuple[str, bool]]:

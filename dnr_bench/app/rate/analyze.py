@@ -72,7 +72,7 @@ def analyze_wide(path: Path) -> RatingResult:
 def main(words: Sequence[str]) -> int:
     """Analyze what the command line names; print, write and log it."""
     parser = _parser()
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     into, study, result = _analyzed(given)
     result.write(into)
     page, text = write_ratings(result, into, study)

@@ -44,12 +44,12 @@ from dnr_bench.session import Session
 def main(words: Sequence[str]) -> int:
     """Build the study that the command line asks for, and say what to do with it."""
     parser = _parser()
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     check_range(1, 50, shown=given.shown)
     check_range(32, 1024, size=given.size)
     check_range(8, 10_000, images=given.images)
     check_range(0, 10_000, price=given.price)
-    folders, sources, settings = _sorted_words(given.words)
+    folders, sources, settings = sorted_words(given.words)
     design = Design(given.raters, given.per_item, given.checks, given.chance, given.seed)
     into = Path(given.into)
     if (into / "study.json").exists():
@@ -124,7 +124,7 @@ def _picture_study(
     return study, dict(picture_montages(items, session, size)), gain
 
 
-def _sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[str]]:
+def sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[str]]:
     """The runs, under different names, and settings."""
     folders: list[Path] = []
     sources: list[Source] = []

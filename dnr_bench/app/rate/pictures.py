@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,20 @@ from dnr_bench.ratings.study import Item, Sample
 from dnr_bench.results.schema import NeuronResult
 from dnr_bench.session import Session
 from dnr_bench.stages.thumbnails import SIZE
-from dnr_bench.statistics.importance import draw, planned_error, proposal, standardized
+from dnr_bench.statistics.formulas import formula_presence, formula_words
+from dnr_bench.statistics.importance import UNIFORM, draw, planned_error, proposal, standardized
 
 #: Labels whose presence in all images is in memory together.
 _LABELS = 64
+
+
+@dataclass(frozen=True)
+class Draws:
+    """n images, this share of them drawn evenly, with this seed."""
+
+    n: int
+    uniform: float
+    seed: tuple[int, int]
 
 
 def thumbnails(
@@ -90,8 +101,11 @@ def samples_of(
     presence: Presence,
     n: int,
     seed: int,
+    uniform: float = UNIFORM,
 ) -> tuple[list[Sample], float]:
     """For every label of every neuron n images that are drawn where they matter for the correlation.
+
+    uniform: the share of draws that do not trust `presence`.
 
     Returns:
         The samples, and how many times as many ratings evenly drawn images would need for the same error, the
@@ -108,8 +122,9 @@ def samples_of(
                 shown = texts.setdefault(plain(text), text)
                 wanted.setdefault((neuron.name, shown), []).append(source.name)
     labels = list(dict.fromkeys(text for _, text in wanted))
+    words = formula_words(labels)
     presence.check(session.probe)
-    if isinstance(presence, ClipPresence) and not knows(presence.encoder, labels):
+    if isinstance(presence, ClipPresence) and not knows(presence.encoder, words):
         raise UsageError(
             f"{presence.judge} does not know the words of these labels, and cannot tell which images to ask"
             " about: choose an encoder that does, or presence=captions"
@@ -119,15 +134,26 @@ def samples_of(
     gains = []
     for first in range(0, len(labels), _LABELS):
         part = labels[first : first + _LABELS]
-        chunks = presence.chunks(session.probe, session.probe_vectors, part)
-        shown_in = np.concatenate([np.asarray(chunk, np.float32) for chunk in chunks])
+        shown_in = _presence(part, session, presence)
         for (name, text), methods in wanted.items():
             if text in part:
                 likely = shown_in[:, part.index(text)].astype(float)
-                sample, gain = _sampled(places[name], text, methods, likely, session, n, (seed, len(found)))
+                draws = Draws(n, uniform, (seed, len(found)))
+                sample, gain = _sampled(places[name], text, methods, likely, session, draws)
                 found.append(sample)
                 gains.append(gain)
     return found, float(np.median(gains))
+
+
+def _presence(labels: Sequence[str], session: Session, presence: Presence) -> np.ndarray:
+    """How probably each probing image shows each label: images x labels."""
+    words = formula_words(labels)
+    column_of = {text: column for column, text in enumerate(words)}
+    chunks = presence.chunks(session.probe, session.probe_vectors, words)
+    parts = [
+        np.stack([formula_presence(label, chunk, column_of) for label in labels], axis=1) for chunk in chunks
+    ]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def _sampled(
@@ -136,13 +162,12 @@ def _sampled(
     methods: Sequence[str],
     likely: np.ndarray,
     session: Session,
-    n: int,
-    seed: tuple[int, int],
+    draws: Draws,
 ) -> tuple[Sample, float]:
     values = np.asarray(session.activations(neuron.layer).values[:, neuron.unit], float)
     z = standardized(values)
-    chances = proposal(values, likely)
-    drawn = draw(chances, n, int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    chances = proposal(values, likely, draws.uniform)
+    drawn = draw(chances, draws.n, int(np.random.SeedSequence(draws.seed).generate_state(1)[0]))
     error = planned_error(values, likely, chances)
     even = planned_error(values, likely, proposal(values, likely, uniform=1))
     sample = Sample(
@@ -155,7 +180,7 @@ def _sampled(
         tuple(z[drawn].tolist()),
         tuple(likely[drawn].tolist()),
         len(values),
-        error / n**0.5,
+        error / draws.n**0.5,
     )
     return sample, (even / error) ** 2 if error > 0 else 1.0
 

@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
         "--pilot", nargs="+", type=Path, metavar="FILE",
         help="a study's folder and its answers, or a table of ratings",
     )  # fmt: skip
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     spreads = spreads_of(_pilot(given.pilot)) if given.pilot else PUBLISHED
     found = plans(given.error, given.price, given.methods, given.raters, spreads)
     table = plain_table(f"Studies with a standard error of {given.error:g}")

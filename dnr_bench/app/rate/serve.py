@@ -162,7 +162,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="who may connect (default: this machine only)")
     parser.add_argument("--port", type=int, default=8765, help="default: 8765")
     parser.add_argument("--code", default="", help="the completion code of your platform, shown at the end")
-    given = parser.parse_args(words)
+    given = parser.parse_intermixed_args(words)
     check_range(0, 65_535, port=given.port)
     import uvicorn
 

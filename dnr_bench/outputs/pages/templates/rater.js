@@ -160,13 +160,15 @@ function rated(item, answer, label, i) {
     input.addEventListener("change", () => { answer.ratings[label.id] = value; active = i; save(); marks(item); });
     scale.append(element("label", { title: study.meanings[value - 1] }, input, String(value)));
   }
-  box.append(scale, element("div", { class: "ends", "aria-hidden": "true" }, element("span", {}, study.meanings[0]), element("span", {}, study.meanings[4])));
+  const ends = element("div", { class: "ends" }, element("span", { "aria-hidden": "true" }, study.meanings[0]));
   if (needsBest(item)) {
-    const input = element("input", { type: "radio", name: "best", value: label.id });
+    const input = element("input", { type: "radio", name: "best", value: label.id, "aria-label": `best: ${label.text}` });
     input.checked = answer.best === label.id;
     input.addEventListener("change", () => { answer.best = label.id; active = i; save(); marks(item); });
-    box.append(element("label", { class: "best" }, input, "best of these"));
-  }
+    ends.append(element("label", { class: "best" }, input, "best"));
+  } else ends.append(element("span"));
+  ends.append(element("span", { "aria-hidden": "true" }, study.meanings[4]));
+  box.append(scale, ends);
   box.addEventListener("focusin", () => { active = i; marks(item); });
   return box;
 }
