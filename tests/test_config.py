@@ -96,6 +96,7 @@ def needed(member: str, small: SmallModels, folder: Path) -> list[str]:
         + [f"sets.broden.path={folder / 'broden'}"],
         "evaluator/milannotations": [f"milannotations.path={folder / 'people.csv'}"],
         "evaluator/label_agreement": [f"label_agreement.other={folder}"],
+        "evaluator/ratings": [f"ratings.file={folder / 'ratings.json'}"],
         "evaluator/ood_auroc_papers": [
             f"ood_auroc_papers.datasets.cifar10.path={folder / 'cifar'}",
             f"ood_auroc_papers.datasets.cifar100.path={folder / 'cifar'}",

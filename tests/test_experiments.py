@@ -88,6 +88,8 @@ def small_words(name: str, small: SmallModels, files: Path, server: Server, stor
         words.append(f"evaluator.milannotations.path={files / 'people.csv'}")
     if "label_agreement" in config.evaluator:
         words.append(f"evaluator.label_agreement.other={files}")
+    if "ratings" in config.evaluator:
+        words.append(f"evaluator.ratings.file={files / 'ratings.json'}")
     if "ood_auroc_papers" in config.evaluator:
         sets = "evaluator.ood_auroc_papers.datasets"
         words += [f"{sets}.cifar10.path={files / 'cifar'}", f"{sets}.cifar100.path={files / 'cifar'}"]

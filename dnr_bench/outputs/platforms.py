@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 from dnr_bench.infra.files import writing
 from dnr_bench.outputs.pages.montage import Montage
 from dnr_bench.outputs.pages.rater import MEANINGS
-from dnr_bench.ratings.study import SCALE, Item, Study
+from dnr_bench.results.ratings.study import SCALE, Item, Study
 
 _QUESTION = {
     "ratings": "Does each description fit most of these pictures? 1: strongly disagree, 5: strongly agree.",

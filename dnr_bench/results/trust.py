@@ -28,7 +28,8 @@ class Trust:
     correlation, low, high: Spearman's rank correlation of the settings' means with those of the truth, and
     its 95% interval over resampled neurons (NaN for metrics of whole runs). neurons: how many count. loss: by
     how much the setting that the metric likes best falls behind the truly best one, in the truth's unit.
-    settings: how many have the metric.
+    within: Spearman's rank correlation over the neurons of a setting, the mean over settings; NaN for metrics
+    of whole runs. settings: how many have the metric.
     """
 
     metric: str
@@ -36,6 +37,7 @@ class Trust:
     low: float
     high: float
     loss: float
+    within: float
     settings: int
     neurons: int
 
@@ -122,7 +124,10 @@ class _Means:
             rs.append(_spearman(_mean_known(table[:, rows]), _mean_known(true[:, rows])))
         ends = _quantiles(np.asarray(rs))
         found = _trust(metric, _mean_known(table), _mean_known(true), len(self.neurons))
-        return replace(found, low=ends[0], high=ends[1])
+        pairs = [_spearman(own, of_truth) for own, of_truth in zip(table, true, strict=True)]
+        known = [r for r in pairs if not np.isnan(r)]
+        within = float(np.mean(known)) if known else float("nan")
+        return replace(found, low=ends[0], high=ends[1], within=within)
 
     def _table(self, metric: str) -> Float[np.ndarray, "settings neurons"]:
         return np.asarray(
@@ -139,7 +144,8 @@ def _trust(
     having = ~np.isnan(liked) & ~np.isnan(true)
     liked, true = liked[having], true[having]
     loss = float(true.max() - true[int(np.argmax(liked))]) if len(true) else float("nan")
-    return Trust(metric, _spearman(liked, true), float("nan"), float("nan"), loss, len(true), n_neurons)
+    unknown = float("nan")
+    return Trust(metric, _spearman(liked, true), unknown, unknown, loss, unknown, len(true), n_neurons)
 
 
 def _mean_of_runs(jobs: Sequence[Job], metric: str) -> float:

@@ -24,12 +24,12 @@ from dnr_bench.app.rate.build import sorted_words
 from dnr_bench.app.rate.pictures import Draws, check_probe, samples_of
 from dnr_bench.infra.planted import read_planted
 from dnr_bench.protocols import Presence
-from dnr_bench.ratings.analysis import Rating, correlation_of, presence_of, rating_tables, ratings_of
-from dnr_bench.ratings.answers import read_page
-from dnr_bench.ratings.design import Design, Source, label_items, picture_items, study_of
-from dnr_bench.ratings.planning import plans, spreads_of
-from dnr_bench.ratings.study import CHANCE, Study
-from dnr_bench.ratings.validity import Rules, filtered
+from dnr_bench.results.ratings.analysis import Rating, correlation_of, presence_of, rating_tables, ratings_of
+from dnr_bench.results.ratings.answers import read_page
+from dnr_bench.results.ratings.design import Design, Source, label_items, picture_items, study_of
+from dnr_bench.results.ratings.planning import plans, spreads_of
+from dnr_bench.results.ratings.study import CHANCE, Study
+from dnr_bench.results.ratings.validity import Rules, filtered
 from dnr_bench.results.schema import NeuronResult
 from dnr_bench.session import Session
 from dnr_bench.shapes.concepts import parse

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from dnr_bench.infra.planted import PlantedTruth
-from dnr_bench.ratings.answers import FORMAT
-from dnr_bench.ratings.study import SCALE, Item, Page, Study
+from dnr_bench.results.ratings.answers import FORMAT
+from dnr_bench.results.ratings.study import SCALE, Item, Page, Study
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.statistics.matching import attribute_scores
 

@@ -10,6 +10,8 @@ import datasets
 import numpy as np
 from PIL import Image as PILImage
 
+from dnr_bench.results.ratings.analysis import LabelRating
+from dnr_bench.results.ratings.result import RatingResult
 from dnr_bench.shapes.probe import ShapesProbe
 from tests.helpers.results import neuron, result
 
@@ -74,4 +76,6 @@ def all_files(folder: Path) -> Path:
         (folder / "cifar" / name).write_text("apple\npear\n")
     (folder / "people.csv").write_text("layer,unit,summary\nfc,0,a red thing\n")
     result([neuron(0, ["red"], {}, layer="fc")], {}).write(folder)
+    rated = LabelRating("fc:0", "red", ("DnD",), 3, 4.0, 1.0, float("nan"), 0.5)
+    RatingResult("", "", "ratings", (rated,), 1.5, (), {}, (1, 1)).write(folder)
     return folder

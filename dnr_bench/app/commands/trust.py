@@ -26,19 +26,20 @@ def main(words: Sequence[str]) -> int:
     found = trusted(records_in(given.folder), given.truth)
     table = plain_table(f"Agreement with {given.truth} over settings")
     text_column(table, "metric")
-    for name in ("rank correlation", "95% interval", "loss", "settings", "neurons"):
-        number_column(table, name)
+    for name in ("rank correlation", "95% interval", "loss", "within", "settings", "neurons"):
+        number_column(table, name.replace(" ", "\n"))
     for trust in found:
         r = "–" if isnan(trust.correlation) else f"{trust.correlation:+.2f}"
+        within = "–" if isnan(trust.within) else f"{trust.within:+.2f}"
         ends = "–" if isnan(trust.low) else f"{trust.low:+.2f} to {trust.high:+.2f}"
-        table.add_row(
-            escaped(trust.metric), r, ends, f"{trust.loss:.3f}", str(trust.settings), str(trust.neurons)
-        )
+        cells = [f"{trust.loss:.3f}", within, str(trust.settings), str(trust.neurons)]
+        table.add_row(escaped(trust.metric), r, ends, *cells)
     out = console()
     out.print(table)
     out.print(
         "rank correlation: Spearman's, of the settings' means; interval: over resampled neurons, for metrics"
-        " of neurons; loss: how far the setting that the metric likes best falls behind the best one.\n",
+        " of neurons; loss: how far the setting that the metric likes best falls behind the best one; within:"
+        " rank correlation over the neurons of a setting, the mean over settings.\n",
         style="dim",
     )
     return 0

@@ -23,12 +23,12 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.ratings import write_ratings
 from dnr_bench.outputs.terminal.console import console, escaped, print_link
 from dnr_bench.outputs.terminal.ratings import print_ratings
-from dnr_bench.ratings.analysis import Findings, chance_of, correlated, rated, ratings_of
-from dnr_bench.ratings.answers import DATABASE, Collected, collect
-from dnr_bench.ratings.result import RatingResult
-from dnr_bench.ratings.study import Study
-from dnr_bench.ratings.validity import Dropped, Rules, filtered
-from dnr_bench.ratings.wide import is_wide, read_wide
+from dnr_bench.results.ratings.analysis import Findings, chance_of, correlated, rated, ratings_of
+from dnr_bench.results.ratings.answers import DATABASE, Collected, collect
+from dnr_bench.results.ratings.result import RatingResult
+from dnr_bench.results.ratings.study import Study
+from dnr_bench.results.ratings.validity import Dropped, Rules, filtered
+from dnr_bench.results.ratings.wide import is_wide, read_wide
 
 
 def analyze_study(study: Study, paths: Sequence[Path], rules: Rules) -> RatingResult:

@@ -26,7 +26,8 @@ from dnr_bench.outputs.pages.rater import write_rater_page
 from dnr_bench.outputs.platforms import write_platform_files
 from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.protocols import Presence
-from dnr_bench.ratings.design import (
+from dnr_bench.results.comparison import Outcome
+from dnr_bench.results.ratings.design import (
     Design,
     Source,
     label_items,
@@ -35,8 +36,7 @@ from dnr_bench.ratings.design import (
     study_of,
     unlabeled_of,
 )
-from dnr_bench.ratings.study import Study
-from dnr_bench.results.comparison import Outcome
+from dnr_bench.results.ratings.study import Study
 from dnr_bench.results.schema import NeuronResult, RunResult
 from dnr_bench.session import Session
 

@@ -15,8 +15,8 @@ from dnr_bench.outputs.pages.montage import Montage, cut_strip
 from dnr_bench.outputs.pictures import Pictures, Tile
 from dnr_bench.presences.clip import ClipPresence
 from dnr_bench.protocols import Presence, knows
-from dnr_bench.ratings.design import Source, plain
-from dnr_bench.ratings.study import Item, Sample
+from dnr_bench.results.ratings.design import Source, plain
+from dnr_bench.results.ratings.study import Item, Sample
 from dnr_bench.results.schema import NeuronResult
 from dnr_bench.session import Session
 from dnr_bench.stages.thumbnails import SIZE

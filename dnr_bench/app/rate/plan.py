@@ -15,12 +15,12 @@ from pathlib import Path
 from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.terminal.console import console, number_column, plain_table
-from dnr_bench.ratings.analysis import Rating, ratings_of
-from dnr_bench.ratings.answers import DATABASE, collect
-from dnr_bench.ratings.planning import PUBLISHED, plans, spreads_of
-from dnr_bench.ratings.study import CHANCE, Study
-from dnr_bench.ratings.validity import Rules, filtered
-from dnr_bench.ratings.wide import is_wide, read_wide
+from dnr_bench.results.ratings.analysis import Rating, ratings_of
+from dnr_bench.results.ratings.answers import DATABASE, collect
+from dnr_bench.results.ratings.planning import PUBLISHED, plans, spreads_of
+from dnr_bench.results.ratings.study import CHANCE, Study
+from dnr_bench.results.ratings.validity import Rules, filtered
+from dnr_bench.results.ratings.wide import is_wide, read_wide
 
 
 def main(words: Sequence[str]) -> int:

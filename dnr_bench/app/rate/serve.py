@@ -28,8 +28,8 @@ from dnr_bench.infra.ranges import check_range
 from dnr_bench.outputs.pages.montage import Montage
 from dnr_bench.outputs.pages.rater import write_rater_page
 from dnr_bench.outputs.terminal.console import console, escaped
-from dnr_bench.ratings.answers import DATABASE, read_page
-from dnr_bench.ratings.study import Study
+from dnr_bench.results.ratings.answers import DATABASE, read_page
+from dnr_bench.results.ratings.study import Study
 
 #: Bytes of the answers of one page; a page of a thousand items has fewer.
 _MOST_BYTES = 1 << 20

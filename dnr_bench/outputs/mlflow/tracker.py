@@ -236,11 +236,7 @@ class Tracker:
             for plot, figure in figures.items():
                 self.client.log_figure(run_id, figure, f"{plot}.png")
             for trial in trials:
-                values = {key: v for key, v in trial.items() if isinstance(v, float) and key != "seconds"}
-                others = {key: v for key, v in trial.items() if key not in values and v is not None}
-                child = self.start(f"{trial['study']} trial {trial['trial']}", started, run_id)
-                self.client.log_batch(child, metric_entries(values), param_entries(others))
-                self.end(child, "FINISHED")
+                _log_trial(self, trial, started, run_id)
         return run_id
 
     def delete(self, run_id: str) -> None:
@@ -264,6 +260,14 @@ class Tracker:
     def _note_failure(self, run_id: str, reason: str) -> None:
         self.client.set_tag(run_id, MLFLOW_RUN_NOTE, f"**failed:** {reason}")
         self.client.set_tag(run_id, "failure", reason[:5000])
+
+
+def _log_trial(tracker: Tracker, trial: Mapping[str, object], started: float, parent: str) -> None:
+    values = {key: v for key, v in trial.items() if isinstance(v, float) and key != "seconds"}
+    others = {key: v for key, v in trial.items() if key not in values and v is not None}
+    child = tracker.start(f"{trial['study']} trial {trial['trial']}", started, parent)
+    tracker.client.log_batch(child, metric_entries(values), param_entries(others))
+    tracker.end(child, "FINISHED")
 
 
 def _set_current(uri: str) -> None:

@@ -14,8 +14,8 @@ from dnr_bench.data.images import Image
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.montage import Montage
 from dnr_bench.outputs.pages.page import write_page
-from dnr_bench.ratings.answers import FORMAT
-from dnr_bench.ratings.study import SCALE, Item, Page, Study
+from dnr_bench.results.ratings.answers import FORMAT
+from dnr_bench.results.ratings.study import SCALE, Item, Page, Study
 
 #: What 1 to 5 mean (DnD A.1.6).
 MEANINGS = ("strongly disagree", "disagree", "neither", "agree", "strongly agree")
@@ -104,7 +104,7 @@ def _connect(post: str) -> str:
 
 def _practice(asks: str) -> Iterator[tuple[Item, Montage, object]]:
     """Practice items with their pictures, and what a careful person answers."""
-    from dnr_bench.ratings.study import ShownLabel
+    from dnr_bench.results.ratings.study import ShownLabel
 
     labels = (ShownLabel("p0", "blue squares"), ShownLabel("p1", "red circles"))
     if asks == "ratings":

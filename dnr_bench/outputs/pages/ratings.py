@@ -12,9 +12,9 @@ from dnr_bench.infra.files import writing
 from dnr_bench.infra.text_files import markdown_table, markdown_text
 from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.outputs.terminal.ratings import shown_row
-from dnr_bench.ratings.analysis import LabelRating
-from dnr_bench.ratings.result import RatingResult
-from dnr_bench.ratings.study import SCALE, Study
+from dnr_bench.results.ratings.analysis import LabelRating
+from dnr_bench.results.ratings.result import RatingResult
+from dnr_bench.results.ratings.study import SCALE, Study
 
 #: Labels of each end that the page shows with pictures.
 _SHOWN = 12

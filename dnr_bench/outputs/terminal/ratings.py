@@ -9,7 +9,7 @@ from rich.console import Console
 
 from dnr_bench.outputs.terminal.console import escaped, number_column, plain_table, text_column
 from dnr_bench.outputs.terminal.run import interval
-from dnr_bench.ratings.result import RatingResult
+from dnr_bench.results.ratings.result import RatingResult
 from dnr_bench.statistics.paired import SURE
 
 

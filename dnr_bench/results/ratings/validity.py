@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.ratings.answers import Answer, Answers
-from dnr_bench.ratings.study import Item, Study
+from dnr_bench.results.ratings.answers import Answer, Answers
+from dnr_bench.results.ratings.study import Item, Study
 
 #: With fewer answers nobody is taken for a rater who does not look.
 _FEWEST = 8

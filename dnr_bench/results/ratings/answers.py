@@ -19,7 +19,7 @@ from cattrs.errors import BaseValidationError
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import read_text, shortened
-from dnr_bench.ratings.study import SCALE, Item, Study
+from dnr_bench.results.ratings.study import SCALE, Item, Study
 
 #: The first field of every file of answers.
 FORMAT = "dnr_bench ratings 1"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.ratings.analysis import Rating
+from dnr_bench.results.ratings.analysis import Rating
 from dnr_bench.statistics.intervals import CONFIDENCE
 from dnr_bench.statistics.paired import POWER
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.text_files import csv_rows, read_text, shortened
-from dnr_bench.ratings.analysis import Rating
-from dnr_bench.ratings.study import SCALE
-from dnr_bench.ratings.validity import Dropped
+from dnr_bench.results.ratings.analysis import Rating
+from dnr_bench.results.ratings.study import SCALE
+from dnr_bench.results.ratings.validity import Dropped
 
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 

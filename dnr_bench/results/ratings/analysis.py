@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dnr_bench.data.scorecard import Plot, Table
-from dnr_bench.ratings.answers import Answers
-from dnr_bench.ratings.study import CHANCE, SCALE, Item, Sample, Study
+from dnr_bench.results.ratings.answers import Answers
+from dnr_bench.results.ratings.study import CHANCE, SCALE, Item, Sample, Study
 from dnr_bench.statistics.agreement import ordinal_alpha
 from dnr_bench.statistics.crossed import CrossedMean, crossed_mean
 from dnr_bench.statistics.importance import SampledCorrelation, sampled_correlation

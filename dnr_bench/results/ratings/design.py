@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.ranges import check_range
-from dnr_bench.ratings.study import CHANCE, Item, Page, Sample, ShownLabel, Study, Turn
+from dnr_bench.results.ratings.study import CHANCE, Item, Page, Sample, ShownLabel, Study, Turn
 from dnr_bench.results.schema import NeuronResult, RunResult
 
 #: Ratings that an attention check asks for, a label each: one that is high and one that is low.
 _CHECKED = (5, 4), (1, 2)
+#: Before a concept that makes a neuron fire less.
+MINUS = "\N{MINUS SIGN}"
 #: Pictures that a rater looks at together.
 TOGETHER = 12
 
@@ -54,14 +57,11 @@ class Source:
     result: RunResult
 
     def label_of(self, neuron: str) -> str:
-        """What it says of a neuron: a weighted sum as a whole, else the first label; "" where nothing."""
+        """What it says of a neuron; "" where nothing."""
         found = self._neurons.get(neuron)
-        if found is None or not found.labels:
-            return ""
-        said = found.answer if found.weights or found.group else found.labels[0]
-        return " ".join(said.split())
+        return said(found.labels, found.weights) if found else ""
 
-    @property
+    @cached_property
     def _neurons(self) -> Mapping[str, NeuronResult]:
         return {neuron.name: neuron for neuron in self.result.neurons}
 
@@ -188,6 +188,19 @@ def study_of(
 def unlabeled_of(sources: Sequence[Source], neurons: Sequence[NeuronResult]) -> dict[str, tuple[str, ...]]:
     """By method the neurons that it has no label for."""
     return {source.name: tuple(n.name for n in neurons if not source.label_of(n.name)) for source in sources}
+
+
+def said(labels: Sequence[str], weights: Sequence[float]) -> str:
+    """What people see of a neuron's labels: the first one; of a weighted sum all concepts, with their signs.
+
+    "" where there is none.
+    """
+    if not labels:
+        return ""
+    parts = [labels[0] if not weights or weights[0] >= 0 else f"{MINUS} {labels[0]}"]
+    for text, weight in zip(labels[1:], weights[1:], strict=False):
+        parts.append(f"{'+' if weight >= 0 else MINUS} {text}")
+    return " ".join(" ".join(parts).split())
 
 
 def plain(text: str) -> str:

@@ -17,7 +17,7 @@ from dnr_bench.data.scorecard import Table
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
 from dnr_bench.infra.text_files import read_text
-from dnr_bench.ratings.analysis import LabelRating
+from dnr_bench.results.ratings.analysis import LabelRating
 from dnr_bench.results.schema import finite
 
 #: Raise it whenever a field is added, removed or read in another way.
