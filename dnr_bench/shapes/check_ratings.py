@@ -69,6 +69,7 @@ def main() -> int:
     parser.add_argument("words", nargs="+", metavar="NAME=RUN or key=value")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--neurons", type=int, default=40)
+    parser.add_argument("--only", choices=("ratings", "pictures"), help="one of the two kinds of studies")
     given = parser.parse_args()
     _, sources, settings = sorted_words(given.words)
     config = load_config(*settings, "evaluator=[]")
@@ -78,9 +79,11 @@ def main() -> int:
     images = [_attributes(text) for text in session.probe.captions or ()]
     world = World.of(planted, images)
     out = Console(width=110)
-    _check_ratings(sources, world, given.studies, given.neurons, out)
-    presence = PartBuilder(config).part("presence", Presence)
-    _check_pictures(sources, world, session, presence, given.studies, out)
+    if given.only != "pictures":
+        _check_ratings(sources, world, given.studies, given.neurons, out)
+    if given.only != "ratings":
+        presence = PartBuilder(config).part("presence", Presence)
+        _check_pictures(sources, world, session, presence, given.studies, out)
     return 0
 
 

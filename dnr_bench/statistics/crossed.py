@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 from jaxtyping import Float, Int
+from scipy.special import expit, logit
 
 from dnr_bench.statistics.intervals import CONFIDENCE, Estimate
 
@@ -41,7 +42,7 @@ def crossed_mean(
     The variance is that between raters plus that between neurons minus that within pairs of both, which the
     first two hold twice (Cameron, Gelbach and Miller 2011, equation 2.9), each with its factor for small
     samples. It is at least as large as that of either. The quantile is Student's t with Satterthwaite's
-    degrees of freedom. Where all values are the same end of the scale, nothing is seen of the spread: the
+    degrees of freedom, and the interval that of the logit of the share of the scale. Where all values are the same end of the scale, nothing is seen of the spread: the
     interval is Wilson's, of the share of the scale, over whichever are fewer.
 
     Args:
@@ -71,7 +72,7 @@ def crossed_mean(
     error = float(np.sqrt(variance))
     reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     p = 2 * float(scipy.stats.t.sf(abs(mean) / error, degrees))
-    low, high = max(mean - reach, ends[0]), min(mean + reach, ends[1])
+    low, high = _on_scale(mean, reach, ends)
     return CrossedMean(mean, low, high, n, error, p, n_raters, n_neurons)
 
 
@@ -89,6 +90,15 @@ def crossed_weights(
     drawn_neurons = rng.multinomial(n_neurons, np.full(n_neurons, 1 / n_neurons), size=resamples)
     weights: np.ndarray = drawn_raters[:, of_raters] * drawn_neurons[:, of_neurons]
     return weights
+
+
+def _on_scale(mean: float, reach: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """An interval on the logit of the share of the scale: near an end it is longer on the other side."""
+    width = ends[1] - ends[0]
+    share = (mean - ends[0]) / width
+    reach_of_logit = reach / width / (share * (1 - share))
+    low, high = expit(logit(share) + np.asarray([-reach_of_logit, reach_of_logit]))
+    return ends[0] + width * float(low), ends[0] + width * float(high)
 
 
 def _of_one_value(mean: float, n: int, ends: tuple[float, float]) -> tuple[float, float]:

@@ -206,9 +206,8 @@ class Tracker:
         files: Sequence[Path] = (),
     ) -> str:
         """A finished run that holds tables and their plots, and metrics and files if any; returns its id."""
-        run_id = self.start(name)
+        run_id, own_tags = self.start(name), [RunTag(key, value) for key, value in tags.items()]
         with self._finishing(run_id):
-            own_tags = [RunTag(key, value) for key, value in tags.items()]
             self.client.log_batch(run_id, metric_entries(metrics or {}), tags=own_tags)
             for table in tables:
                 log_drawn_table(self.client, run_id, table)
@@ -230,13 +229,11 @@ class Tracker:
         run_id = self.start(name, started)
         with self._finishing(run_id):
             self.client.log_batch(run_id, metric_entries(metrics), param_entries(params))
-            for table, rows in tables.items():
-                if rows:
-                    log_table(self.client, run_id, f"{table}.json", rows)
+            for table, rows in ((table, rows) for table, rows in tables.items() if rows):
+                log_table(self.client, run_id, f"{table}.json", rows)
             for plot, figure in figures.items():
                 self.client.log_figure(run_id, figure, f"{plot}.png")
-            for trial in trials:
-                _log_trial(self, trial, started, run_id)
+            _log_trials(self, trials, started, run_id)
         return run_id
 
     def delete(self, run_id: str) -> None:
@@ -262,12 +259,14 @@ class Tracker:
         self.client.set_tag(run_id, "failure", reason[:5000])
 
 
-def _log_trial(tracker: Tracker, trial: Mapping[str, object], started: float, parent: str) -> None:
-    values = {key: v for key, v in trial.items() if isinstance(v, float) and key != "seconds"}
-    others = {key: v for key, v in trial.items() if key not in values and v is not None}
-    child = tracker.start(f"{trial['study']} trial {trial['trial']}", started, parent)
-    tracker.client.log_batch(child, metric_entries(values), param_entries(others))
-    tracker.end(child, "FINISHED")
+def _log_trials(tracker: Tracker, trials: Rows, started: float, parent: str) -> None:
+    """Each trial as a finished run under its study."""
+    for trial in trials:
+        values = {key: v for key, v in trial.items() if isinstance(v, float) and key != "seconds"}
+        others = {key: v for key, v in trial.items() if key not in values and v is not None}
+        child = tracker.start(f"{trial['study']} trial {trial['trial']}", started, parent)
+        tracker.client.log_batch(child, metric_entries(values), param_entries(others))
+        tracker.end(child, "FINISHED")
 
 
 def _set_current(uri: str) -> None:
