@@ -27,15 +27,16 @@ def ordinal_alpha(ratings: Float[np.ndarray, "raters items"], seed: int = 0) -> 
     counts = counts[counts.sum(axis=1) >= 2]
     if len(counts) == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(counts), size=(_RESAMPLES, len(counts)))
-    found = np.asarray([_alpha(counts[rows]) for rows in drawn])
+    pairs = _pairs(counts)
+    n = len(counts)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
+    found = _alpha(np.tensordot(drawn.astype(float), pairs, axes=1))
     known = found[~np.isnan(found)]
     ends = (np.nan, np.nan)
     if len(known) > _RESAMPLES / 2:
         low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         ends = float(low), float(high)
-    return Estimate(_alpha(counts), *ends, len(counts))
+    return Estimate(float(_alpha(pairs.sum(axis=0)[None])[0]), *ends, n)
 
 
 def _counts(ratings: Float[np.ndarray, "raters items"]) -> Float[np.ndarray, "items values"]:
@@ -45,24 +46,23 @@ def _counts(ratings: Float[np.ndarray, "raters items"]) -> Float[np.ndarray, "it
     return np.stack(counts, axis=1) if counts else np.zeros((ratings.shape[1], 0))
 
 
-def _alpha(counts: Float[np.ndarray, "items values"]) -> float:
-    sizes = counts.sum(axis=1)
-    pairs = (counts[:, :, None] * counts[:, None, :] - _diagonals(counts)) / (sizes - 1)[:, None, None]
-    observed = pairs.sum(axis=0)
-    totals = observed.sum(axis=0)
-    distances = _ordinal_distances(totals)
-    n = totals.sum()
-    expected = float(np.sum(np.outer(totals, totals) * distances)) / float(n - 1)
-    return 1 - float(np.sum(observed * distances)) / expected if expected > 0 else float("nan")
-
-
-def _diagonals(counts: Float[np.ndarray, "items values"]) -> Float[np.ndarray, "items values values"]:
-    found: np.ndarray = counts[:, :, None] * np.eye(counts.shape[1])
+def _pairs(counts: Float[np.ndarray, "items values"]) -> Float[np.ndarray, "items values values"]:
+    """How often each two values stand together in an item, in all ordered pairs of ratings."""
+    own = counts[:, :, None] * np.eye(counts.shape[1])
+    found: np.ndarray = (counts[:, :, None] * counts[:, None, :] - own) / (counts.sum(axis=1) - 1)[
+        :, None, None
+    ]
     return found
 
 
-def _ordinal_distances(totals: Float[np.ndarray, " values"]) -> Float[np.ndarray, "values values"]:
-    """The square of how many ratings lie between two values, counting half of those that are one of them."""
-    middles = np.cumsum(totals) - totals / 2
-    found: np.ndarray = (middles[:, None] - middles[None, :]) ** 2
+def _alpha(observed: Float[np.ndarray, "samples values values"]) -> Float[np.ndarray, " samples"]:
+    """1 minus observed over expected disagreement, of each matrix of coincidences."""
+    totals = observed.sum(axis=1)
+    n = totals.sum(axis=1)
+    middles = np.cumsum(totals, axis=1) - totals / 2
+    # the square of how many ratings lie between two values, with half of those that are one of them
+    distances = (middles[:, :, None] - middles[:, None, :]) ** 2
+    disagreement = np.sum(observed * distances, axis=(1, 2))
+    expected = np.sum(totals[:, :, None] * totals[:, None, :] * distances, axis=(1, 2)) / (n - 1)
+    found: np.ndarray = 1 - np.divide(disagreement, expected, out=np.full(len(n), np.nan), where=expected > 0)
     return found

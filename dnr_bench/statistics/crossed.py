@@ -42,8 +42,9 @@ def crossed_mean(
     The variance is that between raters plus that between neurons minus that within pairs of both, which the
     first two hold twice (Cameron, Gelbach and Miller 2011, equation 2.9), each with its factor for small
     samples. It is at least as large as that of either. The quantile is Student's t with Satterthwaite's
-    degrees of freedom, and the interval that of the logit of the share of the scale. Where all values are the same end of the scale, nothing is seen of the spread: the
-    interval is Wilson's, of the share of the scale, over whichever are fewer.
+    degrees of freedom, and the interval that of the logit of the share of the scale. Where all values are the
+    same end of the scale, nothing is seen of the spread: the interval is Wilson's, of the share of the scale,
+    over whichever are fewer.
 
     Args:
         values: one per rating; NaN ones are left out.

@@ -89,10 +89,11 @@ def sampled_correlation(
     Returns:
         NaN where no drawn image shows the concept, or all do.
     """
-    weights = 1 / (n_images * chances)
-    n = len(presence)
+    weights, n = 1 / (n_images * chances), len(presence)
+    if n < 2:
+        return SampledCorrelation(np.nan, np.nan, np.nan, n, np.nan)
     share, joint = float(np.mean(weights * presence)), float(np.mean(weights * presence * activations))
-    if not 0 < share < 1 or n < 2:
+    if not 0 < share < 1:
         return SampledCorrelation(np.nan, np.nan, np.nan, n, np.nan)
     r = joint / np.sqrt(share * (1 - share))
     first, second = _gradient(share, joint)

@@ -337,7 +337,7 @@ def _labels(ratings: Sequence[Rating]) -> Iterator[LabelRating]:
 def _estimated(values: Mapping[str, float]) -> dict[str, object]:
     found: Estimate = estimate(np.asarray(list(values.values())), list(values), signed=True)
     row = {"correlation": found.mean, "low": found.low, "high": found.high, "neurons": found.n}
-    return {**row, "unknown": sum(map(np.isnan, values.values()))}
+    return {**row, "unknown": int(np.isnan(list(values.values())).sum())}
 
 
 def _correlations_by_layer(

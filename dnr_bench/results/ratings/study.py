@@ -166,10 +166,10 @@ class Study:
         file = path / _NAME if path.is_dir() else path
         try:
             content = json.loads(read_text(file, "study"))
-            if isinstance(content, dict) and content.get("schema") not in (None, SCHEMA):
+            if isinstance(content, dict) and "pages" in content and content.get("schema") != SCHEMA:
                 raise UsageError(
-                    f"{file} was written by another version of dnr_bench (schema {content['schema']}; this"
-                    f" one reads {SCHEMA}): build the study again"
+                    f"{file} was written by another version of dnr_bench (schema {content.get('schema')};"
+                    f" this one reads {SCHEMA}): build the study again"
                 )
             found: Study = cattrs.Converter(forbid_extra_keys=True).structure(content, cls)
             found._check()
