@@ -21,7 +21,7 @@ highlight_language = "none"
 #: The pages of the menu, by who wants them.
 _MENU = {
     "Start": ["first_run", "cookbook", "methods", "your_network", "python", "config"],
-    "Compare": ["comparing", "evaluators", "trust", "gate", "sweeps", "records"],
+    "Compare": ["comparing", "evaluators", "trust", "ratings", "gate", "sweeps", "records"],
     "Results": ["results", "refinement", "papers", "full_size", "neuron_rank"],
     "Run": ["chat_models", "scale", "performance", "security"],
     "Build": ["extending", "architecture"],

@@ -14,8 +14,10 @@ from dnr_bench.outputs.pages.page import write_page
 from dnr_bench.outputs.terminal.ratings import shown_row
 from dnr_bench.results.ratings.analysis import LabelRating
 from dnr_bench.results.ratings.result import RatingResult
-from dnr_bench.results.ratings.study import SCALE, Study
+from dnr_bench.results.ratings.study import CHANCE, SCALE, Study
 
+#: Columns of words.
+_TEXTS = ("method", "layer", "before", "after", "rater", "reason")
 #: Labels of each end that the page shows with pictures.
 _SHOWN = 12
 _NAMES = {
@@ -56,7 +58,8 @@ def write_ratings(result: RatingResult, folder: Path, study: Study | None) -> tu
         partial.write_text("".join(text), encoding="utf-8")
     low, high = (SCALE[0], SCALE[-1]) if result.protocol == "ratings" else (-1, 1)
     unit = "rating" if result.protocol == "ratings" else "correlation"
-    ordered = sorted((label for label in result.labels if _value(label) == _value(label)), key=_value)
+    judged = [label for label in result.labels if label.methods != (CHANCE,) and not np.isnan(_value(label))]
+    ordered = sorted(judged, key=_value)
     page = write_page(
         folder / "ratings.html",
         "ratings.html.j2",
@@ -66,6 +69,7 @@ def write_ratings(result: RatingResult, folder: Path, study: Study | None) -> tu
         unit=unit,
         bars=_bars(result.tables[0], unit, low, high, result.chance),
         ends=(low, high),
+        texts=_TEXTS,
         tables=[(_NAMES[table.name], *_cells(table)) for table in result.tables],
         liked=[("Rated lowest", ordered[:_SHOWN]), ("Rated highest", ordered[::-1][:_SHOWN])],
         montages=_montages(study, folder),

@@ -52,14 +52,12 @@ def _print_differences(rows: Any, out: Console) -> None:
     for name in ("difference", "95% interval", "P (Holm)"):
         number_column(table, name)
     for row in rows:
-        p = _float(row["p_holm"])
-        shown = "< .001" if p < 0.001 else f"{p:.3f}"
         cells = [
             f"{_float(row['difference']):+.2f}",
             interval(_float(row["low"]), _float(row["high"])),
-            shown,
+            shown_row(row)["p_holm"],
         ]
-        style = "bold" if p < SURE else ""
+        style = "bold" if _float(row["p_holm"]) < SURE else ""
         table.add_row(escaped(str(row["before"])), escaped(str(row["after"])), *cells, style=style)
     out.print(table)
 
@@ -93,11 +91,11 @@ def _share(value: Any) -> str:
 def shown_row(row: Mapping[str, Any]) -> dict[str, str]:
     """A row of a table for people: numbers short, a dash where there is none."""
     return {
-        name: str(value) if isinstance(value, int | str) and not isinstance(value, bool) else _long(value)
+        name: str(value) if isinstance(value, int | str) else _long(value, is_p=name in ("p", "p_holm"))
         for name, value in row.items()
     }
 
 
-def _long(value: Any) -> str:
+def _long(value: Any, *, is_p: bool) -> str:
     found = _float(value)
-    return "–" if found != found else f"{found:.3f}"
+    return "–" if found != found else "< .001" if is_p and found < 0.001 else f"{found:.3f}"

@@ -252,15 +252,19 @@ def _by_layer(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dic
 
 
 def _differences(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Each pair of methods on what the same rater said of the same neuron; P by Holm over all pairs."""
+    """Each pair of methods on what the same rater said of the same neuron.
+
+    P by Holm, over the pairs of methods and, apart from these, over the methods against chance.
+    """
     by_method: dict[str, dict[tuple[str, str], Rating]] = {method: {} for method in methods}
     for rating in ratings:
         if rating.method in by_method:
             by_method[rating.method][rating.rater, rating.neuron] = rating
     pairs = [(a, b, _paired(by_method[a], by_method[b])) for a, b in combinations(methods, 2)]
     pairs = [pair for pair in pairs if pair[2].n]
-    adjusted = holm([found.p for _, _, found in pairs])
-    for (before, after, found), p in zip(pairs, adjusted, strict=True):
+    of_methods = [pair for pair in pairs if CHANCE not in pair[:2]]
+    to_chance = [pair for pair in pairs if CHANCE in pair[:2]]
+    for (before, after, found), p in [*_with_holm(of_methods), *_with_holm(to_chance)]:
         yield {
             "before": before,
             "after": after,
@@ -271,6 +275,12 @@ def _differences(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[
             "p_holm": p,
             "ratings": found.n,
         }
+
+
+def _with_holm(
+    pairs: Sequence[tuple[str, str, CrossedMean]],
+) -> Iterator[tuple[tuple[str, str, CrossedMean], float]]:
+    return zip(pairs, holm([found.p for _, _, found in pairs]), strict=True)
 
 
 def _paired(a: Mapping[tuple[str, str], Rating], b: Mapping[tuple[str, str], Rating]) -> CrossedMean:
