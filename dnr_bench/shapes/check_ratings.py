@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table as Grid
+from scipy.special import expit, logit
 from tqdm import tqdm
 
 from dnr_bench.app.composition import load_config
@@ -22,6 +24,8 @@ from dnr_bench.app.configuration import build_run
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.rate.build import sorted_words
 from dnr_bench.app.rate.pictures import Draws, check_probe, samples_of
+from dnr_bench.data.images import ProbeSet, VectorsOf
+from dnr_bench.infra.digests import Key
 from dnr_bench.infra.planted import read_planted
 from dnr_bench.protocols import Presence
 from dnr_bench.results.ratings.analysis import Rating, correlation_of, presence_of, rating_tables, ratings_of
@@ -69,11 +73,14 @@ def main() -> int:
     parser.add_argument("words", nargs="+", metavar="NAME=RUN or key=value")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--neurons", type=int, default=40)
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="makes CLIP see labels less well; try 1 to 3"
+    )
     parser.add_argument("--only", choices=("ratings", "pictures"), help="one of the two kinds of studies")
     given = parser.parse_args()
     _, sources, settings = sorted_words(given.words)
     config = load_config(*settings, "evaluator=[]")
-    session = build_run(config, [*settings, "evaluator=[]"]).session()
+    session = build_run(config).session()
     check_probe(session, sources)
     planted = read_planted(config.target.checkpoint)
     images = [_attributes(text) for text in session.probe.captions or ()]
@@ -82,7 +89,7 @@ def main() -> int:
     if given.only != "pictures":
         _check_ratings(sources, world, given.studies, given.neurons, out)
     if given.only != "ratings":
-        presence = PartBuilder(config).part("presence", Presence)
+        presence = Blurred(PartBuilder(config).part("presence", Presence), given.noise)
         _check_pictures(sources, world, session, presence, given.studies, out)
     return 0
 
@@ -236,6 +243,40 @@ def _check_plan(
 
 
 # pictures
+
+
+@dataclass(frozen=True)
+class Blurred:
+    """A presence that is less sure of itself, and wrong more often: noise is added to its log odds."""
+
+    presence: Presence
+    noise: float
+
+    @property
+    def judge(self) -> str:
+        """Who says so."""
+        return self.presence.judge
+
+    def check(self, images: ProbeSet) -> None:
+        """As the presence itself."""
+        self.presence.check(images)
+
+    def key(self, images: ProbeSet) -> Key:
+        """Of the presence itself: nothing is stored under it."""
+        return self.presence.key(images)
+
+    def concepts(self, images: ProbeSet) -> Sequence[str]:
+        """Those of the presence itself."""
+        return self.presence.concepts(images)
+
+    def chunks(
+        self, images: ProbeSet, vectors: VectorsOf, concepts: Sequence[str]
+    ) -> Iterator[Float[np.ndarray, "images_of_chunk concepts"]]:
+        """The same noise in every study."""
+        rng = np.random.default_rng(17)
+        for chunk in self.presence.chunks(images, vectors, concepts):
+            odds = logit(np.clip(chunk, 1e-3, 1 - 1e-3)) / (1 + self.noise)
+            yield expit(odds + self.noise * rng.standard_normal(chunk.shape)) if self.noise else chunk
 
 
 def _check_pictures(

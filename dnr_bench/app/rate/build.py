@@ -58,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     session, presence = None, None
     if settings or given.asks == "pictures":
         config = load_config(*settings, "evaluator=[]", config_dir=given.config_dir)
-        session = build_run(config, [*settings, "evaluator=[]"]).session()
+        session = build_run(config).session()  # settings of the runs: not all matter here
         presence = PartBuilder(config).part("presence", Presence)
         check_probe(session, sources)
     if given.asks == "pictures" and session is not None and presence is not None:
