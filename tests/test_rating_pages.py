@@ -35,9 +35,7 @@ def served(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(application(folder, code="DONE-42"), port=port, log_level="warning")
-    )
+    server = uvicorn.Server(uvicorn.Config(application(folder), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -62,7 +60,9 @@ def judge_of(study: Study) -> robot.Judge:
 def test_a_study_is_answered_collected_and_analyzed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = built(tmp_path, "--raters", "2", "--per-item", "2", "--checks", "2", "--neurons", "6")
+    study = built(
+        tmp_path, "--raters", "2", "--per-item", "2", "--checks", "2", "--neurons", "6", "--code", "DONE-42"
+    )
     folder, judge = tmp_path / "study", judge_of(study)
     with served(folder) as address:
         for number in range(2):
@@ -81,12 +81,15 @@ def test_a_study_is_answered_collected_and_analyzed(
             with robot.opened(address, profile, phone=phone) as browser:  # the same page, where one was
                 assert browser.current_url.endswith(page.id)
                 assert browser.find_element("css selector", "h1").text == "Welcome back"
-                robot.start(browser)
+                browser.refresh()  # looking in once more changes nothing
+                assert browser.find_element("css selector", "h1").text == "Welcome back"
+                robot.press(browser, "\ue007")
                 assert robot.at(browser) == f"{half + 1} of {len(page.turns)}"
                 for turn in page.turns[half:]:
                     robot.answer(browser, turn.item, judge, by_keys=phone)
                 robot.click(browser, "#send")
                 wait_for(browser, "Your answers have arrived.")
+                assert not browser.find_elements("css selector", "nav button")  # what was sent stays
                 assert "DONE-42" in browser.find_element("id", "main").text
                 assert robot.no_errors(browser)
     assert analyze.main([str(folder), "--no-mlflow", "--seconds", "0"]) == 0
@@ -203,7 +206,7 @@ def test_pictures_are_chosen_by_keys_and_by_pointer(tmp_path: Path) -> None:
     design = Design(1, 1, 0)
     study = study_of("Pictures", [Source("DnD", result([], {}))], items, design, unlabeled={})
     montages = {"m0": Montage.of([SCENES.images[place] for place in shown], 64)}
-    write_study(tmp_path, study, montages, "", "", "")
+    write_study(tmp_path, study, montages, "", "")
     page = study.pages[0]
     with robot.opened(
         (tmp_path / f"pages/{page.id}.html").as_uri(), tmp_path / "profile", phone=True
@@ -218,6 +221,7 @@ def test_pictures_are_chosen_by_keys_and_by_pointer(tmp_path: Path) -> None:
         assert texts[0] in browser.find_element("css selector", "h1").text
         robot.press(browser, "1", "=")
         browser.find_elements("css selector", ".picture")[4].click()
+        assert browser.execute_script("return document.activeElement.ariaLabel") == "picture 5"
         browser.find_elements("css selector", ".picture")[0].click()
         robot.click(browser, "nav .next")
         robot.click(browser, "label.none")

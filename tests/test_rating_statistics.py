@@ -7,7 +7,9 @@ import pytest
 import scipy
 
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.results.ratings.analysis import Rating, correlation_of, rated
 from dnr_bench.results.ratings.planning import PUBLISHED, Spread, plans, spread_of
+from dnr_bench.results.ratings.study import CHANCE, Sample
 from dnr_bench.statistics.agreement import ordinal_alpha
 from dnr_bench.statistics.crossed import crossed_mean, crossed_weights
 from dnr_bench.statistics.importance import (
@@ -72,6 +74,23 @@ def test_values_at_one_end_have_wilsons_interval(value: float) -> None:
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 
+def test_values_that_cancel_or_are_all_equal_are_not_certain() -> None:
+    cancelling = crossed_mean(np.asarray([1.0, 3.0, 3.0, 1.0]), list("aabb"), list("xyxy"), (1.0, 5.0))
+    assert cancelling.error > 0.5
+    assert cancelling.low < 1.7 < 2.3 < cancelling.high
+    equal = crossed_mean(np.ones(4), list("aabb"), list("xyxy"), (-4.0, 4.0))
+    assert np.isnan([equal.low, equal.high, equal.p]).all()
+    assert crossed_mean(np.zeros(4), list("aabb"), list("xyxy"), (-4.0, 4.0)).p == 1.0
+
+
+def test_p_and_interval_say_the_same() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(300):
+        values = np.clip(np.rint(rng.normal(rng.uniform(0, 2), 1.5, 12)), -4, 4)
+        found = crossed_mean(values, list("abcd") * 3, list("xxxxyyyyzzzz"), (-4.0, 4.0))
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
 def test_a_single_rater_tells_nothing_of_raters_and_nan_is_left_out() -> None:
     found = crossed_mean(np.asarray([1.0, 3.0, NAN]), list("aaa"), list("xyz"), (1.0, 5.0))
     assert (found.mean, found.n) == (2.0, 2)
@@ -133,6 +152,22 @@ def test_a_method_that_never_lost_stays_finite() -> None:
     assert found == sorted(found, reverse=True)
 
 
+def test_labels_that_two_methods_share_have_the_mean_of_both_and_chance_changes_nothing() -> None:
+    rows = [("A", 5.0), ("B", 1.0)]
+    ratings = [
+        Rating(rater, neuron, "l", method, "star", value, NAN)
+        for rater in "xy"
+        for neuron in ("l:0", "l:1")
+        for method, value in rows
+    ]
+    found = rated(ratings, ["A", "B"])
+    assert [(label.rating, label.ratings) for label in found.labels] == [(3.0, 2), (3.0, 2)]
+    more = [*ratings, *(Rating("x", n, "l", CHANCE, "other", 1.0, NAN) for n in ("l:0", "l:1"))]
+    names = ("strengths", "agreement")
+    tables = [{t.name: t.rows for t in rated(r, ["A", "B", CHANCE]).tables} for r in (ratings, more)]
+    assert [str(tables[0][name]) for name in names] == [str(tables[1][name]) for name in names]
+
+
 # votes
 
 
@@ -146,6 +181,17 @@ def test_a_vote_weighs_raters_by_how_often_they_are_right() -> None:
     assert ((found.posterior > 0.5) == true).mean() > 0.96
     assert found.hits[0] > found.hits[2] + 0.2
     assert found.rejections[0] > found.rejections[2] + 0.2
+
+
+def test_a_model_that_is_sure_and_wrong_does_not_outvote_people() -> None:
+    rng = np.random.default_rng(9)
+    true = rng.random(600) < 0.4
+    model = np.where(true, 0.999, 0.001)
+    model[rng.random(600) < 0.1] = 0.999  # of which more than half show nothing
+    said, items, raters = np.tile(true, 3), np.tile(np.arange(600), 3), np.repeat(np.arange(3), 600)
+    found = vote(said, items, raters, model)
+    assert ((found.posterior > 0.5) == true).all()
+    assert (found.hits > 0.95).all()
 
 
 def test_a_single_yes_to_what_nothing_shows_counts_little() -> None:
@@ -212,6 +258,28 @@ def test_with_all_images_it_is_pearsons_r() -> None:
 def test_where_nothing_shows_the_label_there_is_no_estimate() -> None:
     found = sampled_correlation(np.ones(5), np.zeros(5), np.full(5, 0.1), 10)
     assert np.isnan([found.mean, found.low, found.high, found.error]).all()
+
+
+def test_a_label_that_most_images_show_is_estimated_by_its_absence() -> None:
+    """The share of a common label can come out as 1; that of its absence is small, and its r the same."""
+    rng = np.random.default_rng(10)
+    true = rng.random(4000) < 0.95
+    activations = true * 1.0 + rng.normal(size=4000)
+    model = np.where(true, 0.95, 0.05)
+    z, wanted = standardized(activations), float(np.corrcoef(activations, true)[0, 1])
+    chances = proposal(activations, 1 - model)
+    found = []
+    for seed in range(200):
+        places = draw(chances, 60, seed)
+        sampled = tuple(places.tolist()), tuple(chances[places].tolist()), tuple(z[places].tolist())
+        sample = Sample(
+            "l:0", "l", "x", ("A",), *sampled, tuple(model[places].tolist()), 4000, 0.1, common=True
+        )
+        found.append(correlation_of(sample, {("x", int(place)): float(true[place]) for place in places}))
+    means = np.asarray([one.mean for one in found])
+    assert means.std() < 0.1
+    assert means.mean() == pytest.approx(wanted, abs=0.03)
+    assert all(one.low < one.mean < one.high for one in found)
 
 
 # planning

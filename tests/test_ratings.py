@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from dnr_bench.app.rate import analyze, build, plan
 from dnr_bench.app.rate.analyze import analyze_study
-from dnr_bench.app.rate.serve import application
+from dnr_bench.app.rate.serve import AnswerBook, application
 from dnr_bench.app.run import RunConfig, run
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.results.ratings.analysis import correlation_of, ratings_of
@@ -82,8 +83,11 @@ def test_orders_differ_between_raters_and_are_the_same_for_a_seed(study: Study, 
     orders = {turn.order for page in study.pages for turn in page.turns}
     assert len(orders) > 3
     again = built(tmp_path / "again", *SMALL_STUDY)
-    assert again.id == study.id
-    assert built(tmp_path / "other", *SMALL_STUDY, "--seed", "1").id != study.id
+    assert again.items == study.items
+    turns = [[page.turns for page in one.pages] for one in (study, again)]
+    assert turns[0] == turns[1]
+    assert not {page.id for page in study.pages} & {page.id for page in again.pages}  # nobody can guess them
+    assert built(tmp_path / "other", *SMALL_STUDY, "--seed", "1").items != study.items
 
 
 def test_a_sample_of_neurons_and_neurons_without_a_label(tmp_path: Path) -> None:
@@ -109,6 +113,8 @@ def test_a_weighted_sum_is_shown_with_its_signs() -> None:
     ("words", "message"),
     [
         (["--raters", "2", "--per-item", "3"], "per_item=3 raters for each item cannot be had from raters=2"),
+        (["--neurons", "0"], "neurons=0 must be at least 1"),
+        (["--raters", "11", "--per-item", "1"], "--raters 11: 10 items, each for 1, are work for 10 at most"),
         (["--neurons", "11"], "--neurons 11: the runs have 10 labeled neurons in common"),
         (["--shown", "0"], "shown=0 must be at least 1"),
         (["--post", "ftp://x"], "is no address"),
@@ -131,6 +137,18 @@ def test_runs_need_different_names_and_a_folder_is_not_written_over(study: Study
         build.main([f"a={run}", "--into", str(tmp_path / "study")])
     with pytest.raises(UsageError, match="no run is named"):
         build.main(["blur=2"])
+    with pytest.raises(UsageError, match=r"run='typo.*cannot be read"):
+        build.main([f"a={run}", "B=typo"])
+
+
+def test_runs_of_two_networks_are_not_mixed(tmp_path: Path) -> None:
+    words = runs(tmp_path)
+    folder = Path(words[0].partition("=")[2])
+    content = json.loads((folder / "result.json").read_text())
+    content["config"] = {"target": {"name": "another"}}
+    (folder / "result.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="describe different networks"):
+        build.main([*words, "--into", str(tmp_path / "study")])
 
 
 def test_labels_that_would_break_out_are_text(tmp_path: Path) -> None:
@@ -280,6 +298,17 @@ def test_an_answer_that_contradicts_itself_does_not_count(study: Study, tmp_path
     assert not filtered(given, study, Rules(consistent=False))[1]
 
 
+def test_people_of_the_same_name_are_told_apart(study: Study, tmp_path: Path) -> None:
+    files = answered(study, tmp_path / "answers")
+    for file in files[:2]:
+        changed(file, rater="Alex")
+    shared = set.intersection(*({t.item for t in page.turns} for page in study.pages[:2]))
+    pages = {json.loads(file.read_text())["page"] for file in files[:2]}
+    names = {answers.rater for answers in collect(files, study).answers}
+    assert names >= ({f"Alex ({page})" for page in pages} if shared else {"Alex"})
+    assert len(names) == (4 if shared else 3)
+
+
 # platforms
 
 
@@ -297,7 +326,12 @@ def test_results_of_mturk_are_read(study: Study, tmp_path: Path) -> None:
             best = 1 + ratings.index(max(ratings))
             given = {f"Input.{k}": v for k, v in row.items()} | fields
             rows.append({"WorkerId": worker, "WorkTimeInSeconds": "9", **given, "Answer.best": best})
+    answer = {k.removeprefix("Answer."): v for k, v in rows[3].items() if k.startswith("Answer.")}
+    rest = {k: v for k, v in rows[3].items() if not k.startswith("Answer.")}
+    radios = {name: {str(n): n == int(value) for n in range(1, 6)} for name, value in answer.items()}
+    rows[3] = {**rest, "Answer.taskAnswers": json.dumps([radios])}  # forms without flattened answers
     rows += [rows[0], {**rows[1], "Input.study": "another"}, {**rows[2], "Answer.rating_1": "9"}]
+    rows.append({**rows[4], "WorkerId": "C3", "AssignmentStatus": "Rejected"})
     path = tmp_path / "batch.csv"
     with path.open("w") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
@@ -306,8 +340,8 @@ def test_results_of_mturk_are_read(study: Study, tmp_path: Path) -> None:
     found = collect([path], study)
     assert [answers.rater for answers in found.answers] == ["A1", "B2"]
     reasons = " ".join(one.reason for one in found.refused)
-    assert len(found.refused) == 3
-    for part in ("A1 answered item", "another study", "rating 9 must lie in"):
+    assert len(found.refused) == 4
+    for part in ("A1 answered item", "another study", "rating 9 must lie in", "was rejected"):
         assert part in reasons
     assert analyze_study(study, [path], Rules()).tables[0].rows[0]["rating"] == 5.0  # the truth, always
 
@@ -363,7 +397,7 @@ def test_a_server_hands_out_pages_and_keeps_answers(study: Study, tmp_path: Path
             seen.append(page)
     assert sorted(seen) == sorted(page.id for page in study.pages)
     with TestClient(app) as client:
-        assert "All pages of this study are answered" in client.get("/").text
+        assert "All pages of this study are taken" in client.get("/").text
         assert client.get("/progress").json() == {"pages": 4, "handed_out": 4, "answered": 4}
         assert client.get("/page/nobody").status_code == 404
         assert client.get("/page/..%2F..%2Fstudy.json").status_code == 404
@@ -373,14 +407,23 @@ def test_a_server_hands_out_pages_and_keeps_answers(study: Study, tmp_path: Path
     assert analyze_study(study, [folder / "answers.db"], Rules()).pages == (4, 4)
 
 
-def test_pages_that_were_begun_by_nobody_go_first(study: Study, tmp_path: Path) -> None:
-    app = application(tmp_path / "study")
-    pages = []
-    for _ in range(5):
-        with TestClient(app) as client:
-            pages.append(client.get("/", follow_redirects=False).headers["location"])
-    assert len(set(pages[:4])) == 4
-    assert pages[4] == pages[0]
+def test_a_page_in_use_goes_to_nobody_else_until_it_was_left_lying(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, given = AnswerBook(tmp_path / "study/answers.db", study), []
+    for _ in study.pages:
+        given.append(book.hand_out())
+    assert sorted(map(str, given)) == sorted(page.id for page in study.pages)
+    assert book.hand_out() is None
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 7 * 3600)
+    assert book.hand_out() == given[0]
+
+
+def test_the_name_that_a_platform_gives_reaches_the_page(study: Study, tmp_path: Path) -> None:
+    with TestClient(application(tmp_path / "study")) as client:
+        reply = client.get("/?PROLIFIC_PID=abc", follow_redirects=False)
+    assert reply.headers["location"].endswith("?PROLIFIC_PID=abc")
 
 
 def test_what_is_no_database_is_said(study: Study, tmp_path: Path) -> None:
@@ -448,6 +491,8 @@ def test_without_answers_or_with_another_file_it_is_said(study: Study, tmp_path:
         lambda c: c.update(more=1),
         lambda c: c.update(schema=9),
         lambda c: c.pop("items"),
+        lambda c: c["items"][0].update(labels=[]),
+        lambda c: c["items"][0].update(images=[5]),
     ],
 )
 def test_a_changed_key_is_refused(change, study: Study, tmp_path: Path) -> None:
@@ -470,16 +515,17 @@ def test_a_table_of_others_is_analyzed_and_is_a_pilot(
     for unit in range(30):
         a, b = rng.integers(1, 4), rng.integers(3, 6)
         flag = "TRUE" if unit == 0 else "FALSE"
-        lines.append(f'{unit % 2 + 1},{unit},"red, round",star,{a},{b},{min(a + 1, 5)},{b},{flag},FALSE')
+        other = "" if unit == 9 else min(a + 1, 5)
+        lines.append(f'{unit % 2 + 1},{unit},"red, round",star,{a},{b},{other},{b},{flag},FALSE')
     path.write_text("\n".join(lines) + "\n")
     assert analyze.main([str(path), "--into", str(tmp_path), "--no-mlflow"]) == 0
     found = RatingResult.read(tmp_path)
     rows = {row["method"]: row for row in found.tables[0].rows}
-    assert rows["A"]["ratings"] == 59
+    assert rows["A"]["ratings"] == 58
     assert rows["B"]["rating"] > rows["A"]["rating"]
     assert rows["B"]["best"] is None  # nobody was asked
     assert {row["layer"] for row in table(found, "ratings_by_layer")} == {"layer1", "layer2"}
-    assert table(found, "left_out")[0]["reason"] == "flagged: None"
+    assert [row["reason"] for row in table(found, "left_out")] == ["flagged: None", "not rated"]
     assert plan.main(["--pilot", str(path), "--error", "0.2", "--raters", "40"]) == 0
     assert "detectable" in capsys.readouterr().out
     path.write_text(path.read_text().replace(",FALSE\n", ",perhaps\n", 1))

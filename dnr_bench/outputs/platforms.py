@@ -24,8 +24,9 @@ def write_platform_files(
 ) -> list[Path]:
     """Write the pictures, and for each platform a CSV file of items and what shows them.
 
-    One row per item, attention checks among them: a platform deals them to raters itself. The columns are
-    those that `dnr-bench rate analyze` finds again in the platform's export.
+    One row per item, attention checks among them: a platform deals them to raters itself. `dnr-bench rate
+    analyze` reads the results of MTurk and Label Studio, which hold these columns; of Prolific's task builder
+    it does not.
 
     Args:
         folder: of the study.
@@ -41,7 +42,7 @@ def write_platform_files(
     asks = study.items[0].asks if study.items else "ratings"
     pictures = max((item.pictures for item in study.items), default=0)
     files = {
-        "mturk.csv": _csv(rows),
+        "mturk.csv": _csv([{name: escape(cell, quote=False) for name, cell in row.items()} for row in rows]),
         "mturk.html": _mturk(asks, most, pictures),
         "label_studio.csv": _csv(rows),
         "label_studio.xml": _label_studio(asks, most, pictures),
@@ -95,28 +96,34 @@ def _mturk(asks: str, most: int, pictures: int) -> str:
     """A page of crowd elements; MTurk puts the columns of the CSV file where their names stand."""
     parts = [
         '<script src="https://assets.crowd.aws/crowd-html-elements.js"></script>',
-        "<crowd-form>",
+        '<crowd-form answer-format="flatten-objects">',
         f"<p>{escape(_QUESTION[asks])}</p>",
         '<img src="${pictures}" alt="pictures" style="max-width: 100%">',
     ]
     for n in range(1, most + 1):
         parts.append(f'<div class="label"><p><b>${{description_{n}}}</b></p>')
         if asks == "ratings":
-            parts += [
-                f'<label><input type="radio" name="rating_{n}" value="{value}"> {value} {meaning}</label>'
+            choices = "".join(
+                f'<option value="{value}">{value} {meaning}</option>'
                 for value, meaning in zip(SCALE, MEANINGS, strict=True)
-            ]
-            if most > 1:
-                parts.append(
-                    f'<p><label><input type="radio" name="best" value="{n}"> best of these</label></p>'
-                )
+            )
+            parts.append(f'<select name="rating_{n}"><option value="">–</option>{choices}</select>')
         parts.append("</div>")
+    if asks == "ratings" and most > 1:
+        choices = "".join(f'<option value="{n}">${{description_{n}}}</option>' for n in range(1, most + 1))
+        parts.append(
+            f'<p>Best: <select name="best" required><option value="">–</option>{choices}</select></p>'
+        )
     if asks == "pictures":
         parts.append('<p>Numbers of the pictures, with spaces, or "none": <input name="chosen" required></p>')
     parts += [
-        "<script>for (const one of document.querySelectorAll('.label')) {"
-        " if (!one.querySelector('b').textContent.trim()) one.remove(); else"
-        " for (const input of one.querySelectorAll('input')) input.required = true; }</script>",
+        "<script>for (const one of document.querySelectorAll('.label')) {",
+        "  const choice = one.querySelector('select');",
+        "  if (!one.querySelector('b').textContent.trim()) one.remove();",
+        "  else if (choice) choice.required = true;",
+        "}",
+        "for (const one of document.querySelectorAll('select[name=best] option'))",
+        "  if (!one.textContent.trim()) one.remove();</script>",
         "</crowd-form>",
     ]
     return "\n".join(parts) + "\n"

@@ -19,6 +19,7 @@ from dnr_bench.results.comparison import (
     pooled,
 )
 from dnr_bench.results.records import Record
+from dnr_bench.results.schema import RunResult
 from dnr_bench.results.settings import deciding_settings, flat_settings
 from dnr_bench.statistics.intervals import Estimate
 from dnr_bench.statistics.paired import SURE, difference, holm, spread
@@ -77,14 +78,14 @@ def leaderboards(records: Sequence[Record]) -> list[Board]:
     boards: dict[str, dict[str, dict[str, Record]]] = {}
     for record in records:
         neurons = [neuron.name for neuron in record.result.neurons]
-        key = digest({"target": network_of(record), "neurons": neurons})
+        key = digest({"target": network_of(record.result), "neurons": neurons})
         boards.setdefault(key, {}).setdefault(identity(record), {})[record.job.seed] = record
     return [_board(_named([list(seeds.values()) for seeds in board.values()])) for board in boards.values()]
 
 
-def network_of(record: Record) -> str:
+def network_of(result: RunResult) -> str:
     """Names the network that a run describes; a seed decides only on random weights, and a device on none."""
-    settings = flat_settings({"target": record.result.config.get("target")})
+    settings = flat_settings({"target": result.config.get("target")})
     ignored = {"target.device", "target.batch_size"}
     if str(settings.get("target.random_weights")).lower() != "true":
         ignored.add("target.seed")

@@ -54,7 +54,7 @@ def trusted(records: Sequence[Record], truth: str) -> list[Trust]:
         UsageError: fewer than four settings have the truth, they describe different networks, or they have no
             neuron in common that the truth judges.
     """
-    if len({network_of(record) for record in records}) > 1:
+    if len({network_of(record.result) for record in records}) > 1:
         raise UsageError("the runs describe different networks: name a folder with runs of one of them")
     pooled: dict[str, list[Job]] = {}
     for record in records:

@@ -79,7 +79,7 @@ def crowd(n: int, careless: float, seed: int) -> list[Rater]:
 
 def page_answers(study: Study, page: Page, rater: Rater, world: World, seed: int) -> str:
     """What a rater's page posts."""
-    rng = np.random.default_rng([seed, int(page.id, 16) % 2**32])
+    rng = np.random.default_rng([seed, study.pages.index(page)])
     straight = int(rng.choice(SCALE))
     said = []
     for turn in page.turns:

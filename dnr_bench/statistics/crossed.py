@@ -21,8 +21,9 @@ from dnr_bench.statistics.intervals import CONFIDENCE, Estimate
 class CrossedMean(Estimate):
     """A mean with its interval over raters and neurons.
 
-    error: the standard error. p: of the two-sided test that the mean is 0. raters, neurons: how many there
-    are of each. All but the mean and the counts are NaN with a single rater or neuron.
+    error: the standard error. p: of the two-sided test that the mean is 0, NaN where 0 is no value within the
+    scale. raters, neurons: how many there are of each. All but the mean and the counts are NaN with a single
+    rater or neuron.
     """
 
     error: float
@@ -41,10 +42,10 @@ def crossed_mean(
 
     The variance is that between raters plus that between neurons minus that within pairs of both, which the
     first two hold twice (Cameron, Gelbach and Miller 2011, equation 2.9), each with its factor for small
-    samples. It is at least as large as that of either. The quantile is Student's t with Satterthwaite's
-    degrees of freedom, and the interval that of the logit of the share of the scale. Where all values are the
-    same end of the scale, nothing is seen of the spread: the interval is Wilson's, of the share of the scale,
-    over whichever are fewer.
+    samples. It is at least as large as each of them. The quantile is Student's t with Satterthwaite's degrees
+    of freedom, and interval and P are those of the logit of the share of the scale. Where all values are the
+    same, nothing is seen of the spread: at an end of the scale the interval is Wilson's, of the share of the
+    scale, over whichever are fewer; elsewhere it is unknown.
 
     Args:
         values: one per rating; NaN ones are left out.
@@ -59,21 +60,21 @@ def crossed_mean(
     if n_raters < 2 or n_neurons < 2:
         nothing = float("nan")
         return CrossedMean(mean, nothing, nothing, n, nothing, nothing, n_raters, n_neurons)
+    if np.ptp(kept) == 0:
+        low, high = _of_one_value(mean, min(n_raters, n_neurons), ends)
+        p = 1.0 if mean == 0 else float("nan")
+        return CrossedMean(mean, low, high, n, float("nan"), p, n_raters, n_neurons)
     both, n_both = _numbered(of_raters * n_neurons + of_neurons)
     residuals = kept - mean
     between_raters = _variance(residuals, of_raters, n_raters)
     between_neurons = _variance(residuals, of_neurons, n_neurons)
-    variance = between_raters + between_neurons - _variance(residuals, both, n_both)
-    variance = max(variance, between_raters, between_neurons)
-    if variance == 0:
-        low, high = _of_one_value(mean, min(n_raters, n_neurons), ends)
-        return CrossedMean(mean, low, high, n, 0.0, float(mean == 0), n_raters, n_neurons)
+    within = _variance(residuals, both, n_both)
+    variance = max(between_raters + between_neurons - within, between_raters, between_neurons, within)
     spread = between_raters**2 / (n_raters - 1) + between_neurons**2 / (n_neurons - 1)
-    degrees = max(min(variance**2 / spread, max(n_raters, n_neurons) - 1.0), min(n_raters, n_neurons) - 1.0)
+    least, most = min(n_raters, n_neurons) - 1.0, max(n_raters, n_neurons) - 1.0
+    degrees = max(min(variance**2 / spread, most), least) if spread > 0 else least
     error = float(np.sqrt(variance))
-    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
-    p = 2 * float(scipy.stats.t.sf(abs(mean) / error, degrees))
-    low, high = _on_scale(mean, reach, ends)
+    low, high, p = _on_scale(mean, error, degrees, ends)
     return CrossedMean(mean, low, high, n, error, p, n_raters, n_neurons)
 
 
@@ -93,18 +94,28 @@ def crossed_weights(
     return weights
 
 
-def _on_scale(mean: float, reach: float, ends: tuple[float, float]) -> tuple[float, float]:
-    """An interval on the logit of the share of the scale: near an end it is longer on the other side."""
+def _on_scale(
+    mean: float, error: float, degrees: float, ends: tuple[float, float]
+) -> tuple[float, float, float]:
+    """The interval on the logit of the share of the scale, and P of a mean of 0 on the same logit.
+
+    Near an end of the scale the interval is longer on the other side.
+    """
     width = ends[1] - ends[0]
-    share = (mean - ends[0]) / width
-    reach_of_logit = reach / width / (share * (1 - share))
-    low, high = expit(logit(share) + np.asarray([-reach_of_logit, reach_of_logit]))
-    return ends[0] + width * float(low), ends[0] + width * float(high)
+    share, share_of_nothing = (mean - ends[0]) / width, -ends[0] / width
+    error_of_logit = error / width / (share * (1 - share))
+    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error_of_logit
+    low, high = expit(logit(share) + np.asarray([-reach, reach]))
+    p = float("nan")
+    if 0 < share_of_nothing < 1:
+        distance = abs(logit(share) - logit(share_of_nothing)) / error_of_logit
+        p = 2 * float(scipy.stats.t.sf(distance, degrees))
+    return ends[0] + width * float(low), ends[0] + width * float(high), p
 
 
 def _of_one_value(mean: float, n: int, ends: tuple[float, float]) -> tuple[float, float]:
     if mean not in ends:
-        return mean, mean
+        return float("nan"), float("nan")
     share = scipy.stats.binomtest(n if mean == ends[1] else 0, n).proportion_ci(CONFIDENCE, method="wilson")
     width = ends[1] - ends[0]
     return ends[0] + width * float(share.low), ends[0] + width * float(share.high)

@@ -20,13 +20,15 @@ from dnr_bench.app.configuration import build_run
 from dnr_bench.app.parts import PartBuilder
 from dnr_bench.app.rate.pictures import check_probe, highest, picture_montages, samples_of, thumbnails
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.files import writing
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.outputs.pages.montage import Montage
-from dnr_bench.outputs.pages.rater import write_rater_page
+from dnr_bench.outputs.pages.rater import rater_page
 from dnr_bench.outputs.platforms import write_platform_files
 from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.protocols import Presence
 from dnr_bench.results.comparison import Outcome
+from dnr_bench.results.leaderboard import network_of
 from dnr_bench.results.ratings.design import (
     Design,
     Source,
@@ -49,6 +51,7 @@ def main(words: Sequence[str]) -> int:
     check_range(32, 1024, size=given.size)
     check_range(8, 10_000, images=given.images)
     check_range(0, 10_000, price=given.price)
+    check_range(1, 1_000_000, neurons=given.neurons)
     folders, sources, settings = sorted_words(given.words)
     design = Design(given.raters, given.per_item, given.checks, given.chance, given.seed)
     into = Path(given.into)
@@ -66,21 +69,18 @@ def main(words: Sequence[str]) -> int:
     else:
         study, montages = _label_study(folders, sources, neurons, session, design, given)
         gain = 0.0
-    written = write_study(into, study, montages, given.post, given.code, given.pictures_at)
-    _print(into, study, written, given.price, gain, small=session is None)
+    key = write_study(into, study, montages, given.post, given.pictures_at)
+    _print(into, study, key, given.price, gain, small=session is None)
     return 0
 
 
-def write_study(
-    into: Path, study: Study, montages: Mapping[str, Montage], post: str, code: str, address: str
-) -> list[Path]:
+def write_study(into: Path, study: Study, montages: Mapping[str, Montage], post: str, address: str) -> Path:
     """Write the pages, the files for platforms, and the key last: a folder with it is complete."""
-    pages = [
-        write_rater_page(into / "pages" / f"{page.id}.html", study, page, montages, post=post, code=code)
-        for page in study.pages
-    ]
-    files = write_platform_files(into, study, montages, address)
-    return [*pages, *files, study.write(into)]
+    for page in study.pages:
+        with writing(into / "pages" / f"{page.id}.html") as partial:
+            partial.write_text(rater_page(study, page, montages, post), encoding="utf-8", errors="replace")
+    write_platform_files(into, study, montages, address)
+    return study.write(into)
 
 
 def _label_study(
@@ -91,7 +91,7 @@ def _label_study(
     design: Design,
     given: object,
 ) -> tuple[Study, dict[str, Montage]]:
-    shown, size, title = (getattr(given, name) for name in ("shown", "size", "title"))
+    shown, size, title, code = (getattr(given, name) for name in ("shown", "size", "title", "code"))
     if session is None:
         found = thumbnails(folders, sources, neurons, shown)
     else:
@@ -104,7 +104,7 @@ def _label_study(
         )
     counts = {name: montage.n for name, montage in found.items()}
     items = label_items(sources, judged, counts, design)
-    study = study_of(title, sources, items, design, unlabeled=unlabeled_of(sources, judged))
+    study = study_of(title, sources, items, design, unlabeled=unlabeled_of(sources, judged), code=code)
     return study, {item.montage: found[item.neuron] for item in items}
 
 
@@ -116,11 +116,16 @@ def _picture_study(
     design: Design,
     given: object,
 ) -> tuple[Study, dict[str, Montage], float]:
-    images, size, title = (getattr(given, name) for name in ("images", "size", "title"))
+    images, size, title, code = (getattr(given, name) for name in ("images", "size", "title", "code"))
+    if summing := [s.name for s in sources if any(neuron.weights for neuron in s.result.neurons)]:
+        raise UsageError(
+            f"{summing[0]} gives weighted sums, of which nobody can say whether a picture shows them: leave"
+            " it out, or ask for ratings"
+        )
     samples, gain = samples_of(sources, neurons, session, presence, images, design.seed)
     items = picture_items(samples, design)
     unlabeled = unlabeled_of(sources, neurons)
-    study = study_of(title, sources, items, design, unlabeled=unlabeled, samples=samples)
+    study = study_of(title, sources, items, design, unlabeled=unlabeled, samples=samples, code=code)
     return study, dict(picture_montages(items, session, size)), gain
 
 
@@ -131,16 +136,16 @@ def sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[s
     settings = []
     for word in words:
         name, sign, rest = word.partition("=")
-        named = bool(sign) and (Path(rest) / "result.json").is_file()
-        if sign and not named and not Path(word).exists():
+        is_run = not sign or name[:1].isupper() or Path(word).exists() or _is_run(Path(rest))
+        if not is_run:
             settings.append(word)
             continue
+        named = bool(sign) and not Path(word).exists()
         folder = Path(rest if named else word)
         folder = folder.parent if folder.name == "result.json" else folder
-        outcome = None if named else Outcome.read(folder) if folder.is_dir() else None
-        sources.append(
-            Source(name if named else outcome.name() if outcome else folder.name, RunResult.read(folder))
-        )
+        result, outcome = RunResult.read(folder), Outcome.read(folder)
+        found = name if named else outcome.name() if outcome else folder.name
+        sources.append(Source(found, result))
         folders.append(folder)
     if not sources:
         raise UsageError("no run is named: dnr-bench rate build NAME=mlruns/runs/<time> ...")
@@ -149,7 +154,13 @@ def sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[s
         raise UsageError(
             f"two runs are called {doubled!r}: give each a name, A=mlruns/runs/1 B=mlruns/runs/2"
         )
+    if len({network_of(source.result) for source in sources}) > 1:
+        raise UsageError("the runs describe different networks: name runs of one of them")
     return folders, sources, settings
+
+
+def _is_run(path: Path) -> bool:
+    return path.name == "result.json" or (path / "result.json").is_file()
 
 
 def _parser() -> CommandParser:
@@ -183,9 +194,7 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _print(
-    into: Path, study: Study, written: Sequence[Path], price: float, gain: float, *, small: bool
-) -> None:
+def _print(into: Path, study: Study, key: Path, price: float, gain: float, *, small: bool) -> None:
     out = console()
     turns = sum(len(page.turns) for page in study.pages)
     longest = max(len(page.turns) for page in study.pages)
@@ -207,7 +216,7 @@ def _print(
         )
     if small:
         out.print("pictures: 64 pixels, from the runs' pages; give settings for larger ones", style="dim")
-    out.print(f"key:        {escaped(str(written[-1]))}  (keep it: it tells whose labels they are)")
+    out.print(f"key:        {escaped(str(key))}  (keep it: it tells whose labels they are)")
     out.print(f"pages:      {escaped(str(into / 'pages'))}  one per rater, works from a file or a web host")
     out.print(f"platforms:  {escaped(str(into / 'platforms'))}  Prolific, Label Studio, MTurk")
     out.print(f"collect:    dnr-bench rate serve {escaped(str(into))}")

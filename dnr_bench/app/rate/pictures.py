@@ -166,10 +166,12 @@ def _sampled(
 ) -> tuple[Sample, float]:
     values = np.asarray(session.activations(neuron.layer).values[:, neuron.unit], float)
     z = standardized(values)
-    chances = proposal(values, likely, draws.uniform)
+    common = float(likely.mean()) > 0.5
+    rare = 1 - likely if common else likely
+    chances = proposal(values, rare, draws.uniform)
     drawn = draw(chances, draws.n, int(np.random.SeedSequence(draws.seed).generate_state(1)[0]))
-    error = planned_error(values, likely, chances)
-    even = planned_error(values, likely, proposal(values, likely, uniform=1))
+    error = planned_error(values, rare, chances)
+    even = planned_error(values, rare, proposal(values, rare, uniform=1))
     sample = Sample(
         neuron.name,
         neuron.layer,
@@ -181,6 +183,7 @@ def _sampled(
         tuple(likely[drawn].tolist()),
         len(values),
         error / draws.n**0.5,
+        common,
     )
     return sample, (even / error) ** 2 if error > 0 else 1.0
 

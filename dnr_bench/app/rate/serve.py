@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -26,14 +27,17 @@ from dnr_bench.app.command_line import CommandParser
 from dnr_bench.infra.errors import RunError, UsageError
 from dnr_bench.infra.ranges import check_range
 from dnr_bench.outputs.pages.montage import Montage
-from dnr_bench.outputs.pages.rater import write_rater_page
+from dnr_bench.outputs.pages.rater import rater_page
 from dnr_bench.outputs.terminal.console import console, escaped
 from dnr_bench.results.ratings.answers import DATABASE, read_page
 from dnr_bench.results.ratings.study import Study
 
+#: Seconds after which a page that was handed out and is not answered goes to somebody else.
+_IN_USE = 6 * 3600
+#: Rendered pages that are kept.
+_KEPT = 32
 #: Bytes of the answers of one page; a page of a thousand items has fewer.
 _MOST_BYTES = 1 << 20
-_COOKIE = "dnr_rater"
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,13 @@ class AnswerBook:
             database.execute("CREATE TABLE IF NOT EXISTS handed_out (page TEXT PRIMARY KEY, at REAL)")
 
     def hand_out(self) -> str | None:
-        """A page that nobody has, else the unanswered one that was handed out first; None if none is left."""
+        """A page that nobody has, or was handed out long ago and is not answered; None if none is left."""
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             answered = {page for (page,) in database.execute("SELECT page FROM answers")}
             handed = dict(database.execute("SELECT page, at FROM handed_out").fetchall())
-            left = [page.id for page in self.study.pages if page.id not in answered]
+            before = time.time() - _IN_USE
+            left = [p.id for p in self.study.pages if p.id not in answered and handed.get(p.id, 0.0) < before]
             if not left:
                 return None
             page = min(left, key=lambda one: handed.get(one, 0.0))
@@ -104,31 +109,35 @@ class AnswerBook:
             raise RunError(f"{self.path} cannot be used: {error}") from error
 
 
-def application(folder: Path, code: str = "") -> Starlette:
+def application(folder: Path) -> Starlette:
     """The server of a study in a folder: /, /page/ID, /answers, /progress."""
     study = Study.read(folder)
     book = AnswerBook(folder / DATABASE, study)
+    cookie = f"dnr_rater_{study.id}"  # cookies are shared by all ports of a host
     names = {item.montage for item in study.items}
     montages = {name: _montage(folder, name, study) for name in names}
 
+    @lru_cache(_KEPT)
+    def shown(page: str) -> str:
+        return rater_page(study, study.by_page[page], montages, "/answers")
+
     def start(request: Request) -> Response:
-        page = request.cookies.get(_COOKIE, "")
+        page = request.cookies.get(cookie, "")
         if page not in study.by_page:
             found = book.hand_out()
             if found is None:
-                return PlainTextResponse("All pages of this study are answered. Thank you.")
+                return PlainTextResponse("All pages of this study are taken. Thank you for coming.")
             page = found
-        reply = RedirectResponse(f"/page/{page}", status_code=303)
-        reply.set_cookie(_COOKIE, page, max_age=30 * 86400, httponly=True, samesite="strict")
+        query = f"?{request.url.query}" if request.url.query else ""  # the name that a platform gives
+        reply = RedirectResponse(f"/page/{page}{query}", status_code=303)
+        reply.set_cookie(cookie, page, max_age=30 * 86400, httponly=True, samesite="lax")
         return reply
 
     def show(request: Request) -> Response:
-        page = study.by_page.get(request.path_params["page"])
-        if page is None:
+        page = request.path_params["page"]
+        if page not in study.by_page:
             return PlainTextResponse("There is no such page.", status_code=404)
-        path = folder / "served" / f"{page.id}.html"
-        write_rater_page(path, study, page, montages, post="/answers", code=code)
-        return HTMLResponse(path.read_text(encoding="utf-8"), headers={"Cache-Control": "no-store"})
+        return HTMLResponse(shown(page), headers={"Cache-Control": "no-store"})
 
     async def receive(request: Request) -> Response:
         content = bytearray()
@@ -161,12 +170,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("study", type=Path, help="the folder that `dnr-bench rate build` wrote")
     parser.add_argument("--host", default="127.0.0.1", help="who may connect (default: this machine only)")
     parser.add_argument("--port", type=int, default=8765, help="default: 8765")
-    parser.add_argument("--code", default="", help="the completion code of your platform, shown at the end")
     given = parser.parse_intermixed_args(words)
     check_range(0, 65_535, port=given.port)
     import uvicorn
 
-    app = application(given.study, given.code)
+    app = application(given.study)
     out = console()
     out.print(f"raters open http://{escaped(given.host)}:{given.port}  (stop with Ctrl-C)")
     out.print(f"answers:    {escaped(str(given.study / DATABASE))}; progress: /progress")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from dnr_bench.infra.files import writing
 from dnr_bench.outputs.terminal.console import duration
@@ -33,14 +33,19 @@ def _number(value: object) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def write_page(path: Path, template: str, **content: object) -> Path:
-    """Fill a template; the file is whole or not there."""
+def page_template(name: str) -> Template:
+    """A template in which text of others is escaped, and a missing value is an error."""
     environment = Environment(
         loader=PackageLoader("dnr_bench.outputs.pages"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": _number, "duration": duration}
-    page = environment.get_template(template).stream(**content)
+    return environment.get_template(name)
+
+
+def write_page(path: Path, template: str, **content: object) -> Path:
+    """Fill a template; the file is whole or not there."""
+    page = page_template(template).stream(**content)
     page.enable_buffering(_TOGETHER)
     with writing(path) as partial:
         page.dump(str(partial), encoding="utf-8", errors="replace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -13,9 +12,10 @@ import numpy as np
 from dnr_bench.data.images import Image
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.montage import Montage
-from dnr_bench.outputs.pages.page import write_page
+from dnr_bench.outputs.pages.page import page_template
 from dnr_bench.results.ratings.answers import FORMAT
-from dnr_bench.results.ratings.study import SCALE, Item, Page, Study
+from dnr_bench.results.ratings.design import MINUS
+from dnr_bench.results.ratings.study import SCALE, Item, Page, ShownLabel, Study
 
 #: What 1 to 5 mean (DnD A.1.6).
 MEANINGS = ("strongly disagree", "disagree", "neither", "agree", "strongly agree")
@@ -35,22 +35,22 @@ _INSTRUCTIONS = {
         "A few questions check whether people read.",
     ),
 }
+_SUMS = (
+    f"Some descriptions are sums: “red + star {MINUS} dotted” fits pictures the better the more they are red"
+    " or show a star, and the less they are dotted."
+)
 _RED, _BLUE, _PAPER = (214, 40, 40), (40, 80, 200), (236, 236, 232)
 _SIZE = 96
 
 
-def write_rater_page(
-    path: Path, study: Study, page: Page, montages: Mapping[str, Montage], *, post: str = "", code: str = ""
-) -> Path:
-    """Write the page of one rater.
+def rater_page(study: Study, page: Page, montages: Mapping[str, Montage], post: str = "") -> str:
+    """The page of one rater, as HTML.
 
     Args:
-        path: of the page.
         study: the whole study, of which the page holds what this rater sees.
         page: who sees what.
         montages: by name.
         post: the address that answers are sent to; "": they are downloaded only.
-        code: shown at the end, for platforms that ask for one.
 
     Raises:
         UsageError: the address is none.
@@ -66,17 +66,18 @@ def write_rater_page(
         "page": page.id,
         "asks": asks,
         "post": post,
-        "code": code,
+        "code": study.code,
         "scale": SCALE,
         "meanings": MEANINGS,
-        "instructions": _INSTRUCTIONS[asks],
+        "instructions": [*_INSTRUCTIONS[asks], *([_SUMS] if _has_sums(items) else [])],
         "practice": [
             {**_shown(item, [label.id for label in item.labels]), "fits": f} for item, _, f in practice
         ],
         "items": [_shown(study.by_item[turn.item], turn.order) for turn in page.turns],
         "montages": {n: {"webp": m.data, "n": m.n, "columns": m.columns} for n, m in needed.items()},
     }
-    return write_page(path, "rater.html.j2", title=study.title, connect=_connect(post), study=content)
+    template = page_template("rater.html.j2")
+    return template.render(title=study.title, connect=_connect(post), study=content)
 
 
 def _shown(item: Item, order: Sequence[str]) -> dict[str, object]:
@@ -88,6 +89,11 @@ def _shown(item: Item, order: Sequence[str]) -> dict[str, object]:
         "pictures": item.pictures,
         "labels": [{"id": label, "text": item.by_id[label].text} for label in order],
     }
+
+
+def _has_sums(items: Sequence[Item]) -> bool:
+    texts = [label.text for item in items for label in item.labels]
+    return any(f" {sign} " in f" {text}" for text in texts for sign in ("+", MINUS))
 
 
 def _connect(post: str) -> str:
@@ -104,8 +110,6 @@ def _connect(post: str) -> str:
 
 def _practice(asks: str) -> Iterator[tuple[Item, Montage, object]]:
     """Practice items with their pictures, and what a careful person answers."""
-    from dnr_bench.results.ratings.study import ShownLabel
-
     labels = (ShownLabel("p0", "blue squares"), ShownLabel("p1", "red circles"))
     if asks == "ratings":
         montage = Montage.of([_drawn(True, seed) for seed in range(10)], _SIZE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -90,11 +90,12 @@ def rated(ratings: Sequence[Rating], methods: Sequence[str]) -> Findings:
     ratings: of those that count. methods: in the order in which they are shown; those without a rating are
     left out.
     """
-    shown = [method for method in methods if any(r.method == method for r in ratings)]
-    agreement = list(_agreement(ratings, shown))
+    own = [rating for rating in ratings if rating.method != CHANCE]
+    shown = [method for method in methods if any(r.method == method for r in own)]
+    agreement = list(_agreement(own, shown))
     tables = [
-        *rating_tables(ratings, shown),
-        Table("strengths", list(_strengths(ratings, shown))),
+        *rating_tables(ratings, methods),
+        Table("strengths", list(_strengths(own, shown))),
         Table("agreement", agreement),
     ]
     figures = {f"rating.{row['method']}": row["rating"] for row in tables[0].rows}
@@ -187,12 +188,14 @@ def presence_of(
 def correlation_of(sample: Sample, present: Mapping[tuple[str, int], float]) -> SampledCorrelation:
     """The correlation over all images, from the draws that somebody looked at."""
     looked = [place for place, image in enumerate(sample.images) if (sample.label, image) in present]
-    return sampled_correlation(
+    shown = np.asarray([present[sample.label, sample.images[place]] for place in looked], float)
+    found = sampled_correlation(
         np.asarray([sample.activations[place] for place in looked], float),
-        np.asarray([present[sample.label, sample.images[place]] for place in looked], float),
+        1 - shown if sample.common else shown,
         np.asarray([sample.chances[place] for place in looked], float),
         sample.n_images,
     )
+    return replace(found, mean=-found.mean, low=-found.high, high=-found.low) if sample.common else found
 
 
 # ratings
@@ -318,8 +321,8 @@ def _agreement(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[di
         raters = {name: row for row, name in enumerate(dict.fromkeys(r.rater for r in own))}
         labels = {key: column for column, key in enumerate(dict.fromkeys((r.neuron, r.label) for r in own))}
         table = np.full((len(raters), len(labels)), np.nan)
-        for rating in own:
-            table[raters[rating.rater], labels[rating.neuron, rating.label]] = rating.value
+        for (rater, neuron, label), value in _by_rater(own).items():
+            table[raters[rater], labels[neuron, label]] = value
         found = ordinal_alpha(table)
         row = {"method": method or "all", "alpha": found.mean, "low": found.low, "high": found.high}
         yield {**row, "labels": found.n}
@@ -331,14 +334,21 @@ def _labels(ratings: Sequence[Rating]) -> Iterator[LabelRating]:
         by_label.setdefault((rating.neuron, rating.label), []).append(rating)
     for (neuron, label), of_one in by_label.items():
         methods = tuple(dict.fromkeys(rating.method for rating in of_one))
-        by_rater = {rating.rater: rating for rating in of_one}
-        values = [rating.value for rating in by_rater.values()]
-        bests = [rating.best * len(methods) for rating in by_rater.values()]
+        values = list(_by_rater(of_one).values())
+        bests = [rating.best * len(methods) for rating in of_one]
         spread = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
         yield LabelRating(
             neuron, label, methods, len(values), float(np.mean(values)), float(np.mean(bests)), float("nan"),
             spread,
         )  # fmt: skip
+
+
+def _by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str, str], float]:
+    """What each rater said of each label: the mean, where the same words were rated for two methods."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for rating in ratings:
+        found.setdefault((rating.rater, rating.neuron, rating.label), []).append(rating.value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
 
 
 # correlations

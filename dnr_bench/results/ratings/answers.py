@@ -87,7 +87,7 @@ def collect(paths: Sequence[Path], study: Study) -> Collected:
                 if given.page:
                     pages[given.page] = given.source
                 found.append(given)
-    kept, doubled = _without_doubles(found)
+    kept, doubled = _without_doubles(_told_apart(found))
     return Collected(tuple(kept), (*refused, *doubled))
 
 
@@ -250,13 +250,47 @@ def _of_mturk(path: Path, study: Study) -> Iterator[Answers | Refused]:
         try:
             _check_study(row["Input.study"], study)
             item = _item(row["Input.item"], study)
-            fields = {key.removeprefix("Answer."): value or "" for key, value in row.items() if key}
-            answer = _of_fields(fields, item, float(row.get("WorkTimeInSeconds") or "nan"))
+            if row.get("AssignmentStatus") == "Rejected":
+                raise UsageError("this assignment was rejected")
+            answer = _of_fields(_mturk_fields(row), item, float(row.get("WorkTimeInSeconds") or "nan"))
             given = Answers(row["WorkerId"] or "", "", (answer,), source)
             check_answers(given, study)
             yield given
         except (UsageError, ValueError) as error:
             yield Refused(source, str(error))
+
+
+def _mturk_fields(row: Mapping[str, str | None]) -> dict[str, str]:
+    """What a worker entered, by the name of the control.
+
+    Forms give a column per control, a column per choice that is true or false, or all in one column as JSON.
+    """
+    found: dict[str, str] = {}
+    for key, value in row.items():
+        if not key or not key.startswith("Answer.") or not value:
+            continue
+        name, _, choice = key.removeprefix("Answer.").partition(".")
+        if name == "taskAnswers":
+            found |= _task_answers(value)
+        elif not choice:
+            found[name] = value
+        elif value.lower() == "true":
+            found[name] = choice
+    return found
+
+
+def _task_answers(text: str) -> dict[str, str]:
+    try:
+        content = json.loads(text)
+        (entered,) = content if isinstance(content, list) else [content]
+        return {
+            str(name): next((c for c, chosen in value.items() if chosen is True), "")
+            if isinstance(value, dict)
+            else str(value)
+            for name, value in entered.items()
+        }
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UsageError(f"Answer.taskAnswers holds no answers: {error}") from error
 
 
 def _of_label_studio(text: str, path: Path, study: Study) -> Iterator[Answers | Refused]:
@@ -322,6 +356,21 @@ def _of_fields(fields: Mapping[str, str], item: Item, seconds: float) -> Answer:
         raise UsageError(f"item {item.id}: the best label {shortened(best)} is none of its labels")
     chosen = item.labels[int(best) - 1].id if best else ""
     return Answer(item.id, seconds, {name: int(value) for name, value in said.items()}, chosen)
+
+
+def _told_apart(given: Sequence[Answers]) -> list[Answers]:
+    """Pages under one name that share an item are of different people: their pages tell them apart."""
+    asked: dict[str, Counter[str]] = {}
+    for answers in given:
+        if answers.page:
+            asked.setdefault(answers.rater, Counter()).update(answer.item for answer in answers.answers)
+    shared = {name for name, items in asked.items() if max(items.values()) > 1}
+    return [
+        replace(answers, rater=f"{answers.rater} ({answers.page})")
+        if answers.page and answers.rater in shared
+        else answers
+        for answers in given
+    ]
 
 
 def _without_doubles(given: Sequence[Answers]) -> tuple[list[Answers], list[Refused]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from secrets import token_hex
 
 import numpy as np
 
@@ -158,8 +159,21 @@ def study_of(
     *,
     unlabeled: Mapping[str, tuple[str, ...]],
     samples: Sequence[Sample] = (),
+    code: str = "",
 ) -> Study:
-    """Deal the items to pages, each in an order of its own, with attention checks among them."""
+    """Deal the items to pages, each in an order of its own, with attention checks among them.
+
+    Ids of pages are no numbers and come from no seed, so that nobody finds another rater's page.
+
+    Raises:
+        UsageError: some raters would have nothing to do.
+    """
+    work = len(items) * design.per_item
+    if design.raters > work:
+        raise UsageError(
+            f"--raters {design.raters}: {len(items)} items, each for {design.per_item}, are work for {work}"
+            " at most"
+        )
     rng = np.random.default_rng([design.seed, 2])
     dealt = _dealt(len(items), design, rng)
     checks = _checks(items, design, rng)
@@ -169,8 +183,7 @@ def study_of(
         own_checks = checks[number * design.checks : (number + 1) * design.checks]
         for k, check in enumerate(own_checks):  # evenly among the others, never first
             turns.insert(1 + round((k + 0.5) * len(own) / design.checks) + k, _turn(check, rng))
-        pages.append(Page(rng.bytes(6).hex(), tuple(turns)))
-    probe = sources[0].result.probe
+        pages.append(Page(token_hex(8), tuple(turns)))
     methods = [source.name for source in sources]
     if any(CHANCE in label.methods for item in items for label in item.labels):
         methods.append(CHANCE)
@@ -181,7 +194,7 @@ def study_of(
         tuple(pages),
         tuple(samples),
         dict(unlabeled),
-        (probe.name, probe.digest),
+        code,
     )
 
 
@@ -254,8 +267,8 @@ def _checks(items: Sequence[Item], design: Design, rng: np.random.Generator) -> 
         else:
             chosen = sorted(rng.choice(shown.pictures, size=min(2, shown.pictures), replace=False))
             wanted = tuple(int(place) for place in chosen)
-            places = " and ".join(str(place + 1) for place in wanted)
-            texts = [f"Attention check: please choose picture {places} and nothing else"]
+            places = " and picture ".join(str(place + 1) for place in wanted)
+            texts = [f"picture {places}, which checks whether people read"]
         labels = tuple(ShownLabel(f"l{n}", text) for n, text in enumerate(texts))
         found.append(
             replace(shown, id=f"i{number}", labels=labels, neuron="", layer="", images=(), expected=wanted)

@@ -6,6 +6,7 @@ The one reader and writer of study.json, the key of a study: raters see neither 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -91,7 +92,8 @@ class Sample:
 
     Each list has an entry per draw, and an image that was drawn twice has two: place in the probing set,
     chance to be drawn, standardized activation, presence as the model saw it. n_images: of the probing set.
-    planned: the standard error that is expected if the model is right.
+    planned: the standard error that is expected if the model is right. common: whether the model sees the
+    label in more than half of all images; then its absence is what is estimated.
     """
 
     neuron: str
@@ -104,6 +106,7 @@ class Sample:
     presence: tuple[float, ...]
     n_images: int
     planned: float
+    common: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ class Study:
     """All that is asked, and whose labels they are.
 
     methods: in the order in which runs were named. samples: of studies that ask about pictures. unlabeled:
-    by method the neurons that it gave no label, which nobody can rate. probe: name and digest of the probing
-    set.
+    by method the neurons that it gave no label, which nobody can rate. code: shown at the end, for platforms
+    that pay by it.
     """
 
     title: str
@@ -121,7 +124,7 @@ class Study:
     pages: tuple[Page, ...]
     samples: tuple[Sample, ...] = ()
     unlabeled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    probe: tuple[str, str] = ("", "")
+    code: str = ""
     schema: Literal[1] = SCHEMA
 
     @cached_property
@@ -195,7 +198,16 @@ class Study:
             for turn in page.turns:
                 if turn.item not in self.by_item or set(turn.order) != set(self.by_item[turn.item].by_id):
                     raise ValueError(f"page {page.id} asks for an item or a label that is not there")
+        if not self.items or not self.pages or any(not item.labels for item in self.items):
+            raise ValueError("it asks nothing")
+        known = {(sample.label, image) for sample in self.samples for image in sample.images}
+        for item in self.items:
+            if item.images and not {(item.labels[0].text, image) for image in item.images} <= known:
+                raise ValueError(f"item {item.id} asks for an image that no sample has drawn")
         for sample in self.samples:
+            numbers = (*sample.chances, *sample.activations, *sample.presence, sample.planned)
+            if sample.n_images < 1 or not all(map(math.isfinite, numbers)):
+                raise ValueError(f"the sample of {sample.neuron} holds what is no number")
             lists = (sample.images, sample.chances, sample.activations, sample.presence)
             if len({len(of_one) for of_one in lists}) > 1 or not all(0 < c <= 1 for c in sample.chances):
                 raise ValueError(f"the sample of {sample.neuron} has draws without a chance")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,12 @@ def read_wide(path: Path) -> WideRatings:
             raise UsageError(f"{path}, line {line}: more values than columns")
         for rater in raters:
             raised = [c for c in flags[rater] if _flag(row[c], c, path, line)]
-            if raised:
-                reason = raised[0].removesuffix(f" {rater}")
+            if raised or not all(row[f"{method} {rater} Rating"] for method in methods):
+                reason = f"flagged: {raised[0].removesuffix(f' {rater}')}" if raised else "not rated"
                 left_out[rater, reason] = left_out.get((rater, reason), 0) + 1
                 continue
             ratings += [_rating(row, rater, m, labels[m], f"{path}, line {line}") for m in methods]
-    dropped = tuple(Dropped(rater, n, f"flagged: {reason}") for (rater, reason), n in left_out.items())
+    dropped = tuple(Dropped(rater, n, reason) for (rater, reason), n in left_out.items())
     return WideRatings(tuple(ratings), tuple(methods), dropped)
 
 
@@ -80,7 +81,7 @@ def _rating(row: Mapping[str, str], rater: str, method: str, column: str, where:
 
 
 def _columns(text: str) -> list[str]:
-    return [name.strip() for name in text.partition("\n")[0].split(",")]
+    return [name.strip() for name in next(csv.reader([text.partition("\n")[0]], skipinitialspace=True), [])]
 
 
 def _label_column(method: str, columns: Sequence[str], path: Path) -> str:

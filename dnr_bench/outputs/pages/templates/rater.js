@@ -9,11 +9,14 @@ const nameOf = text => text.replace(/[^\p{L}\p{N}_ .@+-]/gu, "").slice(0, 64);
 
 let keeps = true;
 const load = () => { try { return JSON.parse(localStorage.getItem(key)); } catch { keeps = false; return null; } };
-const fresh = () => ({ step: -1, rater: nameOf(known), answers: {}, sent: false });
-const kept = load();
-let state = kept && typeof kept === "object" && kept.answers ? { ...fresh(), ...kept } : fresh();
-const resumed = state.step >= 0 && !state.sent;
+// step -1 is the first screen; body is what was sent, which stays as it is
+const fresh = () => ({ step: -1, rater: "", answers: {}, body: "", arrived: false });
+function restored() { const kept = load(); return kept && typeof kept === "object" && kept.answers ? { ...fresh(), ...kept } : fresh(); }
+let state = restored(), welcoming = true;
+state.rater ||= nameOf(known);
 function save() { try { localStorage.setItem(key, JSON.stringify(state)); } catch { keeps = false; } }
+// another tab has answered: this one shows what that one has, and writes nothing older
+addEventListener("storage", event => { if (event.key === key) { timed = since = null; state = restored(); show(); } });
 
 // time counts while the page is looked at
 let since = null, timed = null;
@@ -90,6 +93,7 @@ let active = 0;
 function go(step) {
   stopClock(); timed = null;
   state.step = Math.max(-1, Math.min(step, steps.length));
+  welcoming = state.step < 0;
   active = 0;
   save(); show(); scrollTo(0, 0); main.focus({ preventScroll: true });
 }
@@ -102,28 +106,30 @@ function where() {
 }
 function show() {
   where();
-  main.replaceChildren(...(state.step < 0 ? welcome() : state.step < steps.length ? question(steps[state.step]) : end()));
+  main.replaceChildren(...(welcoming ? welcome() : state.step < steps.length ? question(steps[state.step]) : end()));
 }
+const begin = () => go(Math.max(state.step, 0));
 function welcome() {
+  const resumed = state.step >= 0;
   const name = element("input", { type: "text", id: "rater", maxlength: "64", autocomplete: "off", value: state.rater });
   name.addEventListener("input", () => { state.rater = nameOf(name.value); save(); });
   const keys = study.asks === "ratings"
     ? [element("kbd", {}, "1"), " to ", element("kbd", {}, "5"), " rate the marked description, ", element("kbd", {}, "↑"), " ", element("kbd", {}, "↓"), " mark another, ", element("kbd", {}, "b"), " makes it the best, ", element("kbd", {}, "Enter"), " goes on, ", element("kbd", {}, "Backspace"), " goes back."]
     : [element("kbd", {}, "1"), " to ", element("kbd", {}, "9"), ", ", element("kbd", {}, "0"), ", ", element("kbd", {}, "-"), ", ", element("kbd", {}, "="), " choose a picture, ", element("kbd", {}, "n"), " none, ", element("kbd", {}, "Enter"), " goes on, ", element("kbd", {}, "Backspace"), " goes back."];
   return [
-    element("h1", {}, "What is asked"),
+    element("h1", {}, resumed ? "Welcome back" : "What is asked"),
     ...study.instructions.map(text => element("p", {}, text)),
     element("p", { class: "soft keys" }, "Keys: ", ...keys),
     keeps ? element("p", { class: "soft" }, "You may close this page and open it again in the same browser: it goes on where you were.")
       : element("p", { class: "bad" }, "This browser does not keep your answers when the page is closed. Please answer in one go."),
     ...(known ? [] : [element("p", {}, element("label", { for: "rater" }, "Your name or number, if you were given one:"), element("br"), name)]),
-    bar(element("p", {}, ""), element("button", { type: "button", class: "step next", onclick: () => go(0) }, resumed ? "go on" : "start")),
+    bar(element("p", {}, ""), element("button", { type: "button", class: "step next", onclick: begin }, resumed ? "go on" : "start")),
   ];
 }
 function question(item) {
   const answer = answerOf(item), practice = state.step < study.practice.length;
   const message = element("p", { role: "alert" });
-  const redraw = () => { save(); message.textContent = ""; show(); };
+  const refresh = () => { save(); message.textContent = ""; shown(item, answer); };
   const next = () => {
     const lacking = missing(item, answer);
     if (lacking) { message.className = "bad"; message.textContent = lacking; mark(item, answer); return; }
@@ -133,22 +139,35 @@ function question(item) {
     }
     go(state.step + 1);
   };
-  question.next = next; question.item = item; question.answer = answer; question.redraw = redraw;
+  question.next = next; question.item = item; question.answer = answer; question.refresh = refresh;
   startClock(answer);
   const back = element("button", { type: "button", class: "step", onclick: () => go(state.step - 1) }, "back");
   const on = element("button", { type: "button", class: "step next", onclick: next }, "next");
   return [
     ...(practice ? [element("p", { class: "soft" }, "Practice: this does not count.")] : []),
     element("h1", {}, item.asks === "pictures" ? `Which pictures does “${item.labels[0].text}” describe?` : "Does each description fit most of these pictures?"),
-    pictures(item, answer, redraw),
-    ...(item.asks === "pictures" ? [none(answer, redraw)] : item.labels.map((label, i) => rated(item, answer, label, i))),
+    pictures(item, answer, refresh),
+    ...(item.asks === "pictures" ? [none(answer, refresh)] : item.labels.map((label, i) => rated(item, answer, label, i))),
     bar(back, message, on),
   ];
 }
-function none(answer, redraw) {
+function shown(item, answer) { // what is chosen, in place, so that the focus stays where it is
+  if (item.asks === "pictures") {
+    main.querySelectorAll(".picture").forEach((one, place) => one.setAttribute("aria-pressed", String(answer.chosen.includes(place))));
+    document.getElementById("none").checked = answer.none;
+    return;
+  }
+  for (const box of boxes()) {
+    for (const input of box.querySelectorAll(".scale input")) input.checked = answer.ratings[box.dataset.label] === Number(input.value);
+    const best = box.querySelector(".best input");
+    if (best) best.checked = answer.best === box.dataset.label;
+  }
+  marks();
+}
+function none(answer, refresh) {
   const input = element("input", { type: "checkbox", id: "none" });
   input.checked = answer.none;
-  input.addEventListener("change", () => { answer.none = input.checked; if (answer.none) answer.chosen = []; redraw(); });
+  input.addEventListener("change", () => { answer.none = input.checked; if (answer.none) answer.chosen = []; refresh(); });
   return element("label", { class: "none" }, input, "none of them");
 }
 function rated(item, answer, label, i) {
@@ -181,22 +200,22 @@ function mark(item, answer) {
 }
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || large.open || event.target.matches("input[type=text]")) return;
-  if (state.step < 0) { if (event.key === "Enter") { event.preventDefault(); go(0); } return; }
+  if (welcoming) { if (event.key === "Enter") { event.preventDefault(); begin(); } return; }
   if (state.step >= steps.length) return;
-  const { item, answer, redraw, next } = question, pressed = event.key;
+  const { item, answer, refresh, next } = question, pressed = event.key;
   const done = () => event.preventDefault();
   if (pressed === "Enter" && !event.target.matches("button")) { done(); next(); }
   else if (pressed === "Backspace") { done(); go(state.step - 1); }
   else if (item.asks === "pictures") {
     const place = "1234567890-=".indexOf(pressed);
-    if (pressed.length === 1 && place >= 0 && place < item.pictures) { done(); toggle(answer, place); redraw(); }
-    else if (pressed === "n") { done(); answer.none = true; answer.chosen = []; redraw(); }
+    if (pressed.length === 1 && place >= 0 && place < item.pictures) { done(); toggle(answer, place); refresh(); }
+    else if (pressed === "n") { done(); answer.none = true; answer.chosen = []; refresh(); }
   } else if (/^[1-5]$/.test(pressed)) {
     done();
     answer.ratings[item.labels[active].id] = Number(pressed);
     active = Math.min(active + 1, item.labels.length - 1);
-    redraw(); reveal();
-  } else if (pressed === "b" && needsBest(item)) { done(); answer.best = item.labels[active].id; redraw(); reveal(); }
+    refresh(); reveal();
+  } else if (pressed === "b" && needsBest(item)) { done(); answer.best = item.labels[active].id; refresh(); reveal(); }
   else if (pressed === "ArrowDown" || pressed === "ArrowUp") {
     done();
     active = Math.max(0, Math.min(item.labels.length - 1, active + (pressed === "ArrowDown" ? 1 : -1)));
@@ -219,39 +238,37 @@ function end() {
     return [element("h1", {}, "One question is still open"), bar(element("p", {}, ""), element("button", { type: "button", class: "step next", onclick: () => go(study.practice.length + open) }, "show it"))];
   }
   const thanks = element("p", { class: "good" });
+  const body = () => state.body || JSON.stringify(answers(), null, 1);
   const finished = () => {
-    state.sent = true; save();
     thanks.textContent = study.code ? `Thank you. Your completion code: ${study.code}` : "Thank you. You may close this page.";
   };
-  if (state.sent) finished();
+  if (state.arrived) finished();
   const download = () => {
-    const link = element("a", { href: URL.createObjectURL(new Blob([JSON.stringify(answers(), null, 1)], { type: "application/json" })), download: `answers-${study.page}.json` });
-    link.click(); finished();
+    const link = element("a", { href: URL.createObjectURL(new Blob([body()], { type: "application/json" })), download: `answers-${study.page}.json` });
+    link.click();
+    if (!study.post) { state.arrived = true; save(); finished(); }
   };
   const send = async () => {
+    state.body = body(); save(); // a second try sends the same
+    back.remove();
     message.className = "soft"; message.textContent = "Sending ...";
     try {
-      const reply = await fetch(study.post, { method: "POST", headers: { "Content-Type": "text/plain" }, body: JSON.stringify(answers()) });
+      const reply = await fetch(study.post, { method: "POST", headers: { "Content-Type": "text/plain" }, body: state.body });
       if (!reply.ok) throw new Error((await reply.text()).slice(0, 300) || `the server says ${reply.status}`);
       message.className = "good"; message.textContent = "Your answers have arrived.";
-      finished();
+      state.arrived = true; save(); finished();
     } catch (error) {
       message.className = "bad"; message.textContent = `Your answers did not arrive (${error.message}). Try again, or download them and send the file.`;
     }
   };
+  const back = element("button", { type: "button", class: "step", onclick: () => go(steps.length - 1) }, "back");
   return [
     element("h1", {}, "That was all"),
     element("p", {}, study.post ? "Please send your answers." : "Please download your answers and send the file to whoever asked you."),
     message, thanks,
     element("p", {}, ...(study.post ? [element("button", { type: "button", id: "send", class: "step next", onclick: send }, "send answers"), " "] : []),
       element("button", { type: "button", id: "download", class: study.post ? "step" : "step next", onclick: download }, "download answers")),
-    bar(element("button", { type: "button", class: "step", onclick: () => go(steps.length - 1) }, "back"), element("p", {}, "")),
+    bar(...(state.body ? [] : [back]), element("p", {}, "")),
   ];
 }
-if (resumed) {
-  const step = state.step;
-  state.step = -1; show();
-  main.querySelector("h1").textContent = "Welcome back";
-  main.querySelector("button.next").onclick = null;
-  main.querySelector("button.next").replaceWith(element("button", { type: "button", class: "step next", onclick: () => go(step) }, "go on"));
-} else show();
+show();
