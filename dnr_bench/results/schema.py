@@ -11,12 +11,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cattrs
-from cattrs.errors import BaseValidationError
 
 from dnr_bench.data.chat import Call
 from dnr_bench.data.exemplars import Exemplar
@@ -26,6 +24,7 @@ from dnr_bench.data.scorecard import ItemKind, Table
 from dnr_bench.data.stages import StageCount
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
+from dnr_bench.infra.plain_values import structured
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.statistics.controls import beaten_by
 
@@ -201,13 +200,10 @@ class RunResult:
                 f" {SCHEMA}): run it again, which takes little where the store is still there"
             )
         try:
-            found: RunResult = _converter().structure(content, cls)
+            found = structured(content, cls)
             _check(found, content)
-        except (BaseValidationError, ValueError, TypeError, AttributeError) as error:
-            reason = str(error)
-            if isinstance(error, BaseValidationError):
-                reason = "; ".join(cattrs.transform_error(error)[:3])
-            raise UsageError(f"{file} is no result of a run: {reason}") from error
+        except ValueError as error:
+            raise UsageError(f"{file} is no result of a run: {error}") from error
         return found
 
     def write(self, folder: Path) -> Path:
@@ -223,7 +219,7 @@ class RunResult:
     def plain(self) -> dict[str, object]:
         """The content of result.json as plain values, null where a number is not finite."""
         content = {item.name: getattr(self, item.name) for item in fields(RunResult) if item.name != "calls"}
-        return {name: finite(_converter().unstructure(value)) for name, value in content.items()}
+        return {name: finite(cattrs.unstructure(value)) for name, value in content.items()}
 
     def beaten_by(self, control: str) -> list[str]:
         """The metrics in which labels that cost nothing do as well as the neurons' own, or better.
@@ -321,31 +317,4 @@ def finite(value: Any) -> Any:
         return [finite(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
-
-
-@cache
-def _converter() -> cattrs.Converter:
-    """Reads null as NaN where a number must stand, and checks plain values strictly."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook_func(
-        lambda kind: kind is object, lambda value, _: value
-    )  # cells of tables
-    for kind in (bool, int, str):
-        converter.register_structure_hook(kind, _exactly)
-    return converter
-
-
-def _number(value: object, _: object) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)
-
-
-def _exactly(value: object, kind: type) -> object:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r} is not of type {kind.__name__}")
     return value

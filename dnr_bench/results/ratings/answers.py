@@ -14,10 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cattrs
-from cattrs.errors import BaseValidationError
-
 from dnr_bench.infra.errors import UsageError
+from dnr_bench.infra.plain_values import structured
 from dnr_bench.infra.text_files import read_text, shortened
 from dnr_bench.results.ratings.study import SCALE, Item, Study
 
@@ -105,12 +103,9 @@ def read_page(text: str, study: Study, source: str) -> Answers:
         raise UsageError(f"these are no answers of a rating page (format is not {FORMAT!r})")
     _check_study(content.get("study"), study)
     try:
-        found = _converter().structure(content, _PageFile)
-    except (BaseValidationError, ValueError, TypeError) as error:
-        said = str(error)
-        if isinstance(error, BaseValidationError):
-            said = "; ".join(cattrs.transform_error(error)[:3])
-        raise UsageError(f"a page of raters does not write this: {shortened(said)}") from error
+        found = structured(content, _PageFile)
+    except ValueError as error:
+        raise UsageError(f"a page of raters does not write this: {shortened(str(error))}") from error
     if found.page not in study.by_page:
         raise UsageError(f"the study has no page {shortened(found.page)}")
     rater = found.rater.strip() or found.page
@@ -172,26 +167,6 @@ class _PageFile:
     page: str
     rater: str
     answers: tuple[Answer, ...]
-
-
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind in (int, str):
-        converter.register_structure_hook(kind, _exactly)
-    converter.register_structure_hook(float, _number)
-    return converter
-
-
-def _exactly(value: object, kind: type) -> object:
-    if type(value) is not kind:
-        raise TypeError(f"{shortened(value)} is not of type {kind.__name__}")
-    return value
-
-
-def _number(value: object, _: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{shortened(value)} is no number")
-    return float(value)
 
 
 def _check_study(given: object, study: Study) -> None:

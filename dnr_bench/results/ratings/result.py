@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
-
-import cattrs
-from cattrs.errors import BaseValidationError
 
 from dnr_bench.data.scorecard import Table
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
+from dnr_bench.infra.plain_values import structured
 from dnr_bench.infra.text_files import read_text
 from dnr_bench.results.ratings.analysis import LabelRating
 from dnr_bench.results.schema import finite
@@ -59,27 +55,7 @@ class RatingResult:
         """
         file = path / NAME if path.is_dir() else path
         try:
-            found: RatingResult = _converter().structure(json.loads(read_text(file, "ratings")), cls)
-        except (BaseValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            said = str(error)
-            if isinstance(error, BaseValidationError):
-                said = "; ".join(cattrs.transform_error(error)[:3])
-            raise UsageError(f"{file} is no result of `dnr-bench rate analyze`: {said}") from error
+            found = structured(json.loads(read_text(file, "ratings")), cls)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file} is no result of `dnr-bench rate analyze`: {error}") from error
         return found
-
-
-@cache
-def _converter() -> cattrs.Converter:
-    """Reads null as NaN where a number must stand."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
-    return converter
-
-
-def _number(value: object, _: object) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)

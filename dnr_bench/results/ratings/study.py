@@ -14,11 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-import cattrs
-from cattrs.errors import BaseValidationError
-
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
+from dnr_bench.infra.plain_values import structured
 from dnr_bench.infra.text_files import read_text
 
 #: Raise it whenever a field is added, removed or read in another way.
@@ -174,20 +172,10 @@ class Study:
                     f"{file} was written by another version of dnr_bench (schema {content.get('schema')};"
                     f" this one reads {SCHEMA}): build the study again"
                 )
-            found: Study = cattrs.Converter(forbid_extra_keys=True).structure(content, cls)
+            found = structured(content, cls)
             found._check()
-        except (
-            BaseValidationError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            RecursionError,
-        ) as error:
-            said = str(error)
-            if isinstance(error, BaseValidationError):
-                said = "; ".join(cattrs.transform_error(error)[:3])
-            raise UsageError(f"{file} is no rating study: {said}") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{file} is no rating study: {error}") from error
         return found
 
     def _check(self) -> None:
