@@ -108,6 +108,21 @@ def test_work_does_not_change_what_a_part_is_made_of() -> None:
     assert code_of(STAGE, part) == before
 
 
+def test_nor_does_it_change_what_a_part_around_it_is_made_of() -> None:
+    class Inner:
+        pass
+
+    class Outer:
+        def __init__(self, inner: Inner) -> None:
+            self.inner = inner
+
+    inner = Inner()
+    code_of(STAGE, inner)
+    before = code_of(STAGE, Outer(inner))
+    inner.cache = torch.nn.ReLU()  # type: ignore[attr-defined]
+    assert code_of(STAGE, Outer(inner)) == before
+
+
 TINY = (
     "generator=renderer", "neurons.layers=[concepts,fc]", "neurons.units=[0,27]", "probe.n_images=60",
     "images_per_concept=2", "evaluator=[planted,fc_layer]",

@@ -58,12 +58,17 @@ def code_of(stage: str, *parts: object) -> str:
 
 def _kinds_of(part: object) -> list[Kind]:
     """The kinds of a part as it was first seen: what it adds to itself while it works is not its code."""
-    if id(part) in _known and _known[id(part)][0]() is part:
-        return _known[id(part)][1]
-    found = _kinds(part)
-    with suppress(TypeError):  # a collection
-        _known[id(part)] = ref(part), found
+    found = _seen_before(part)
+    if found is None:
+        found = _kinds(part)
+        with suppress(TypeError):  # a collection
+            _known[id(part)] = ref(part), found
     return found
+
+
+def _seen_before(part: object) -> list[Kind] | None:
+    known = _known.get(id(part))
+    return known[1] if known is not None and known[0]() is part else None
 
 
 def _kinds(start: object) -> list[Kind]:
@@ -76,7 +81,9 @@ def _kinds(start: object) -> list[Kind]:
         if id(part) in seen or isinstance(part, type | ModuleType):
             continue
         seen[id(part)] = part
-        if isfunction(part):
+        if (known := _seen_before(part)) is not None:  # it may have worked since
+            found |= {id(kind): kind for kind in known}
+        elif isfunction(part):
             found[id(part)] = part
             waiting += [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
         elif isinstance(part, Mapping | list | tuple):
