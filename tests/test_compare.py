@@ -61,6 +61,7 @@ def test_two_runs_are_compared_printed_and_logged(
     assert {row["n"] for row in tables(tmp_path / "b", "differences")} >= {9}
 
 
+@pytest.mark.slow
 def test_classes_are_compared_as_neurons_are(
     label_run: Callable[..., RunResult],
     tmp_path: Path,

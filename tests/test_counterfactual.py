@@ -193,6 +193,7 @@ def test_units_move_with_what_true_labels_name_and_with_nothing_else(judge) -> N
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_leaving_words_out_orders_labels_as_exact_pairs_do(judge) -> None:
     means = [values(judge(kind), "words").mean() for kind in range(3)]
     assert all(higher > lower + 0.1 for higher, lower in pairwise(means))

@@ -168,6 +168,7 @@ def test_levels_and_regions_of_blur_and_corruptions_are_probing_passes_of_their_
     assert len(digests) == len(changes)
 
 
+@pytest.mark.slow
 def test_the_nearest_concept_of_a_file_is_the_caption(small_run: BuildRun, tmp_path: Path) -> None:
     (tmp_path / "colors.txt").write_text("red\nblue\ngreen\n\nred\n")
     result = run(

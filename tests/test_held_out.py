@@ -47,6 +47,7 @@ def test_true_labels_stand_at_the_oracle_and_far_above_other_neurons_labels(
     assert rows["f1", "extra labels"]["neurons that fall"] > 0.9
 
 
+@pytest.mark.slow
 def test_labels_of_other_units_score_as_chance_does(judged: Callable[..., RunResult]) -> None:
     units, concepts = list(PLANTED), list(PLANTED.values())
     result = judged(dict(zip(units, concepts[7:] + concepts[:7], strict=True)))

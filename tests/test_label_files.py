@@ -123,6 +123,7 @@ def test_labels_from_elsewhere_are_judged_without_a_network(tmp_path: Path) -> N
         built("method.layer=conv")
 
 
+@pytest.mark.slow
 def test_labels_of_another_method_are_candidates(small_run: BuildRun, tmp_path: Path) -> None:
     (tmp_path / "theirs.csv").write_text("layer,unit,label\nconcepts,0,blue\nconcepts,9,striped\n")
     given = ("proposals=label_file", f"proposals.path={tmp_path / 'theirs.csv'}", "evaluator=[]")

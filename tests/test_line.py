@@ -45,6 +45,7 @@ def test_what_was_tried_in_other_words_is_not_tried_again(small_run: BuildRun) -
     assert found == []
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_best_of_the_history_against_the_controls(small_run: BuildRun) -> None:
     config = small_run(*WORDS, "refine.n_controls=6")
     result = run(config)
@@ -83,6 +84,7 @@ def test_captions_of_the_data_set_will_do(small_run: BuildRun) -> None:
     assert result.neurons[0].labels
 
 
+@pytest.mark.slow
 def test_a_chat_model_is_told_the_history_and_pays_once(
     small_run: BuildRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

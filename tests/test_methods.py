@@ -46,7 +46,9 @@ def test_labels_are_above_chance_and_below_the_truth(method: str, small_run: Bui
         assert all(score == score for score in scores)  # no NaN without a reason
 
 
-@pytest.mark.parametrize("method", EACH)
+@pytest.mark.parametrize(
+    "method", [m if m == "invert" else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
 def test_parts_of_the_neurons_in_any_order_add_up_to_the_whole(method: str, small_run: BuildRun) -> None:
     whole = run(small_run(*words_of(method)))
     own = small_run(*words_of(method), "probe.n_images=300", store="own")

@@ -95,6 +95,7 @@ def test_priors_are_sums_over_tokens_whatever_shares_the_batch(small: SmallModel
     assert describer.log_priors(["ring ring ring"]) == pytest.approx([own[1]], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_descriptions_name_what_all_exemplars_show(small_run: BuildRun, small: SmallModels) -> None:
     words = ("method=milan", "evaluator=[planted]", "neurons.units=[0,9,27,60]", "method.beam=12")
     result = run(small_run(*words))

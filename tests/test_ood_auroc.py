@@ -25,6 +25,7 @@ def judged(label_run: Callable[..., RunResult]) -> Callable[[Mapping[int, str]],
     return lambda labels: label_run(labels, "evaluator=[ood_auroc]", *few)
 
 
+@pytest.mark.slow
 def test_true_labels_find_the_units_that_tell_classes_apart(judged: Callable[..., RunResult]) -> None:
     result = judged({unit.unit: unit.concept for unit in NAMED})
     for name in ("colors", "backgrounds"):

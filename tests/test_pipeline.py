@@ -125,6 +125,7 @@ def test_crops_are_exemplars_only_where_they_are_asked_for(small_run: BuildRun) 
     assert not any(boxes[1])
 
 
+@pytest.mark.slow
 def test_layers_without_maps_are_described_from_whole_images(small_run: BuildRun) -> None:
     result = run(small_run("neurons.layers=[fc]", "neurons.units=[0,8]", "captioner=dataset"))
     assert [record.truth for record in result.neurons] == ["solid circle", "striped square"]

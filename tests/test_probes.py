@@ -89,6 +89,7 @@ def test_twenty_broken_images_of_two_hundred_are_listed_with_their_reasons(spoil
     assert all(reasons.values())
 
 
+@pytest.mark.slow
 def test_a_run_on_a_spoiled_folder_completes_and_lists_them(
     spoiled: Path, tmp_path: Path, command_line: CommandLine
 ) -> None:

@@ -42,6 +42,7 @@ def test_pruning_what_the_classes_need_costs_more_than_chance(label_run: Callabl
     assert (metrics["accuracy"].item_kind, metrics["accuracy"].n) == ("image", 200)
 
 
+@pytest.mark.slow
 def test_pruning_what_no_class_needs_costs_nothing(label_run: Callable[..., RunResult]) -> None:
     result = pruned(label_run, IDLE, NEEDED)
     metrics = {name.removeprefix("pruning.concepts."): m for name, m in result.metrics.items()}

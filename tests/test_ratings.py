@@ -31,7 +31,7 @@ from dnr_bench.results.schema import RunResult
 from dnr_bench.shapes.concepts import parse
 from dnr_bench.shapes.probe import ShapesProbe
 from dnr_bench.shapes.raters import Rater, crowd, page_answers
-from tests.conftest import CommandLine
+from tests.conftest import SMALL, CommandLine, built_run
 from tests.helpers.rating_studies import METHODS, PLANTED, WORLD, answered, built, careless, changed, runs
 
 BuildRun = Callable[..., RunConfig]
@@ -554,22 +554,29 @@ def test_ratings_stand_beside_other_metrics(small_run: BuildRun, study: Study, t
 # pictures
 
 
-@pytest.fixture
-def pictures(tmp_path: Path, small_run: BuildRun, shared_store: Path) -> Study:
+@pytest.fixture(scope="module")
+def pictures_once(tmp_path_factory: pytest.TempPathFactory, shared_store: Path) -> Path:
     """Of two runs, one with the truth and one with the other's, people say for single images what holds."""
-    units, words = PLANTED[:2], []
+    folder, units, words = tmp_path_factory.mktemp("built"), PLANTED[:2], []
     for name, shift in (("truth", 0), ("swapped", 1)):
-        labels = tmp_path / f"{name}.csv"
+        labels = folder / f"{name}.csv"
         said_of = [(unit, units[(place + shift) % 2].concept) for place, unit in enumerate(units)]
         rows = "".join(f"concepts,{unit.neuron.unit},{text}\n" for unit, text in said_of)
         labels.write_text(f"layer,unit,label\n{rows}")
         chosen = f"neurons.units={[unit.neuron.unit for unit in units]}"
         given = ("method=precomputed", f"method.path={labels}", "evaluator=[]", chosen)
-        run(small_run(*given)).write(tmp_path / name)
-        words.append(f"{name}={tmp_path / name}")
+        run(built_run(*SMALL, f"paths.store={shared_store}", *given)).write(folder / name)
+        words.append(f"{name}={folder / name}")
     settings = ["neurons.layers=[concepts]", "probe.n_images=300", f"paths.store={shared_store}"]
-    own = ["--asks", "pictures", "--images", "80", "--raters", "4", "--into", str(tmp_path / "pictures")]
+    own = ["--asks", "pictures", "--images", "80", "--raters", "4", "--into", str(folder / "pictures")]
     assert build.main([*words, *own, *settings]) == 0
+    return folder
+
+
+@pytest.fixture
+def pictures(pictures_once: Path, tmp_path: Path) -> Study:
+    """In this test's folder, with the labels beside it."""
+    shutil.copytree(pictures_once, tmp_path, dirs_exist_ok=True)
     return Study.read(tmp_path / "pictures")
 
 

@@ -55,6 +55,7 @@ def test_a_run_without_a_text_to_image_model(photos: Path, small_run: Callable[.
     assert result.metrics["planted.attribute_f1"].mean > 0.5
 
 
+@pytest.mark.slow
 def test_new_images_are_others_than_those_that_chose_whatever_was_asked_before(
     photos: Path, small_run: Callable[..., RunConfig]
 ) -> None:

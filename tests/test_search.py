@@ -69,6 +69,7 @@ def test_vectors_come_back_as_they_were_written_and_others_are_refused(tmp_path:
         UnitVectors.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_units_are_found_by_what_they_detect(small_run: BuildRun, tmp_path: Path) -> None:
     config = small_run(
         "neurons.units=all", "method=clip_dissect", "evaluator=[planted]", "probe.n_images=600"

@@ -161,16 +161,21 @@ def _misses(result: RunResult) -> dict[str, int]:
         ("dnr_bench/stages/embeddings.py", "text_embeddings"),
         ("dnr_bench/stages/concept_images.py", "images"),
         ("dnr_bench/methods/describe_and_dissect/concepts.py", "captions"),
-        ("dnr_bench/shapes/network.py", "activations"),
-        ("dnr_bench/targets/hooked.py", "activations"),
-        ("dnr_bench/targets/preprocessing.py", "activations"),
-        ("dnr_bench/shapes/render.py", "activations"),
-        ("dnr_bench/shapes/render.py", "images"),
         ("dnr_bench/captioners/blip.py", "captions"),
-        ("dnr_bench/summarizers/consensus.py", "candidates"),
-        ("dnr_bench/shapes/generator.py", "images"),
         ("dnr_bench/encoders/clip.py", "image_embeddings"),
-        ("dnr_bench/encoders/sentences.py", "text_embeddings"),
+        *(
+            pytest.param(path, stage, marks=pytest.mark.slow)
+            for path, stage in (
+                ("dnr_bench/shapes/network.py", "activations"),
+                ("dnr_bench/targets/hooked.py", "activations"),
+                ("dnr_bench/targets/preprocessing.py", "activations"),
+                ("dnr_bench/shapes/render.py", "activations"),
+                ("dnr_bench/shapes/render.py", "images"),
+                ("dnr_bench/summarizers/consensus.py", "candidates"),
+                ("dnr_bench/shapes/generator.py", "images"),
+                ("dnr_bench/encoders/sentences.py", "text_embeddings"),
+            )
+        ),
     ],
 )
 def test_changed_code_of_a_stage_or_part_computes_anew(

@@ -69,6 +69,7 @@ def test_a_database_whose_creation_was_broken_off_is_created_anew(
     assert not list(tmp_path.glob(".mlflow.db*"))
 
 
+@pytest.mark.slow
 def test_two_first_runs_at_once_are_safe(tmp_path: Path) -> None:
     processes = [opened(tmp_path, 0) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]
@@ -102,6 +103,7 @@ def test_the_name_of_a_lock_is_not_taken_for_a_path(tmp_path: Path) -> None:
         assert precious.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_run_is_there_from_its_start_to_its_end(tmp_path: Path, command_line: CommandLine) -> None:
     done = command_line(QUICK)
     assert done.returncode == 0
@@ -164,6 +166,7 @@ def test_a_server_gets_the_runs_and_what_it_missed(
         assert database.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
 
 
+@pytest.mark.slow
 def test_a_locked_database_ends_with_the_reason_and_the_result(
     tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
