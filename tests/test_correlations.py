@@ -29,6 +29,7 @@ def test_constant_columns_have_no_correlation() -> None:
     assert table.tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.slow
 def test_probe_correlation_sees_labels_that_are_too_specific(small_run: BuildRun) -> None:
     words = ["captioner=dataset", "evaluator=[planted]", "evaluator.planted.reciprocal_rank=true"]
     results = {

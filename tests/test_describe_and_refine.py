@@ -188,6 +188,7 @@ def test_generated_images_have_no_captions_of_a_data_set(small_run: BuildRun) ->
         small_run("refine=iterative", "captioner=dataset")
 
 
+@pytest.mark.slow
 def test_one_concept_is_tried_from_what_is_stored(small_run: BuildRun) -> None:
     run(small_run("captioner=dataset"))
     config = small_run("captioner=dataset", "neurons.units=[0]", "evaluator=[]")

@@ -31,6 +31,7 @@ def test_labels_name_what_sets_exemplars_apart(small_run: BuildRun) -> None:
     assert metric.mean > metric.chance + 0.3
 
 
+@pytest.mark.slow
 def test_look_alikes_are_near_and_activate_the_neuron_little(small_run: BuildRun) -> None:
     config = small_run(*WORDS)
     session = config.session()

@@ -160,6 +160,7 @@ def test_labels_are_phrases_of_captions_of_high_exemplars(
     assert "copy" in result.metrics["fc_layer.sentence_cos"].controls
 
 
+@pytest.mark.slow
 def test_retrieved_pictures_count_only_where_their_captions_say_the_concept(mine: BuildRun) -> None:
     config = mine("evaluator=[]")
     session = config.session()

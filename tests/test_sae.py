@@ -187,6 +187,7 @@ def test_embedded_latents_detect_what_their_truth_says() -> None:
     assert np.quantile(aurocs, 0.05) > 0.85
 
 
+@pytest.mark.slow
 def test_latents_are_described_like_units(small_run: BuildRun) -> None:
     units = [truth.neuron.unit for truth in read_planted("embedded:sae") if truth.kind == "single"][:8]
     words = ["target=sae", "neurons.layers=[sae]", f"neurons.units={units}", "evaluator=[planted]"]
