@@ -179,7 +179,7 @@ def test_careful_people_put_methods_in_their_order(study: Study, tmp_path: Path)
     assert found.chance == rows[CHANCE]["rating"]
     assert sum(row["best"] for row in rows.values()) == pytest.approx(1.0)
     assert found.pages == (4, 4)
-    assert all(row["low"] <= row["rating"] <= row["high"] for row in rows.values())
+    assert all(row["rating.low"] <= row["rating"] <= row["rating.high"] for row in rows.values())
     tables = {table.name: table.rows for table in found.tables}
     pair = next(
         r for r in tables["rating_differences"] if (r["before"], r["after"]) == ("first_rate", "fourth_rate")

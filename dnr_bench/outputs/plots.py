@@ -69,7 +69,7 @@ def _drawable(value: object) -> str:
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], of_rows: Sequence[str], plot: Plot) -> Figure:
-    """A bar per row, the largest first, with a color for each of the rows' names."""
+    """A bar per row with its interval, the largest first, with a color for each of the rows' names."""
     highest = sorted(range(len(rows)), key=lambda place: -float(rows[place][plot.y]))[:_MOST_BARS]
     shown, names = [rows[place] for place in highest], [of_rows[place] for place in highest]
     figure = _figure(figsize=(max(7, 0.28 * len(shown)), 5), layout="constrained")
@@ -78,6 +78,10 @@ def _bars(rows: Sequence[Mapping[str, Any]], of_rows: Sequence[str], plot: Plot)
         places = [place for place, of_row in enumerate(names) if of_row == name]
         heights = [float(shown[place][plot.y]) for place in places]
         axes.bar(places, heights, color=f"C{number % 10}", label=name)
+    for place, row in enumerate(shown):
+        low, high = row.get(f"{plot.y}.low"), row.get(f"{plot.y}.high")
+        if low is not None and high is not None:
+            axes.plot([place, place], [float(low), float(high)], color="black", alpha=0.6)
     ticks = [_drawable(row[plot.x]) for row in shown]
     axes.set_xticks(range(len(shown)), ticks, rotation=60, ha="right", fontsize="small")
     left_out = f" ({len(shown)} of {len(rows)})" if len(shown) < len(rows) else ""

@@ -115,8 +115,8 @@ def _check_ratings(sources: Sequence[Source], world: World, studies: int, n: int
         means = {str(row["method"]): _number(row, "rating") for row in tables["ratings"]}
         counts["ordered"] += sorted(methods, key=lambda method: means[method]) == wanted
         for row in tables["ratings"]:
-            for what, low, high in (("rating", "low", "high"), ("best", "best_low", "best_high")):
-                found = _number(row, what), _number(row, low), _number(row, high)
+            for what in ("rating", "best"):
+                found = _number(row, what), _number(row, f"{what}.low"), _number(row, f"{what}.high")
                 estimates.setdefault(f"{what}: {row['method']}", []).append(found)
         for row in tables["rating_differences"]:
             name = f"{row['before']} to {row['after']}"

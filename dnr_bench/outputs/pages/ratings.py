@@ -101,7 +101,7 @@ def _bars(
         {
             "method": row["method"],
             "mean": row[unit],
-            "places": [place(row[name]) for name in ("low", "high", unit)],
+            "places": [place(row[name]) for name in (f"{unit}.low", f"{unit}.high", unit)],
             "chance": place(chance),
         }
         for row in table.rows

@@ -25,7 +25,7 @@ def print_ratings(result: RatingResult, out: Console) -> None:
         number_column(table, name)
     strength = {row["method"]: row["strength"] for row in rows.get("strengths", ())}
     for row in rows["ratings" if unit == "rating" else "correlations"]:
-        cells = [_number(row[unit]), interval(_float(row["low"]), _float(row["high"]))]
+        cells = [_number(row[unit]), interval(_float(row[f"{unit}.low"]), _float(row[f"{unit}.high"]))]
         if unit == "rating":
             cells += [_share(row["best"]), _number(strength.get(row["method"]))]
         n = row["ratings" if unit == "rating" else "neurons"]

@@ -108,7 +108,9 @@ def rating_tables(ratings: Sequence[Rating], methods: Sequence[str]) -> list[Tab
     """The means of methods (DnD tables 3 and 4), by layer (6 and 9), and paired differences."""
     shown = [method for method in methods if any(r.method == method for r in ratings)]
     return [
-        Table("ratings", list(_by_method(ratings, shown)), Plot("method", "rating", ("method",), "", "bars")),
+        Table(
+            "ratings", list(_by_method(ratings, shown)), Plot("method", "rating", (), "mean rating", "bars")
+        ),
         Table("ratings_by_layer", list(_by_layer(ratings, shown))),
         Table("rating_differences", list(_differences(ratings, shown))),
     ]
@@ -143,7 +145,7 @@ def correlated(answers: Sequence[Answers], study: Study) -> Findings:
         Table(
             "correlations",
             [{"method": m, **_estimated(v)} for m, v in values.items()],
-            Plot("method", "correlation", ("method",), "", "bars"),
+            Plot("method", "correlation", (), "over all images", "bars"),
         ),
         Table("correlations_by_layer", list(_correlations_by_layer(values, layers))),
         Table("correlation_differences", list(_correlation_differences(values))),
@@ -223,12 +225,12 @@ def _by_method(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[di
         yield {
             "method": method,
             "rating": value.mean,
-            "low": value.low,
-            "high": value.high,
+            "rating.low": value.low,
+            "rating.high": value.high,
             "error": value.error,
             "best": best.mean,
-            "best_low": best.low,
-            "best_high": best.high,
+            "best.low": best.low,
+            "best.high": best.high,
             "ratings": value.n,
             "raters": value.raters,
             "neurons": value.neurons,
@@ -247,8 +249,8 @@ def _by_layer(ratings: Sequence[Rating], methods: Sequence[str]) -> Iterator[dic
                     "layer": layer,
                     "method": method,
                     "rating": value.mean,
-                    "low": value.low,
-                    "high": value.high,
+                    "rating.low": value.low,
+                    "rating.high": value.high,
                     "best": best.mean,
                     "ratings": value.n,
                 }
@@ -356,7 +358,8 @@ def _by_rater(ratings: Sequence[Rating]) -> dict[tuple[str, str, str], float]:
 
 def _estimated(values: Mapping[str, float]) -> dict[str, object]:
     found: Estimate = estimate(np.asarray(list(values.values())), list(values), signed=True)
-    row = {"correlation": found.mean, "low": found.low, "high": found.high, "neurons": found.n}
+    ends = {"correlation.low": found.low, "correlation.high": found.high}
+    row = {"correlation": found.mean, **ends, "neurons": found.n}
     return {**row, "unknown": int(np.isnan(list(values.values())).sum())}
 
 
