@@ -30,6 +30,9 @@ from dnr_bench.results.ratings.study import Study
 from dnr_bench.results.ratings.validity import Dropped, Rules, filtered
 from dnr_bench.results.ratings.wide import is_wide, read_wide
 
+#: The tag that MLflow shows as the description of a run, in Markdown.
+_DESCRIPTION = "mlflow.note.content"
+
 
 def analyze_study(study: Study, paths: Sequence[Path], rules: Rules) -> RatingResult:
     """What follows from the answers in some files.
@@ -142,6 +145,7 @@ def _log(result: RatingResult, given: argparse.Namespace, files: Sequence[Path])
     tracker = Tracker(place, given.experiment)
     metrics = {f"ratings.{re.sub(r'[^a-zA-Z0-9_. /-]', '_', name)}": v for name, v in result.figures.items()}
     tags = {"study": result.study, "pages_answered": f"{result.pages[1]} of {result.pages[0]}"}
+    tags[_DESCRIPTION] = files[-1].read_text(encoding="utf-8")
     run_id = tracker.log_tables(f"ratings: {result.title}", result.tables, tags, metrics, files)
     print_link(place, run_id, tracker.experiment_id, console())
 
