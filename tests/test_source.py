@@ -117,7 +117,6 @@ def test_nor_does_it_change_what_a_part_around_it_is_made_of() -> None:
             self.inner = inner
 
     inner = Inner()
-    code_of(STAGE, inner)
     before = code_of(STAGE, Outer(inner))
     inner.cache = torch.nn.ReLU()  # type: ignore[attr-defined]
     assert code_of(STAGE, Outer(inner)) == before

@@ -29,6 +29,7 @@ _WITH_DOCSTRING = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctio
 
 Kind = type | FunctionType
 _known: dict[int, tuple[ref[object], list[Kind]]] = {}
+_inside_of: dict[int, tuple[ref[object], list[object]]] = {}
 
 
 def code_of(stage: str, *parts: object) -> str:
@@ -58,17 +59,12 @@ def code_of(stage: str, *parts: object) -> str:
 
 def _kinds_of(part: object) -> list[Kind]:
     """The kinds of a part as it was first seen: what it adds to itself while it works is not its code."""
-    found = _seen_before(part)
-    if found is None:
-        found = _kinds(part)
-        with suppress(TypeError):  # a collection
-            _known[id(part)] = ref(part), found
+    if id(part) in _known and _known[id(part)][0]() is part:
+        return _known[id(part)][1]
+    found = _kinds(part)
+    with suppress(TypeError):  # a collection
+        _known[id(part)] = ref(part), found
     return found
-
-
-def _seen_before(part: object) -> list[Kind] | None:
-    known = _known.get(id(part))
-    return known[1] if known is not None and known[0]() is part else None
 
 
 def _kinds(start: object) -> list[Kind]:
@@ -81,9 +77,7 @@ def _kinds(start: object) -> list[Kind]:
         if id(part) in seen or isinstance(part, type | ModuleType):
             continue
         seen[id(part)] = part
-        if (known := _seen_before(part)) is not None:  # it may have worked since
-            found |= {id(kind): kind for kind in known}
-        elif isfunction(part):
+        if isfunction(part):
             found[id(part)] = part
             waiting += [cell.cell_contents for cell in part.__closure__ or () if _is_filled(cell)]
         elif isinstance(part, Mapping | list | tuple):
@@ -93,7 +87,7 @@ def _kinds(start: object) -> list[Kind]:
             kinds = [kind for kind in type(part).__mro__ if _counts(kind)]
             found |= {id(kind): kind for kind in kinds}
             if kinds:
-                waiting.append(_inside(part))
+                waiting += _first_inside(part)
     return [kind for kind in found.values() if _counts(kind)]
 
 
@@ -103,6 +97,19 @@ def _counts(kind: Kind) -> bool:
     if file is None:
         return bool(_functions(kind))
     return not _carries(kind.__module__) and (_is_installed(file) or not file.is_relative_to(_STANDARD))
+
+
+def _first_inside(part: object) -> list[object]:
+    """What an object consisted of when it was first seen, if only within another: work may add to it."""
+    if id(part) in _inside_of and _inside_of[id(part)][0]() is part:
+        return _inside_of[id(part)][1]
+    found = list(_inside(part).values())
+    if len(found) > _MOST_PARTS:
+        return []
+    number = id(part)
+    with suppress(TypeError):  # what cannot be referred to weakly is looked at anew
+        _inside_of[number] = ref(part, lambda _: _inside_of.pop(number, None)), found
+    return found
 
 
 def _inside(part: object) -> Mapping[str, object]:
