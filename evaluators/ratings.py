@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +47,14 @@ class Ratings(Evaluator):
 
     def evaluate(self, description: Description, session: Session) -> list[Scorecard]:
         """A card for each thing that people were asked; none where no label was rated."""
-        both = [e for e in description.explanations if self._of(e) is not None]
-        others = [e for e in description.explanations if self._of(e) is None]
+        found = [(e, self._of(e)) for e in description.explanations]
+        both = [e for e, label in found if label is not None]
+        others = [e for e, label in found if label is None]
         if not both:
             return []
         cards = []
         for metric, unit, chance, headline in self._asked():
-            values = [getattr(self._of(e), metric) for e in both]
+            values = [getattr(label, metric) for _, label in found if label is not None]
             if not np.isnan(values).all():
                 card = Scorecard.of_neurons(
                     "ratings", metric, both, values, unit=unit, higher_is_better=True, chance=chance,
@@ -63,11 +64,10 @@ class Ratings(Evaluator):
         return cards
 
     def _asked(self) -> Sequence[tuple[str, str, float | None, bool]]:
-        if self.found.protocol == "pictures":
+        if self.found.asks == "pictures":
             return (("correlation", "correlation", 0.0, True),)
         return (("rating", "rating from 1 to 5", self.found.chance, True), ("best", "share", None, False))
 
     def _of(self, explanation: Explanation) -> LabelRating | None:
-        labels: Mapping[tuple[str, str], LabelRating] = self.of_label
         shown = said(explanation.labels, explanation.weights)
-        return labels.get((str(explanation.neuron), plain(shown))) if shown else None
+        return self.of_label.get((str(explanation.neuron), plain(shown)))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from inspect import isfunction
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import TypeVar
 from weakref import ref
 
 #: Rooms of this package that carry values and settings around and compute none of them.
@@ -27,6 +28,7 @@ _MOST_PARTS = 1000
 
 _WITH_DOCSTRING = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
+T = TypeVar("T")
 Kind = type | FunctionType
 _known: dict[int, tuple[ref[object], list[Kind]]] = {}
 _inside_of: dict[int, tuple[ref[object], list[object]]] = {}
@@ -59,11 +61,17 @@ def code_of(stage: str, *parts: object) -> str:
 
 def _kinds_of(part: object) -> list[Kind]:
     """The kinds of a part as it was first seen: what it adds to itself while it works is not its code."""
-    if id(part) in _known and _known[id(part)][0]() is part:
-        return _known[id(part)][1]
-    found = _kinds(part)
-    with suppress(TypeError):  # a collection
-        _known[id(part)] = ref(part), found
+    return _as_first_seen(part, _known, _kinds)
+
+
+def _as_first_seen(part: object, memory: dict[int, tuple[ref[object], T]], look: Callable[[object], T]) -> T:
+    """What `look` found when it first saw an object, for as long as the object lives."""
+    number = id(part)
+    if number in memory and memory[number][0]() is part:
+        return memory[number][1]
+    found = look(part)
+    with suppress(TypeError):  # what cannot be referred to weakly, as a collection, is looked at anew
+        memory[number] = ref(part, lambda _: memory.pop(number, None)), found
     return found
 
 
@@ -87,7 +95,8 @@ def _kinds(start: object) -> list[Kind]:
             kinds = [kind for kind in type(part).__mro__ if _counts(kind)]
             found |= {id(kind): kind for kind in kinds}
             if kinds:
-                waiting += _first_inside(part)
+                inside = _as_first_seen(part, _inside_of, _parts_of)  # it may have worked since
+                waiting += inside
     return [kind for kind in found.values() if _counts(kind)]
 
 
@@ -99,17 +108,10 @@ def _counts(kind: Kind) -> bool:
     return not _carries(kind.__module__) and (_is_installed(file) or not file.is_relative_to(_STANDARD))
 
 
-def _first_inside(part: object) -> list[object]:
-    """What an object consisted of when it was first seen, if only within another: work may add to it."""
-    if id(part) in _inside_of and _inside_of[id(part)][0]() is part:
-        return _inside_of[id(part)][1]
+def _parts_of(part: object) -> list[object]:
+    """What an object consists of; nothing of longer collections, which are data."""
     found = list(_inside(part).values())
-    if len(found) > _MOST_PARTS:
-        return []
-    number = id(part)
-    with suppress(TypeError):  # what cannot be referred to weakly is looked at anew
-        _inside_of[number] = ref(part, lambda _: _inside_of.pop(number, None)), found
-    return found
+    return found if len(found) <= _MOST_PARTS else []
 
 
 def _inside(part: object) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from html import escape
+from io import StringIO
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -19,9 +20,7 @@ _QUESTION = {
 }
 
 
-def write_platform_files(
-    folder: Path, study: Study, montages: Mapping[str, Montage], address: str
-) -> list[Path]:
+def write_platform_files(folder: Path, study: Study, montages: Mapping[str, Montage], address: str) -> None:
     """Write the pictures, and for each platform a CSV file of items and what shows them.
 
     One row per item, attention checks among them: a platform deals them to raters itself. `dnr-bench rate
@@ -37,10 +36,9 @@ def write_platform_files(
     for name, montage in montages.items():
         with writing(folder / "pictures" / f"{name}.webp") as partial:
             partial.write_bytes(montage.webp)
-    most = max((len(item.labels) for item in study.items), default=0)
+    most = max(len(item.labels) for item in study.items)
     rows = [_row(item, study, address, most) for item in study.items]
-    asks = study.items[0].asks if study.items else "ratings"
-    pictures = max((item.pictures for item in study.items), default=0)
+    asks, pictures = study.asks, max(item.pictures for item in study.items)
     files = {
         "mturk.csv": _csv([{name: escape(cell, quote=False) for name, cell in row.items()} for row in rows]),
         "mturk.html": _mturk(asks, most, pictures),
@@ -48,13 +46,9 @@ def write_platform_files(
         "label_studio.xml": _label_studio(asks, most, pictures),
         "prolific.csv": _csv([_for_people(row, asks) for row in rows]),
     }
-    written = []
     for name, content in files.items():
-        path = folder / "platforms" / name
-        with writing(path) as partial:
+        with writing(folder / "platforms" / name) as partial:
             partial.write_text(content, encoding="utf-8")
-        written.append(path)
-    return written
 
 
 def _row(item: Item, study: Study, address: str, most: int) -> dict[str, str]:
@@ -83,10 +77,8 @@ def _harmless(text: str) -> str:
 
 
 def _csv(rows: Sequence[Mapping[str, str]]) -> str:
-    from io import StringIO
-
     text = StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

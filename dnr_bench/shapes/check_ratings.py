@@ -29,7 +29,7 @@ from dnr_bench.infra.digests import Key
 from dnr_bench.infra.planted import read_planted
 from dnr_bench.protocols import Presence
 from dnr_bench.results.ratings.analysis import Rating, correlation_of, presence_of, rating_tables, ratings_of
-from dnr_bench.results.ratings.answers import read_page
+from dnr_bench.results.ratings.answers import Answers, read_page
 from dnr_bench.results.ratings.design import Design, Source, label_items, picture_items, study_of
 from dnr_bench.results.ratings.planning import plans, spreads_of
 from dnr_bench.results.ratings.study import CHANCE, Study
@@ -168,20 +168,24 @@ def _study(
     drawn = [pool[place] for place in rng.integers(len(pool), size=n)]
     study = _label_study(sources, drawn, design)
     raters = crowd(len(study.pages), careless, design.seed)
-    given = [
-        replace(read_page(page_answers(study, page, rater, world, design.seed), study, ""), rater=str(number))
-        for number, (page, rater) in enumerate(zip(study.pages, raters, strict=True))
+    kept, _ = filtered(_given(study, raters, world, design.seed), study, Rules())
+    return ratings_of(kept, study), _caught(study, raters, {answers.page for answers in kept})
+
+
+def _given(study: Study, raters: Sequence[Rater], world: World, seed: int) -> list[Answers]:
+    """What the raters say, one at each page."""
+    return [
+        read_page(page_answers(study, page, rater, world, seed), study, "")
+        for page, rater in zip(study.pages, raters, strict=True)
     ]
-    kept, _ = filtered(given, study, Rules())
-    return ratings_of(kept, study), _caught(raters, {answers.rater for answers in kept})
 
 
-def _caught(raters: Sequence[Rater], kept: set[str]) -> Counter[str]:
+def _caught(study: Study, raters: Sequence[Rater], kept: set[str]) -> Counter[str]:
     found: Counter[str] = Counter()
-    for number, rater in enumerate(raters):
+    for page, rater in zip(study.pages, raters, strict=True):
         careful = rater.care == "careful"
         found["careful" if careful else "careless"] += 1
-        if str(number) not in kept:
+        if page.id not in kept:
             found["wronged" if careful else "caught"] += 1
     return found
 
@@ -215,11 +219,9 @@ def _population(
     for seed in range(40):
         study = _label_study(sources, pool, Design(120, 60, 0, seed=seed + 500_000))
         raters = crowd(len(study.pages), 0.0, seed + 500_000)
-        for page, rater in zip(study.pages, raters, strict=True):
-            answers = read_page(page_answers(study, page, rater, world, seed), study, "")
-            for rating in ratings_of([answers], study):
-                sums.setdefault(("rating", rating.method), []).append(rating.value)
-                sums.setdefault(("best", rating.method), []).append(rating.best)
+        for rating in ratings_of(_given(study, raters, world, seed), study):
+            sums.setdefault(("rating", rating.method), []).append(rating.value)
+            sums.setdefault(("best", rating.method), []).append(rating.best)
     return {key: float(np.mean(values)) for key, values in sums.items()}
 
 
@@ -277,19 +279,21 @@ def _check_pictures(
     sources: Sequence[Source], world: World, session: Session, presence: Presence, studies: int, out: Console
 ) -> None:
     errors = {}
-    for uniform, images in ((0.2, 60), (1.0, 60)):
-        figures = _picture_figures(sources, world, session, presence, studies, Draws(images, uniform, (0, 0)))
+    for draws in (Draws(60), Draws(60, uniform=1.0)):
+        figures = _picture_figures(sources, world, session, presence, studies, draws)
         biases, ses = np.asarray([[one.bias, one.error] for one in figures]).T
-        errors[uniform, images] = float(np.mean(biases**2 + ses**2))
+        errors[draws] = float(np.mean(biases**2 + ses**2))
         out.print(
-            f"{images} images per label, {uniform:.0%} drawn evenly: {len(figures)} labels, root mean square"
-            f" error {errors[uniform, images] ** 0.5:.4f}, mean bias {biases.mean():+.4f}, bias above an"
+            f"{draws.n} images per label, {draws.uniform:.0%} drawn evenly: {len(figures)} labels, root mean"
+            f" square error {errors[draws] ** 0.5:.4f}, mean bias {biases.mean():+.4f}, bias above an"
             f" estimate's standard error for {np.mean(np.abs(biases) > ses):.1%} of labels, coverage"
             f" {np.mean([one.coverage for one in figures]):.3f}, without an estimate"
             f" {1 - np.mean([one.n for one in figures]) / studies:.1%}"
         )
-    ratio = errors[1.0, 60] / errors[0.2, 60]
-    out.print(f"with as many ratings evenly drawn images have {ratio:.1f} times the mean square error")
+    well, evenly = errors.values()
+    out.print(
+        f"with as many ratings evenly drawn images have {evenly / well:.1f} times the mean square error"
+    )
 
 
 def _picture_figures(
@@ -304,17 +308,13 @@ def _picture_figures(
     pool = [neuron for neuron in sources[0].result.neurons if neuron.name in world.truths]
     found: dict[tuple[str, str], list[Interval]] = {}
     for seed in tqdm(range(studies), desc=f"pictures, {draws.n} images, {draws.uniform:.0%} drawn evenly"):
-        samples, _ = samples_of(sources, pool, session, presence, draws.n, seed, draws.uniform)
+        samples, _ = samples_of(sources, pool, session, presence, replace(draws, seed=seed))
         design = Design(6, 3, 2, seed=seed)
         study = study_of(
             "check", sources, picture_items(samples, design), design, unlabeled={}, samples=samples
         )
         raters = crowd(len(study.pages), 0.0, seed)
-        given = [
-            read_page(page_answers(study, page, rater, world, seed), study, "")
-            for page, rater in zip(study.pages, raters, strict=True)
-        ]
-        kept, _ = filtered(given, study, Rules())
+        kept, _ = filtered(_given(study, raters, world, seed), study, Rules())
         present, _ = presence_of(kept, study)
         for sample in study.samples:
             one = correlation_of(sample, present)

@@ -23,8 +23,8 @@ from dnr_bench.infra.errors import UsageError
 from dnr_bench.outputs.pages.ratings import write_ratings
 from dnr_bench.outputs.terminal.console import console, escaped, print_link
 from dnr_bench.outputs.terminal.ratings import print_ratings
-from dnr_bench.results.ratings.analysis import Findings, chance_of, correlated, rated, ratings_of
-from dnr_bench.results.ratings.answers import DATABASE, Collected, collect
+from dnr_bench.results.ratings.analysis import chance_of, correlated, rated, ratings_of
+from dnr_bench.results.ratings.answers import DATABASE, Collected, Refused, collect
 from dnr_bench.results.ratings.result import RatingResult
 from dnr_bench.results.ratings.study import Study
 from dnr_bench.results.ratings.validity import Dropped, Rules, filtered
@@ -44,16 +44,17 @@ def analyze_study(study: Study, paths: Sequence[Path], rules: Rules) -> RatingRe
     kept, dropped = filtered(collected.answers, study, rules)
     if not kept:
         raise UsageError(_nothing(collected, dropped))
-    asks_pictures = bool(study.samples)
-    ratings = [] if asks_pictures else ratings_of(kept, study)
-    found = correlated(kept, study) if asks_pictures else rated(ratings, study.methods)
-    chance = chance_of(ratings) if ratings else 0.0
+    if study.asks == "pictures":
+        found, chance = correlated(kept, study), 0.0
+    else:
+        ratings = ratings_of(kept, study)
+        found, chance = rated(ratings, study.methods), chance_of(ratings)
     pages = {answers.page for answers in collected.answers if answers.page}
-    tables = (*found.tables, *_left_out(collected, dropped), *_unlabeled(study))
+    tables = (*found.tables, *_left_out(collected.refused, dropped), *_unlabeled(study))
     return RatingResult(
         study.title,
         study.id,
-        "pictures" if asks_pictures else "ratings",
+        study.asks,
         found.labels,
         chance if chance == chance else None,
         tables,
@@ -67,8 +68,8 @@ def analyze_wide(path: Path) -> RatingResult:
     wide = read_wide(path)
     if not wide.ratings:
         raise UsageError(f"{path} holds no rating that counts")
-    found: Findings = rated(wide.ratings, wide.methods)
-    tables = (*found.tables, *_left_out(Collected((), ()), wide.dropped))
+    found = rated(wide.ratings, wide.methods)
+    tables = (*found.tables, *_left_out((), wide.dropped))
     return RatingResult(path.stem, "", "ratings", found.labels, None, tables, found.figures, (0, 0))
 
 
@@ -150,11 +151,9 @@ def _log(result: RatingResult, given: argparse.Namespace, files: Sequence[Path])
     print_link(place, run_id, tracker.experiment_id, console())
 
 
-def _left_out(collected: Collected, dropped: Sequence[Dropped]) -> list[Table]:
+def _left_out(refused: Sequence[Refused], dropped: Sequence[Dropped]) -> list[Table]:
     rows: list[dict[str, object]] = [asdict(one) for one in dropped]
-    rows += [
-        {"rater": one.source, "items": 0, "reason": f"refused: {one.reason}"} for one in collected.refused
-    ]
+    rows += [{"rater": one.source, "items": 0, "reason": f"refused: {one.reason}"} for one in refused]
     return [Table("left_out", rows)] if rows else []
 
 

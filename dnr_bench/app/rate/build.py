@@ -11,6 +11,7 @@ label describes them.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dnr_bench.app.command_line import CommandParser
 from dnr_bench.app.composition import load_config
 from dnr_bench.app.configuration import build_run
 from dnr_bench.app.parts import PartBuilder
-from dnr_bench.app.rate.pictures import check_probe, highest, picture_montages, samples_of, thumbnails
+from dnr_bench.app.rate.pictures import Draws, check_probe, highest, picture_montages, samples_of, thumbnails
 from dnr_bench.infra.errors import UsageError
 from dnr_bench.infra.files import writing
 from dnr_bench.infra.ranges import check_range
@@ -89,13 +90,12 @@ def _label_study(
     neurons: Sequence[NeuronResult],
     session: Session | None,
     design: Design,
-    given: object,
+    given: argparse.Namespace,
 ) -> tuple[Study, dict[str, Montage]]:
-    shown, size, title, code = (getattr(given, name) for name in ("shown", "size", "title", "code"))
     if session is None:
-        found = thumbnails(folders, sources, neurons, shown)
+        found = thumbnails(folders, sources, neurons, given.shown)
     else:
-        found = dict(highest(session, neurons, shown, size))
+        found = dict(highest(session, neurons, given.shown, given.size))
     judged = [neuron for neuron in neurons if neuron.name in found]
     if not judged:
         raise UsageError(
@@ -104,7 +104,9 @@ def _label_study(
         )
     counts = {name: montage.n for name, montage in found.items()}
     items = label_items(sources, judged, counts, design)
-    study = study_of(title, sources, items, design, unlabeled=unlabeled_of(sources, judged), code=code)
+    study = study_of(
+        given.title, sources, items, design, unlabeled=unlabeled_of(sources, judged), code=given.code
+    )
     return study, {item.montage: found[item.neuron] for item in items}
 
 
@@ -114,19 +116,20 @@ def _picture_study(
     session: Session,
     presence: Presence,
     design: Design,
-    given: object,
+    given: argparse.Namespace,
 ) -> tuple[Study, dict[str, Montage], float]:
-    images, size, title, code = (getattr(given, name) for name in ("images", "size", "title", "code"))
     if summing := [s.name for s in sources if any(neuron.weights for neuron in s.result.neurons)]:
         raise UsageError(
             f"{summing[0]} gives weighted sums, of which nobody can say whether a picture shows them: leave"
             " it out, or ask for ratings"
         )
-    samples, gain = samples_of(sources, neurons, session, presence, images, design.seed)
+    samples, gain = samples_of(sources, neurons, session, presence, Draws(given.images, seed=design.seed))
     items = picture_items(samples, design)
     unlabeled = unlabeled_of(sources, neurons)
-    study = study_of(title, sources, items, design, unlabeled=unlabeled, samples=samples, code=code)
-    return study, dict(picture_montages(items, session, size)), gain
+    study = study_of(
+        given.title, sources, items, design, unlabeled=unlabeled, samples=samples, code=given.code
+    )
+    return study, dict(picture_montages(items, session, given.size)), gain
 
 
 def sorted_words(words: Sequence[str]) -> tuple[list[Path], list[Source], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,11 @@ _LABELS = 64
 
 @dataclass(frozen=True)
 class Draws:
-    """n images, this share of them drawn evenly, with this seed."""
+    """n images per label, of which the share `uniform` is drawn without trusting the model."""
 
     n: int
-    uniform: float
-    seed: tuple[int, int]
+    uniform: float = UNIFORM
+    seed: int = 0
 
 
 def thumbnails(
@@ -99,13 +99,9 @@ def samples_of(
     neurons: Sequence[NeuronResult],
     session: Session,
     presence: Presence,
-    n: int,
-    seed: int,
-    uniform: float = UNIFORM,
+    draws: Draws,
 ) -> tuple[list[Sample], float]:
-    """For every label of every neuron n images that are drawn where they matter for the correlation.
-
-    uniform: the share of draws that do not trust `presence`.
+    """For every label of every neuron images that are drawn where they matter for the correlation.
 
     Returns:
         The samples, and how many times as many ratings evenly drawn images would need for the same error, the
@@ -138,11 +134,16 @@ def samples_of(
         for (name, text), methods in wanted.items():
             if text in part:
                 likely = shown_in[:, part.index(text)].astype(float)
-                draws = Draws(n, uniform, (seed, len(found)))
-                sample, gain = _sampled(places[name], text, methods, likely, session, draws)
+                own = replace(draws, seed=_seed_of(draws, len(found)))
+                sample, gain = _sampled(places[name], text, methods, likely, session, own)
                 found.append(sample)
                 gains.append(gain)
     return found, float(np.median(gains))
+
+
+def _seed_of(draws: Draws, number: int) -> int:
+    """Another one for each label."""
+    return int(np.random.SeedSequence((draws.seed, number)).generate_state(1)[0])
 
 
 def _presence(labels: Sequence[str], session: Session, presence: Presence) -> np.ndarray:
@@ -169,7 +170,7 @@ def _sampled(
     common = float(likely.mean()) > 0.5
     rare = 1 - likely if common else likely
     chances = proposal(values, rare, draws.uniform)
-    drawn = draw(chances, draws.n, int(np.random.SeedSequence(draws.seed).generate_state(1)[0]))
+    drawn = draw(chances, draws.n, draws.seed)
     error = planned_error(values, rare, chances)
     even = planned_error(values, rare, proposal(values, rare, uniform=1))
     sample = Sample(

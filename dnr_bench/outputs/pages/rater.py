@@ -56,7 +56,7 @@ def rater_page(study: Study, page: Page, montages: Mapping[str, Montage], post: 
         UsageError: the address is none.
     """
     items = [study.by_item[turn.item] for turn in page.turns]
-    asks = items[0].asks if items else "ratings"
+    asks = study.asks
     practice = list(_practice(asks))
     needed = {item.montage: montages[item.montage] for item in items}
     needed |= {item.montage: montage for item, montage, _ in practice}

@@ -48,16 +48,13 @@ _NOTES = {
 def write_ratings(result: RatingResult, folder: Path, study: Study | None) -> tuple[Path, Path]:
     """Write ratings.html and ratings.md; the page shows pictures where those of the study lie beside it."""
     path = folder / "ratings.md"
-    text = [f"# {markdown_text(result.title)}\n\n{_NOTES[result.protocol]}\n\n"]
+    text = [f"# {markdown_text(result.title)}\n\n{_NOTES[result.asks]}\n\n"]
     for table in result.tables:
-        rows = [shown_row(row) for row in table.rows]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        cells = [[row.get(name, "–") for name in columns] for row in rows]
-        text.append(f"## {_NAMES[table.name]}\n\n{markdown_table(columns, cells)}")
+        text.append(f"## {_NAMES[table.name]}\n\n{markdown_table(*_cells(table))}")
     with writing(path) as partial:
         partial.write_text("".join(text), encoding="utf-8")
-    low, high = (SCALE[0], SCALE[-1]) if result.protocol == "ratings" else (-1, 1)
-    unit = "rating" if result.protocol == "ratings" else "correlation"
+    low, high = (SCALE[0], SCALE[-1]) if result.asks == "ratings" else (-1, 1)
+    unit = "rating" if result.asks == "ratings" else "correlation"
     judged = [label for label in result.labels if label.methods != (CHANCE,) and not np.isnan(_value(label))]
     ordered = sorted(judged, key=_value)
     page = write_page(
@@ -65,7 +62,7 @@ def write_ratings(result: RatingResult, folder: Path, study: Study | None) -> tu
         "ratings.html.j2",
         title=result.title,
         result=result,
-        note=_NOTES[result.protocol],
+        note=_NOTES[result.asks],
         unit=unit,
         bars=_bars(result.tables[0], unit, low, high, result.chance),
         ends=(low, high),

@@ -16,7 +16,7 @@ from dnr_bench.statistics.paired import SURE
 def print_ratings(result: RatingResult, out: Console) -> None:
     """Methods, their differences, agreement, and what was left out."""
     rows = {table.name: table.rows for table in result.tables}
-    unit = "rating" if result.protocol == "ratings" else "correlation"
+    unit = "rating" if result.asks == "ratings" else "correlation"
     table = plain_table(
         f"{result.title}: {'mean ratings' if unit == 'rating' else 'correlations over all images'}"
     )

@@ -78,9 +78,9 @@ def ratings_of(answers: Sequence[Answers], study: Study) -> list[Rating]:
 def _of_answer(rater: str, ratings: Mapping[str, int], best: str, item: Item) -> Iterator[Rating]:
     for label in item.labels:
         if label.id in ratings:
-            chosen = (label.id == best) / max(len(label.methods), 1) if best else float("nan")
+            value = float(ratings[label.id])
             for method in label.methods:
-                value = float(ratings[label.id])
+                chosen = (label.id == best) / len(label.methods) if best else float("nan")
                 yield Rating(rater, item.neuron, item.layer, method, label.text, value, chosen)
 
 

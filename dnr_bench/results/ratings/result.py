@@ -23,7 +23,7 @@ NAME = "ratings.json"
 
 @dataclass(frozen=True)
 class RatingResult:
-    """title, study: of the study, its id; "" for a table of others. protocol: "ratings" or "pictures".
+    """title, study: of the study, its id; "" for a table of others. asks: "ratings" or "pictures".
 
     labels: each rated label. chance: the mean rating of labels of other neurons, None where none were shown.
     tables: for people. figures: for MLflow. pages: how many there are, and how many were answered.
@@ -31,7 +31,7 @@ class RatingResult:
 
     title: str
     study: str
-    protocol: Literal["ratings", "pictures"]
+    asks: Literal["ratings", "pictures"]
     labels: tuple[LabelRating, ...]
     chance: float | None
     tables: tuple[Table, ...]

@@ -141,6 +141,11 @@ class Study:
         return {page.id: page for page in self.pages}
 
     @property
+    def asks(self) -> Literal["ratings", "pictures"]:
+        """What all of its items ask for."""
+        return self.items[0].asks
+
+    @property
     def neurons(self) -> list[str]:
         """The neurons that are judged."""
         judged = [item.neuron for item in self.items if item.neuron and not item.is_check]
@@ -188,6 +193,8 @@ class Study:
                     raise ValueError(f"page {page.id} asks for an item or a label that is not there")
         if not self.items or not self.pages or any(not item.labels for item in self.items):
             raise ValueError("it asks nothing")
+        if any(item.asks != self.asks for item in self.items):
+            raise ValueError("it asks for ratings and for pictures")
         known = {(sample.label, image) for sample in self.samples for image in sample.images}
         for item in self.items:
             if item.images and not {(item.labels[0].text, image) for image in item.images} <= known:

@@ -52,7 +52,6 @@ function pictures(item, answer, refresh) {
     paint(one, item, place);
     if (chooses) {
       one.append(element("span", { class: "number", "aria-hidden": "true" }, String(place + 1)));
-      one.setAttribute("aria-pressed", String(answer.chosen.includes(place)));
       one.addEventListener("click", () => { toggle(answer, place); refresh(); });
     } else {
       one.addEventListener("click", () => { paint(large.firstElementChild, item, place); large.showModal(); });
@@ -106,7 +105,9 @@ function where() {
 }
 function show() {
   where();
-  main.replaceChildren(...(welcoming ? welcome() : state.step < steps.length ? question(steps[state.step]) : end()));
+  const asking = !welcoming && state.step < steps.length;
+  main.replaceChildren(...(welcoming ? welcome() : asking ? question(steps[state.step]) : end()));
+  if (asking) shown(question.item, question.answer);
 }
 const begin = () => go(Math.max(state.step, 0));
 function welcome() {
@@ -132,7 +133,7 @@ function question(item) {
   const refresh = () => { save(); message.textContent = ""; shown(item, answer); };
   const next = () => {
     const lacking = missing(item, answer);
-    if (lacking) { message.className = "bad"; message.textContent = lacking; mark(item, answer); return; }
+    if (lacking) { message.className = "bad"; message.textContent = lacking; markMissing(item, answer); return; }
     if (practice) {
       const [kind, text] = feedback(item, answer);
       if (kind === "bad") { message.className = kind; message.textContent = text; return; }
@@ -166,34 +167,31 @@ function shown(item, answer) { // what is chosen, in place, so that the focus st
 }
 function none(answer, refresh) {
   const input = element("input", { type: "checkbox", id: "none" });
-  input.checked = answer.none;
   input.addEventListener("change", () => { answer.none = input.checked; if (answer.none) answer.chosen = []; refresh(); });
   return element("label", { class: "none" }, input, "none of them");
 }
 function rated(item, answer, label, i) {
-  const box = element("fieldset", { "data-label": label.id, class: i === active ? "active" : "" }, element("legend", {}, label.text));
+  const box = element("fieldset", { "data-label": label.id }, element("legend", {}, label.text));
   const scale = element("div", { class: "scale" });
   for (const value of study.scale) {
     const input = element("input", { type: "radio", name: `rate-${label.id}`, value: String(value), "aria-label": `${value} of 5: ${study.meanings[value - 1]}` });
-    input.checked = answer.ratings[label.id] === value;
-    input.addEventListener("change", () => { answer.ratings[label.id] = value; active = i; save(); marks(item); });
+    input.addEventListener("change", () => { answer.ratings[label.id] = value; active = i; save(); marks(); });
     scale.append(element("label", { title: study.meanings[value - 1] }, input, String(value)));
   }
   const ends = element("div", { class: "ends" }, element("span", { "aria-hidden": "true" }, study.meanings[0]));
   if (needsBest(item)) {
     const input = element("input", { type: "radio", name: "best", value: label.id, "aria-label": `best: ${label.text}` });
-    input.checked = answer.best === label.id;
-    input.addEventListener("change", () => { answer.best = label.id; active = i; save(); marks(item); });
+    input.addEventListener("change", () => { answer.best = label.id; active = i; save(); marks(); });
     ends.append(element("label", { class: "best" }, input, "best"));
   } else ends.append(element("span"));
   ends.append(element("span", { "aria-hidden": "true" }, study.meanings[4]));
   box.append(scale, ends);
-  box.addEventListener("focusin", () => { active = i; marks(item); });
+  box.addEventListener("focusin", () => { active = i; marks(); });
   return box;
 }
 function boxes() { return [...main.querySelectorAll("fieldset")]; }
 function marks() { boxes().forEach((box, i) => { box.classList.toggle("active", i === active); box.classList.remove("missing"); }); }
-function mark(item, answer) {
+function markMissing(item, answer) {
   if (item.asks === "pictures") return;
   const lacking = boxes().find(box => !answer.ratings[box.dataset.label]);
   if (lacking) { active = boxes().indexOf(lacking); marks(); lacking.classList.add("missing"); lacking.scrollIntoView({ block: "center" }); }
