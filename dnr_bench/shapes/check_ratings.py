@@ -341,7 +341,7 @@ def _print(title: str, figures: Sequence[Figures], out: Console) -> None:
             one.name,
             f"{one.truth:.3f}",
             f"{one.bias:+.3f}",
-            f"{one.bias / one.error:+.2f}",
+            f"{one.bias / one.error:+.2f}" if one.error else "–",
             f"{one.error:.3f}",
             f"{one.coverage:.3f}",
         )
